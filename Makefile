@@ -1,0 +1,94 @@
+# make demo     the main job from nothing: environment, install, a network's density and its particles on 2 ranks
+# make help     everything else
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?=
+RANKS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MPIRUN := $(BIN)/mpirun
+CASES := $(wildcard cases/*.toml)
+
+# One thread per rank: the ranks are the parallelism, and threads of BLAS and numba on top of them only compete for the cores.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export NUMBA_NUM_THREADS ?= 1
+# No questions, and nothing of the user's other environments.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+.PHONY: help install demo cases test test-serial test-mpi lint format types bench pictures clean distclean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@echo
+	@echo "PYTHON=/path/to/python   the Python (>= 3.12) that makes .venv; RANKS=n   ranks for demo, cases, pictures"
+
+# The stamp is written last. An install that was cut short is done again from an empty .venv, since pip takes a package that lost its
+# files for installed; so is a .venv whose Python is gone or too old.
+$(STAMP): pyproject.toml constraints.txt
+	@if [ -e $(VENV)/.unfinished ] || ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
+	    python=$$(.ci/find_python "$(PYTHON)"); \
+	    "$$python" .ci/check_machine.py install; \
+	    echo "making $(VENV) with $$("$$python" --version)"; \
+	    "$$python" -m venv --clear $(VENV); \
+	fi
+	@$(BIN)/python .ci/check_machine.py install
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null
+	@echo "installing mvpde and what it needs into $(VENV) (one to three minutes)"
+	@touch $(VENV)/.unfinished
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[wheel,test,lint]'
+	@mv $(VENV)/.unfinished $@
+
+install: $(STAMP) ## make .venv and install mvpde with everything it needs
+
+demo: $(STAMP) ## the main job: cases/circle_rbf.toml on 2 ranks, into results/circle_rbf
+	$(MPIRUN) -n $(RANKS) $(BIN)/mvpde run cases/circle_rbf.toml --out results/circle_rbf --overwrite
+
+cases: $(STAMP) ## every case in cases/, into results/
+	@for case in $(CASES); do \
+	    echo "== $$case"; \
+	    $(MPIRUN) -n $(RANKS) $(BIN)/mvpde run $$case --out results/$$(basename $$case .toml) --overwrite; \
+	done
+
+test: test-serial test-mpi ## the tests: serial, then under mpirun -n 2 and -n 3
+
+test-serial: $(STAMP) ## the tests on one rank (PYTEST_ARGS="-k name" to choose)
+	@$(BIN)/python .ci/check_machine.py libraries
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+test-mpi: $(STAMP) ## the tests on 2 and on 3 ranks
+	$(MPIRUN) -n 2 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
+	$(MPIRUN) -n 3 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(STAMP) ## let ruff format the sources
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(STAMP) ## mypy
+	$(BIN)/mypy
+
+bench: $(STAMP) ## speed and memory beside what this machine can do; the table is written to mpi_runs/
+	$(BIN)/python mpi_runs/bench.py
+
+pictures: demo ## the pictures of README and docs, from the main job
+	@mkdir -p docs/images
+	@for picture in results/circle_rbf/*.png; do cp "$$picture" docs/images/circle_rbf_$$(basename "$$picture"); done
+
+clean: ## remove results and caches, keep .venv
+	rm -rf results build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## also remove .venv
+	rm -rf $(VENV)

@@ -1,0 +1,30 @@
+"""mvpde: finite elements for the McKean–Vlasov limits of neural-network training, with the particles beside them.
+
+    case = mvpde.load("cases/circle_rbf.toml", {"domain.cells": [64, 64]})
+    result = mvpde.run(case, out="results/small")
+    result.dataset.density.isel(time=-1)
+
+`load`, `run` and `open` are imported at their first use, so that the command line answers quickly.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mvpde.case import load
+    from mvpde.reading import open_run as open
+    from mvpde.simulation import run
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load", "open", "run"]
+
+_HOMES = {"load": ("mvpde.case", "load"), "run": ("mvpde.simulation", "run"), "open": ("mvpde.reading", "open_run")}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mvpde' has no attribute '{name}'")
+    module, function = _HOMES[name]
+    return getattr(importlib.import_module(module), function)

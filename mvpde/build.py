@@ -1,0 +1,267 @@
+"""From a validated case to the objects of the computation, which see plain values and no case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mvpde.case import Case
+from mvpde.kinds import KINDS
+from mvpde.messages import listed, nearest
+from mvpde.models.laws import LAWS, ProductLaw
+from mvpde.models.mean_field import MeanField
+from mvpde.runtime import MPI, CaseError, on_first_rank
+from mvpde.sections import DomainSection
+
+if TYPE_CHECKING:
+    from mvpde.domain import Domain
+
+Periods = tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a case describes, before anything is discretised.
+
+    Attributes:
+        case: the case with every default, also those that depend on the model.
+        model: the mean-field model.
+        law: its initial law.
+    """
+
+    case: Case
+    model: MeanField
+    law: ProductLaw
+
+
+@contextmanager
+def _blaming(place: str) -> Iterator[None]:
+    """Errors of models and data sets say what is wrong; here they learn which file and section said so."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise CaseError(f"{place}: {error}") from None
+
+
+@contextmanager
+def _in_file(case: Case) -> Iterator[None]:
+    try:
+        yield
+    except CaseError as error:
+        raise CaseError(f"{case.path}: {error}") from None
+
+
+def problem(case: Case) -> Problem:
+    """The model and the initial law of a case, every number of coordinates checked against every other.
+
+    Raises:
+        CaseError: with one message that names section, key and remedy.
+    """
+    sections: Any = case.sections
+    with _in_file(case):
+        with _blaming("[data]"):
+            with_base_measure = KINDS[sections.model.kind].build(sections.model, sections.data, case.directory)
+        with _blaming("[model]"):
+            flat = with_base_measure(None)
+        periods = _periods(flat)
+        base = sections.model.base_measure
+        with _blaming("[model]"):
+            model = flat if base is None else with_base_measure(_product_law("model.base_measure", base, flat.coordinates, periods))
+        law = _product_law("initial", sections.initial, model.coordinates, periods)
+        _check_nodes(sections.characteristics, model)
+        return Problem(_with_periodic(case, model, periods), model, law)
+
+
+def _periods(model: MeanField) -> Periods:
+    return model.periods or (None,) * model.dimension
+
+
+def _uniform(section: Any, period: float | None) -> Any:
+    whole = period is not None and math.isclose(section.upper - section.lower, period, rel_tol=1e-9)
+    return LAWS["uniform"](section.lower, section.upper, periodic=whole)
+
+
+_FACTORS: dict[str, Callable[[Any, float | None], Any]] = {
+    "uniform": _uniform,
+    "normal": lambda section, _: LAWS["normal"](section.mean, section.std),
+}
+
+
+def _product_law(name: str, laws: Mapping[str, Any], coordinates: Sequence[str], periods: Periods) -> ProductLaw:
+    for coordinate in laws:
+        if coordinate not in coordinates:
+            near = nearest(coordinate, coordinates) or ";"
+            raise CaseError(f"[{name}] {coordinate}: the model has no such coordinate{near} its coordinates are {listed(coordinates)}")
+    for coordinate in coordinates:
+        if coordinate not in laws:
+            raise CaseError(f'[{name}] {coordinate}: is missing; add {coordinate} = {{ law = "normal", mean = 0.0, std = 1.0 }}')
+    return ProductLaw(tuple(_FACTORS[laws[c].law](laws[c], period) for c, period in zip(coordinates, periods, strict=True)))
+
+
+def _check_nodes(section: Any, model: MeanField) -> None:
+    if section is not None and len(section.nodes) != model.dimension:
+        raise CaseError(
+            f"[characteristics] nodes: has {len(section.nodes)} entries, but the model has {model.dimension} coordinates, "
+            f"{listed(model.coordinates)}; give one number per coordinate"
+        )
+
+
+def _with_periodic(case: Case, model: MeanField, periods: Periods) -> Case:
+    """The case with the periodic directions of the model, after a check of the domain against the model."""
+    sections = case.sections
+    if sections.density is not None and sections.domain is None:
+        raise CaseError("[domain]: the section is missing; [density] needs `lower`, `upper` and `cells`, or a `mesh`")
+    if sections.domain is None:
+        return case
+    periodic = sections.domain.periodic or [period is not None for period in periods]
+    domain = sections.domain.model_copy(update={"periodic": periodic})
+    _check_domain(domain, model, periods, case)
+    return replace(case, sections=sections.model_copy(update={"domain": domain}))
+
+
+def _check_domain(domain: DomainSection, model: MeanField, periods: Periods, case: Case) -> None:
+    entries = {"cells": len(domain.cells or model.coordinates), "periodic": len(domain.periodic or [])}
+    for key, found in entries.items():
+        if found != model.dimension:
+            raise CaseError(
+                f"[domain] {key}: has {found} entries, but the model has {model.dimension} coordinates, {listed(model.coordinates)}; "
+                f"give one entry per coordinate in `lower`, `upper`, `cells`, `periodic`"
+            )
+    if model.dimension > 3 and case.sections.density is not None:
+        raise CaseError(
+            f"[domain] cells: a mesh has 1 to 3 directions and the model has {model.dimension} coordinates; "
+            "remove [density] and [domain], the ensemble runs in any dimension"
+        )
+    for axis, (name, period) in enumerate(zip(model.coordinates, periods, strict=True)):
+        _check_direction(domain, axis, name, period)
+
+
+def _check_direction(domain: DomainSection, axis: int, name: str, period: float | None) -> None:
+    periodic = bool(domain.periodic and domain.periodic[axis])
+    if periodic != (period is not None):
+        said, wanted = ("a period", "true") if period is not None else ("no period", "false")
+        raise CaseError(f"[domain] periodic: the model's coordinate `{name}` has {said}; write {wanted} in entry {axis}, or leave the key out")
+    if domain.cells is None or domain.lower is None or domain.upper is None or period is None:
+        return
+    length = domain.upper[axis] - domain.lower[axis]
+    if not math.isclose(length, period, rel_tol=1e-9):
+        raise CaseError(
+            f"[domain] upper: `{name}` has the period {period:.12g} but the domain's length there is {length:.12g}; "
+            f"choose upper = lower + {period:.12g}"
+        )
+    if domain.cells[axis] < 3:
+        raise CaseError(f"[domain] cells: entry {axis} is {domain.cells[axis]}; a periodic direction needs at least 3 cells")
+
+
+# --- measures -----------------------------------------------------------------------------------------------------------------
+# Imports are inside the functions because `mvpde check` and wrong cases must answer before the libraries of the solver are loaded.
+
+
+def domain(setting: Problem, comm: MPI.Intracomm) -> Domain:
+    """The mesh of a case. Collective.
+
+    Raises:
+        CaseError: for a mesh that does not exist, cannot be read or has another dimension than the model.
+    """
+    from mvpde.domain import box, from_gmsh
+
+    section: Any = setting.case.sections.domain
+    with _in_file(setting.case):
+        if section.mesh is not None:
+            return from_gmsh(comm, setting.case.directory / section.mesh, setting.model.dimension, section.periodic)
+        return box(comm, section.lower, section.upper, section.cells, section.periodic)
+
+
+def _density(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.density import Density
+
+    s: Any = setting.case.sections.density
+    return Density(
+        setting.model, domain(setting, comm), setting.law, scheme=s.scheme, cfl=s.cfl, tolerance=s.tolerance, step=s.step
+    )
+
+
+def _characteristics(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.characteristics import Characteristics
+
+    s: Any = setting.case.sections.characteristics
+    return Characteristics(setting.model, setting.law, nodes=s.nodes, tolerance=s.tolerance, comm=comm)
+
+
+def _ensemble(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.ensemble import Ensemble
+
+    s: Any = setting.case.sections.ensemble
+    return Ensemble(
+        setting.model, setting.law, particles=s.particles, runs=s.runs, seed=s.seed, step=s.step, scheme=s.scheme, comm=comm
+    )
+
+
+MEASURES: dict[str, Callable[[Problem, MPI.Intracomm], Any]] = {
+    "density": _density,
+    "characteristics": _characteristics,
+    "ensemble": _ensemble,
+}
+
+
+def chosen_measures(setting: Problem, without: Collection[str] = ()) -> list[str]:
+    """Names of the measures that a run of the case computes.
+
+    Raises:
+        CaseError: if none is left, or `without` names what is no measure.
+    """
+    for name in without:
+        if name not in MEASURES:
+            raise CaseError(f"--without {name}: there is no such measure{nearest(name, MEASURES)}; measures: {listed(MEASURES)}")
+    hot = setting.model.temperature > 0
+    names = [name for name in MEASURES if getattr(setting.case.sections, name) is not None and name not in without]
+    names = [name for name in names if not (hot and name == "characteristics")]
+    if not names:
+        raise CaseError(f"{setting.case.path}: no measure is left to compute; add one of the sections [density], [ensemble], "
+                        "[characteristics] (temperature 0 only), or leave out less by --without")
+    return names
+
+
+def measures(setting: Problem, names: Sequence[str], comm: MPI.Intracomm) -> dict[str, Any]:
+    """The measures of a case at t = 0, by name. Collective.
+
+    Raises:
+        CaseError: for parameters that make no measure, on all ranks alike.
+    """
+    built = {}
+    for name in names:
+        with _in_file(setting.case), _blaming(f"[{name}]"):
+            built[name] = MEASURES[name](setting, comm)
+    return built
+
+
+def checked(case: Case, comm: MPI.Intracomm) -> Problem:
+    """`problem`, tried on rank 0 first, so that whatever is wrong with files stops all ranks with one message. Collective."""
+    on_first_rank(comm, lambda: problem(case) and None)
+    return problem(case)
+
+
+def sizes(setting: Problem) -> dict[str, int | str]:
+    """The sizes of a case's discretisation, without building any."""
+    s, model = setting.case.sections, setting.model
+    found: dict[str, int | str] = {"coordinates": ", ".join(model.coordinates)}
+    if model.data is not None:
+        found["data points"] = len(model.data.weights)
+    found["features"] = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
+    if s.density is not None and s.domain is not None and s.domain.cells is not None:
+        periodic = s.domain.periodic or []
+        nodes = math.prod(n + (not p) for n, p in zip(s.domain.cells, periodic, strict=True))
+        found["density nodes"] = nodes
+        found["cells"] = math.prod(s.domain.cells) * math.factorial(model.dimension)
+        found["density memory"] = f"about {nodes * (3000 if model.dimension == 3 else 1000) / 1e6:.0f} MB"
+    if s.ensemble is not None:
+        found["particles"] = s.ensemble.particles * s.ensemble.runs
+    if s.characteristics is not None:
+        found["characteristics"] = math.prod(s.characteristics.nodes)
+    found["output times"] = len(s.time.outputs)
+    return found

@@ -1,0 +1,226 @@
+"""The law as a finite-element density: P1 nodal values with lumped mass on the edge graph of a mesh."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvpde.domain import Domain, integrate_against_basis
+from mvpde.limiter import add_limited_fluxes
+from mvpde.edge_averaged import EdgeAveraged
+from mvpde.flux_corrected import FluxCorrected
+from mvpde.models.laws import ProductLaw
+from mvpde.models.mean_field import MeanField
+from mvpde.nodal_features import NodalFeatures, nodal_features
+from mvpde.runtime import CaseError, InvariantError
+
+Array = NDArray[np.float64]
+Scheme = FluxCorrected | EdgeAveraged
+
+MASS_TOLERANCE = 1e-9  # a larger relative defect means the scheme is not the one documented
+_INSIDE = 0.99  # share of the initial law that the domain must hold
+
+
+class Density:
+    """ρ_t solving ∂_tρ = ∇·(ρ∇V(·; m[ρ]) + τ∇ρ) without flux through the walls, from a product law.
+
+    Integrals use the lumped mass: ∫hρ ≈ Σ_i m_i h(z_i) ρ_i, with which mass and free energy of the scheme are exact laws. The start
+    is ρ_i = (1/m_i)∫ρ_0 φ_i, which keeps the mass and the first moments of ρ_0 even where it jumps.
+
+    Attributes:
+        model, domain: what is solved, and where.
+        time: t.
+        values: ρ at owned and ghost unknowns, local to the rank.
+        scheme: "flux_corrected" or "edge_averaged".
+    """
+
+    def __init__(
+        self,
+        model: MeanField,
+        domain: Domain,
+        law: ProductLaw,
+        *,
+        scheme: str = "auto",
+        cfl: float = 0.8,
+        tolerance: float = 1e-5,
+        step: float | None = None,
+    ) -> None:
+        """Project ``law`` on ``domain``. Collective.
+
+        Args:
+            model: with as many coordinates as the domain has dimensions.
+            domain: see `mvpde.domain`.
+            law: ρ_0.
+            scheme: a name of `SCHEMES`, or "auto": edge-averaged where diffusion makes explicit steps shorter than the drift does.
+            cfl: part of the largest positive explicit step, in (0, 1].
+            tolerance: bound on the local error of an implicit step, in L¹.
+            step: longest explicit step, or the fixed implicit step without error control.
+
+        Raises:
+            CaseError: if dimensions differ, ``scheme`` does not suit the temperature, or the domain holds less than 99 % of ``law``.
+        """
+        if not model.dimension == domain.dimension == law.dimension:
+            raise CaseError(
+                f"[domain] the mesh has {domain.dimension} directions, the model {model.dimension} coordinates ({', '.join(model.coordinates)})"
+            )
+        self.model, self.domain, self.time = model, domain, 0.0
+        self._features = nodal_features(model, domain.coordinates, domain.comm)
+        self.values, self.mass_inside = _project(domain, law)
+        self._mass = self.mass()
+        self.scheme = _suitable(self) if scheme == "auto" else scheme
+        if self.scheme == "edge_averaged" and not model.temperature > 0.0:
+            raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
+        self._scheme = SCHEMES[self.scheme](domain, self._features, model.temperature, {"cfl": cfl, "tolerance": tolerance, "step": step})
+        self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
+        smallest, largest = domain.extremes(self.values[: domain.owned])
+        self.minimum = smallest / largest
+
+    def advance(self, end: float, after_step: Callable[[], None] | None = None) -> None:
+        """Solve up to ``end`` ≥ time, hit exactly; ``after_step`` is called after each step. Collective.
+
+        Raises:
+            SolverError: no convergence, InvariantError: not a number or mass lost; on all ranks alike, with the last good state kept.
+        """
+        while self.time < end:
+            began = time.perf_counter()
+            values, length = self._scheme.step(self.values, end - self.time)
+            self._seconds += time.perf_counter() - began
+            self._accept(values)
+            self.time = end if length >= end - self.time else self.time + length
+            self.steps, self.step = self.steps + 1, length
+            if after_step is not None:
+                after_step()
+
+    def _accept(self, values: Array) -> None:
+        owned = values[: self.domain.owned]
+        mass = float(self.domain.sum(np.array([self.domain.graph.lumped @ owned]))[0])
+        smallest, largest = self.domain.extremes(owned)
+        if not np.isfinite(mass):
+            raise InvariantError(
+                f"density: not a number after t = {self.time:g}; the drift is not finite there: check the data and the domain's size"
+            )
+        self.mass_defect = max(self.mass_defect, abs(mass - self._mass) / self._mass)
+        if self.mass_defect > MASS_TOLERANCE:
+            raise InvariantError(f"density: mass changed by {self.mass_defect:.1e} of itself after t = {self.time:g}")
+        self.minimum = min(self.minimum, smallest / largest)
+        self.values = values
+
+    def mass(self) -> float:
+        """Σ_i m_i ρ_i. Collective."""
+        return float(self.domain.sum(np.array([self.domain.graph.lumped @ self.values[: self.domain.owned]]))[0])
+
+    def moments(self) -> Array:
+        """m = ∫g dρ, shape (1, K), the same on all ranks. Collective."""
+        return self._features.moments(self._nodal_masses())[None, :]
+
+    def expectation(self, function: Callable[[Array], Array]) -> Array:
+        """∫h dρ, shape (1,), for h: (N, D) → (N,). Collective."""
+        return self.domain.sum(np.array([self._nodal_masses() @ function(self.domain.coordinates[: self.domain.owned])]))
+
+    def potential(self) -> Array:
+        """V(·; m[ρ]) at owned and ghost unknowns (local). Collective."""
+        result = np.empty(len(self.values))
+        self._features.potential(self.moments()[0], result)
+        return result
+
+    def free_energy(self) -> float:
+        """𝓕 = R(m) + ∫V0 dρ + τ∫ρ log ρ. Collective."""
+        owned = self.domain.owned
+        masses, rho = self._nodal_masses(), np.maximum(self.values[:owned], 1e-300)
+        local = masses @ (self._features.external[:owned] + self.model.temperature * np.log(rho))
+        return float(self.model.outer_energy(self.moments()[0])) + float(self.domain.sum(np.array([local]))[0])
+
+    def outer_mass(self) -> float:
+        """Share of the mass in the outer layer of cells along the walls: a domain too small shows here. Collective."""
+        graph, owned = self.domain.graph, self.domain.owned
+        wall = np.zeros(len(self.values))
+        wall[:owned] = self.domain.boundary
+        self.domain.exchange.update(wall)
+        row = np.repeat(np.arange(owned), np.diff(graph.offsets))
+        near = np.bincount(row, weights=wall[graph.columns], minlength=owned) + wall[:owned] > 0
+        return float(self.domain.sum(np.array([self._nodal_masses()[near].sum()]))[0]) / self._mass
+
+    def cloud(self) -> tuple[Array, Array] | None:
+        """Unknowns' positions (N, D) and masses (N,) on rank 0, None elsewhere: the law as a weighted point cloud. Collective."""
+        comm, owned = self.domain.comm, self.domain.owned
+        points, masses = comm.gather(self.domain.coordinates[:owned]), comm.gather(self._nodal_masses())
+        return None if points is None or masses is None else (np.concatenate(points), np.concatenate(masses))
+
+    def statistics(self) -> dict[str, Any]:
+        """What `summary.json` says of the run, but for the lists over times. Collective."""
+        graph = self.domain.graph
+        return {
+            "scheme": self.scheme,
+            "nodes": self.domain.nodes,
+            "steps": self.steps,
+            "stages": self._scheme.stages,
+            "mass_defect": self.mass_defect,
+            "minimum": self.minimum,
+            "mass_inside": self.mass_inside,
+            "feature_rank": self._features.rank,
+            "negative_edges": int(self.domain.comm.allreduce(int(np.sum(graph.stiffness < 0.0)))) // 2,
+            "limited_steps": self._scheme.limited_steps,
+            "rejected_steps": self._scheme.rejected_steps,
+            "solver_iterations": self._scheme.iterations,
+            "node_updates_per_second": self.domain.nodes * self._scheme.stages * self.steps / self._seconds if self._seconds else 0.0,
+        }
+
+    def state(self) -> dict[str, Any] | None:
+        """Time and nodal values in mesh-input order on rank 0, None elsewhere: independent of the number of ranks. Collective."""
+        values = self.domain.to_mesh(self.values[: self.domain.owned])
+        return None if values is None else {"time": self.time, "values": values}
+
+    def _nodal_masses(self) -> Array:
+        return self.domain.graph.lumped * self.values[: self.domain.owned]
+
+
+def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
+    """The law's nodal values at owned and ghost unknowns, scaled to mass 1, and the share of it that the domain holds.
+
+    ρ_i = (1/m_i)∫ρ_0φ_i keeps mass and first moments even where ρ_0 jumps, but spreads each point over its cell. On any simplex the second
+    moments that this adds are half of those that the consistent mass matrix would add, so the fluxes ½m_ij(ρ_i − ρ_j) take them away, as
+    far as positivity allows.
+    """
+    loads = integrate_against_basis(domain, law.density)
+    inside = float(domain.sum(np.array([loads.sum()]))[0])
+    if not inside >= _INSIDE:
+        raise CaseError(
+            f"[domain] lower, upper: the domain holds {100 * inside:.1f} % of the initial law; enlarge it or narrow [initial]"
+            f" (a mesh too coarse for the law shows the same: [domain] cells)"
+        )
+    values = np.empty(len(domain.coordinates))
+    values[: domain.owned] = loads / (domain.graph.lumped * inside)
+    domain.exchange.update(values)
+    graph, row = domain.graph, np.repeat(np.arange(domain.owned), np.diff(domain.graph.offsets))
+    fluxes = 0.5 * graph.mass * (values[row] - values[graph.columns])
+    add_limited_fluxes(domain, fluxes, values)
+    return values, inside
+
+
+def _suitable(density: Density) -> str:
+    """Edge-averaged where τ > 0 and explicit diffusion would need shorter steps than explicit transport."""
+    domain, temperature = density.domain, density.model.temperature
+    if temperature == 0.0:
+        return "flux_corrected"
+    graph, potential = domain.graph, density.potential()
+    row = np.repeat(np.arange(domain.owned), np.diff(graph.offsets))
+    drift = np.bincount(
+        row, weights=np.maximum(-graph.stiffness * (potential[graph.columns] - potential[row]), 0.0), minlength=domain.owned
+    )
+    conduction = np.bincount(row, weights=temperature * np.maximum(graph.stiffness, 0.0), minlength=domain.owned)
+    fastest = [-domain.extremes(-rates / graph.lumped)[0] for rates in (drift, conduction)]
+    return "flux_corrected" if fastest[1] < fastest[0] else "edge_averaged"
+
+
+SCHEMES: Mapping[str, Callable[[Domain, NodalFeatures, float, Mapping[str, Any]], Scheme]] = {
+    "flux_corrected": lambda domain, features, temperature, options: FluxCorrected(
+        domain, features, temperature, cfl=options["cfl"], step=options["step"]
+    ),
+    "edge_averaged": lambda domain, features, temperature, options: EdgeAveraged(
+        domain, features, temperature, tolerance=options["tolerance"], step=options["step"]
+    ),
+}

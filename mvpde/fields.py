@@ -1,0 +1,109 @@
+"""Fields over time as HDF5 with an XDMF index beside it, in a form that ParaView 5.11+ and VTK's reader open.
+
+The index inlines where topology and geometry lie (a reference by xi:include crashes VTK's reader) and holds one temporal
+collection. Arrays come in the order of the mesh's input, so files do not depend on the number of ranks. The HDF5 file is open only
+while a time is written, and the index is replaced whole afterwards: a run in progress can be looked at. Rank 0 only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+import h5py
+import numpy as np
+
+from mvpde.files import write_aside
+from mvpde.models.mean_field import Array
+
+TOPOLOGIES = {2: 'TopologyType="Polyline" NodesPerElement="2"', 3: 'TopologyType="Triangle"', 4: 'TopologyType="Tetrahedron"'}
+
+
+@dataclass
+class FieldSeries:
+    """A mesh, or particles, with scalar fields at a growing number of times.
+
+    Attributes:
+        stem: path without suffix; `.h5` and `.xdmf` are written.
+        name: name of the collection.
+        times: times written so far.
+        grids: their XDMF grids.
+    """
+
+    stem: Path
+    name: str
+    times: list[float] = field(default_factory=list)
+    grids: list[str] = field(default_factory=list)
+
+    @property
+    def file(self) -> Path:
+        """The HDF5 file."""
+        return self.stem.with_suffix(".h5")
+
+    def write_mesh(self, points: Array, cells: np.ndarray, coordinates: tuple[str, ...]) -> None:
+        """Points (n, 3) and cells (m, D + 1); names of the D coordinates. Before the first time."""
+        with h5py.File(self.file, "w") as file:
+            file["mesh/points"], file["mesh/cells"] = points, np.asarray(cells, dtype=np.int32)
+            file.attrs["coordinates"] = list(coordinates)
+
+    def append_on_mesh(self, t: float, fields: Mapping[str, Array]) -> None:
+        """Add time t with fields of shape (n,) each, by name."""
+        with h5py.File(self.file, "a") as file:
+            shape = file["mesh/cells"].shape
+            geometry = _geometry(self._item(file["mesh/points"]))
+            self._store(file, t, fields)
+            topology = f'<Topology {TOPOLOGIES[shape[1]]} NumberOfElements="{shape[0]}">{self._item(file["mesh/cells"])}</Topology>'
+            self._add_grid(file, t, topology + geometry, fields)
+
+    def append_points(self, t: float, points: Array, coordinates: tuple[str, ...]) -> None:
+        """Add time t with particles, shape (n, D): drawn in their first three coordinates, each coordinate also as a field."""
+        drawn = np.zeros((len(points), 3))
+        drawn[:, : points.shape[1]] = points[:, :3]
+        fields = {name: points[:, axis] for axis, name in enumerate(coordinates)}
+        with h5py.File(self.file, "a" if self.times else "w") as file:
+            file.attrs["coordinates"] = list(coordinates)
+            self._store(file, t, {"points": drawn, **fields})
+            topology = f'<Topology TopologyType="Polyvertex" NodesPerElement="1" NumberOfElements="{len(points)}"/>'
+            self._add_grid(file, t, topology + _geometry(self._item(file[self._name("points")])), fields)
+
+    def _name(self, key: str) -> str:
+        return f"{key}/{len(self.times):06d}"
+
+    def _store(self, file: h5py.File, t: float, arrays: Mapping[str, Array]) -> None:
+        for key, values in arrays.items():
+            file[self._name(key)] = np.ascontiguousarray(values, dtype=np.float64)
+        file.attrs["times"] = [*self.times, t]
+
+    def _item(self, dataset: h5py.Dataset) -> str:
+        kind = 'NumberType="Int" Precision="4"' if dataset.dtype.kind == "i" else 'NumberType="Float" Precision="8"'
+        size = " ".join(map(str, dataset.shape))
+        return f'<DataItem Dimensions="{size}" {kind} Format="HDF">{self.file.name}:{dataset.name}</DataItem>'
+
+    def _add_grid(self, file: h5py.File, t: float, mesh: str, fields: Mapping[str, Array]) -> None:
+        attributes = "".join(
+            f'<Attribute Name={quoteattr(key)} AttributeType="Scalar" Center="Node">{self._item(file[self._name(key)])}</Attribute>'
+            for key in fields
+        )
+        self.grids.append(f'<Grid Name="{self.name}" GridType="Uniform"><Time Value="{t!r}"/>{mesh}{attributes}</Grid>')
+        self.times.append(t)
+        write_aside(self.stem.with_suffix(".xdmf"), self._index())
+
+    def _index(self) -> str:
+        collection = f'<Grid Name="{self.name}" GridType="Collection" CollectionType="Temporal">'
+        return "\n".join(['<?xml version="1.0"?>', '<Xdmf Version="3.0"><Domain>', collection, *self.grids, "</Grid></Domain></Xdmf>", ""])
+
+
+def _geometry(item: str) -> str:
+    return f'<Geometry GeometryType="XYZ">{item}</Geometry>'
+
+
+def read_fields(file: Path) -> tuple[list[float], dict[str, Array], tuple[str, ...]]:
+    """Times, arrays by name with time as first axis (and `cells`, `mesh_points` without), and the names of the coordinates."""
+    with h5py.File(file, "r") as source:
+        times = [float(t) for t in source.attrs.get("times", [])]
+        arrays = {key: np.stack([group[f"{i:06d}"][()] for i in range(len(times))]) for key, group in source.items() if key != "mesh"}
+        if "mesh" in source:
+            arrays |= {"mesh_points": source["mesh/points"][()], "cells": source["mesh/cells"][()]}
+        return times, arrays, tuple(str(name) for name in source.attrs["coordinates"])

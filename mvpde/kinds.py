@@ -1,0 +1,234 @@
+"""What a case file may say in [model] and [data]: for each kind of model its keys, its data sources and its builder.
+
+A new kind of model is one entry of `KINDS`, a new source of data one entry of `SOURCES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from mvpde.messages import listed, nearest
+from mvpde.models import data as datasets
+from mvpde.models.data import TARGETS, Data, target_function
+from mvpde.models.gaussian_mixture import gaussian_mixture
+from mvpde.models.laws import ProductLaw
+from mvpde.models.mean_field import MeanField
+from mvpde.models.network import network, unit_defaults
+from mvpde.models.outer import OUTER
+from mvpde.models.units import UNITS
+from mvpde.sections import Count, Law, Number, Positive, Section, one_of, refuse
+
+
+class ModelSection(Section):
+    """What every kind of model has."""
+
+    kind: str = Field(description="the kind of model", examples=["network"])
+    temperature: Annotated[Number, Field(ge=0)] = Field(0.0, description="temperature, ≥ 0", examples=[0.05])
+    base_measure: dict[str, Law] | None = Field(
+        None,
+        description="law of every coordinate that the entropy is relative to; absent: flat",
+        examples=[{"c": {"law": "normal", "mean": 0.0, "std": 1.0}}],
+    )
+
+
+class NetworkModel(ModelSection):
+    """f(x) = ∫ c φ(x, y) dρ(y, c)."""
+
+    unit: Annotated[str, one_of(UNITS)] = Field(description=f"one of {', '.join(UNITS)}", examples=["circle_rbf"])
+    loss: Annotated[str, one_of(OUTER)] = Field("least_squares", description=f"one of {', '.join(OUTER)}", examples=["least_squares"])
+    unit_parameters: dict[str, Number] = Field(
+        {}, validate_default=True, description="numbers that the unit depends on, by name", examples=[{"kappa": 2.0}]
+    )
+    bias: bool | None = Field(
+        None, validate_default=True, description="for units φ(a·x + b): whether b is a parameter, true or false", examples=[True]
+    )
+
+    @field_validator("unit_parameters")
+    @classmethod
+    def _with_defaults(cls, given: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        defaults = {name: value for name, value in _defaults(info).items() if name != "bias"}
+        for name in given:
+            if name not in defaults and "unit" in info.data:
+                raise refuse(f"the unit has no parameter `{name}`{nearest(name, defaults)} (it has {listed(defaults) or 'none'})")
+        return {**defaults, **given}
+
+    @field_validator("bias")
+    @classmethod
+    def _where_there_is_one(cls, given: bool | None, info: ValidationInfo) -> bool | None:
+        default = _defaults(info).get("bias")
+        if given is not None and default is None and "unit" in info.data:
+            raise refuse(f"the unit `{info.data['unit']}` has no bias; remove the key")
+        return default if given is None else given
+
+
+def _defaults(info: ValidationInfo) -> dict[str, Any]:
+    return unit_defaults(info.data["unit"]) if "unit" in info.data else {}
+
+
+class GaussianMixtureModel(ModelSection):
+    """Normalised Gaussian units and a mixture of Gaussians as target, F and K in closed form."""
+
+    unit_variance: Positive = Field(0.5, description="variance of the unit, > 0", examples=[0.5])
+
+
+class DataSection(Section):
+    """What every source of data has."""
+
+    source: str = Field(description="where the data comes from", examples=["interval"])
+
+    def files(self) -> dict[str, str]:
+        """Keys that name a file, with their values."""
+        return {}
+
+
+
+
+def _compiles(text: str) -> str:
+    target_function(text)  # an expression that does not parse is refused here, under its own key
+    return text
+
+
+def _one_input(x: Any) -> Any:
+    return [row if isinstance(row, list) else [row] for row in x] if isinstance(x, list) else x
+
+
+Target = Annotated[str, AfterValidator(_compiles), Field(description=f"the target, an expression in x or one of {', '.join(TARGETS)}", examples=["cos(x)"])]
+Points = Annotated[Count, Field(description="number of data points, a whole number ≥ 1", examples=[64])]
+
+
+class CircleData(DataSection):
+    """Equispaced angles, equally weighted."""
+
+    points: Points
+    target: Target
+
+
+class IntervalData(DataSection):
+    """Gauss–Legendre quadrature of the uniform measure on [lower, upper]."""
+
+    lower: Number = Field(description="lower end of the interval of inputs", examples=[-1.0])
+    upper: Number = Field(description="upper end of the interval of inputs, above lower", examples=[1.0])
+    points: Points
+    target: Target
+
+    @model_validator(mode="after")
+    def _ordered(self) -> IntervalData:
+        if self.lower >= self.upper:
+            raise refuse(f"lower = {self.lower:g} must lie below upper = {self.upper:g}; exchange or correct them")
+        return self
+
+
+class PointsData(DataSection):
+    """Points given in the case file."""
+
+    x: Annotated[list[list[Number]], BeforeValidator(_one_input)] = Field(
+        description="one list of inputs per point, or one number per point", examples=[[-1.0, 0.0, 1.0]]
+    )
+    target: list[Number] = Field(description="one number per point", examples=[[0.3, -0.2, 0.4]])
+    weights: list[Positive] | None = Field(None, description="weight of each point, > 0; absent: equal", examples=[[0.5, 0.25, 0.25]])
+
+    @model_validator(mode="after")
+    def _same_lengths(self) -> PointsData:
+        lengths = {"x": len(self.x), "target": len(self.target), "weights": len(self.weights or self.target)}
+        if len(set(lengths.values())) > 1 or not self.x:
+            counts = ", ".join(f"`{key}` has {n}" for key, n in lengths.items())
+            raise refuse(f"`x`, `target` and `weights` need one entry per point each, but {counts}")
+        if len({len(row) for row in self.x}) > 1 or not self.x[0]:
+            raise refuse("every point in `x` needs the same number of inputs, at least one; correct the list")
+        return self
+
+
+class CsvData(DataSection):
+    """Columns of a CSV file with a header line."""
+
+    file: str = Field(description="a CSV file, relative to the case file", examples=["data/copper.csv"])
+    inputs: Annotated[list[str], Field(min_length=1)] = Field(description="names of the input columns", examples=[["temperature"]])
+    output: str = Field(description="name of the column to predict", examples=["expansion"])
+    standardise: bool = Field(False, description="whether columns are scaled to mean 0, deviation 1, true or false", examples=[True])
+
+    def files(self) -> dict[str, str]:
+        """The CSV file."""
+        return {"file": self.file}
+
+
+class MixtureData(DataSection):
+    """Σ_j a_j N(mean_j, variance_j) on the line with Lebesgue measure."""
+
+    means: list[Number] = Field(description="mean of each Gaussian", examples=[[-2.0, 0.0, 2.0]])
+    variances: list[Positive] = Field(description="variance of each Gaussian, > 0", examples=[[0.5, 1.0, 0.5]])
+    amplitudes: list[Number] = Field(description="amplitude of each Gaussian", examples=[["1/3", "-2/3", "1/3"]])
+
+    @model_validator(mode="after")
+    def _same_lengths(self) -> MixtureData:
+        lengths = {"means": len(self.means), "variances": len(self.variances), "amplitudes": len(self.amplitudes)}
+        if len(set(lengths.values())) > 1 or not self.means:
+            counts = ", ".join(f"`{key}` has {n}" for key, n in lengths.items())
+            raise refuse(f"`means`, `variances` and `amplitudes` need one entry per Gaussian each, but {counts}")
+        return self
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of data: the keys of its section and, for sources of data sets, (section, directory of the case) → Data."""
+
+    schema: type[DataSection]
+    build: Callable[[Any, Path], Data]
+
+
+SOURCES: dict[str, Source] = {
+    "circle": Source(CircleData, lambda s, _: datasets.circle(s.points, target_function(s.target))),
+    "interval": Source(IntervalData, lambda s, _: datasets.interval(s.lower, s.upper, s.points, target_function(s.target))),
+    "points": Source(
+        PointsData, lambda s, _: datasets.points(np.array(s.x), np.array(s.target), None if s.weights is None else np.array(s.weights))
+    ),
+    "csv": Source(CsvData, lambda s, directory: datasets.from_csv(directory / s.file, s.inputs, s.output, s.standardise)),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model: the keys of its section, the sections its data may have by source, and its builder.
+
+    `build` takes the two sections and the case's directory and returns base measure → model, so that the coordinates are known
+    before the base measure is put in their order.
+    """
+
+    schema: type[ModelSection]
+    sources: Mapping[str, type[DataSection]]
+    build: Callable[[Any, Any, Path], Callable[[ProductLaw | None], MeanField]]
+
+
+def _network(model: NetworkModel, data: DataSection, directory: Path) -> Callable[[ProductLaw | None], MeanField]:
+    table = SOURCES[data.source].build(data, directory)
+    return lambda base_measure: network(
+        model.unit,
+        table,
+        temperature=model.temperature,
+        loss=model.loss,
+        base_measure=base_measure,
+        unit_parameters=model.unit_parameters,
+        bias=model.bias is not False,
+    )
+
+
+def _gaussian_mixture(model: GaussianMixtureModel, data: MixtureData, _: Path) -> Callable[[ProductLaw | None], MeanField]:
+    return lambda base_measure: gaussian_mixture(
+        data.means,
+        data.variances,
+        data.amplitudes,
+        unit_variance=model.unit_variance,
+        temperature=model.temperature,
+        base_measure=base_measure,
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "network": Kind(NetworkModel, {name: source.schema for name, source in SOURCES.items()}, _network),
+    "gaussian_mixture": Kind(GaussianMixtureModel, {"gaussian_mixture": MixtureData}, _gaussian_mixture),
+}

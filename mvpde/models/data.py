@@ -1,0 +1,200 @@
+"""Data sets: points x_p, weights w_p of the measure μ, targets f_p; by quadrature of a known μ, from lists, or from a table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import roots_legendre
+
+from mvpde.models.expressions import compile_expression
+from mvpde.models.names import hint
+
+Array = NDArray[np.float64]
+Target = Callable[[Array], Array]
+
+# Targets that a case file may name instead of writing the expression.
+TARGETS: dict[str, str] = {
+    "circle_two_modes": "0.6*cos(x) + 0.3*sin(2*x)",
+    "mixture": "(exp(-(x + 2)**2)/sqrt(pi) - 2*exp(-x**2/2)/sqrt(2*pi) + exp(-(x - 2)**2)/sqrt(pi))/3",
+    "step": "sign(x)",
+    "sine": "sin(pi*x)",
+    "ramp": "maximum(-1, minimum(1, 2*x))",
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """A measure μ on inputs with a target on it.
+
+    Attributes:
+        x: inputs, shape (P, q).
+        weights: w_p > 0 with ∫h dμ ≈ Σ_p w_p h(x_p), shape (P,). They sum to 1 where μ is a probability measure.
+        target: f(x_p), shape (P,).
+
+    Raises:
+        ValueError: for other shapes, no points, a weight that is not positive, or a value that is not finite.
+    """
+
+    x: Array
+    weights: Array
+    target: Array
+
+    def __post_init__(self) -> None:
+        """Check shapes, weights and finiteness."""
+        count = len(self.target)
+        if count == 0 or self.x.ndim != 2 or len(self.x) != count or self.weights.shape != (count,) or self.target.ndim != 1:
+            raise ValueError(
+                f"data need shapes (P, q), (P,), (P,) with P > 0 for inputs, weights and target, "
+                f"not {self.x.shape}, {self.weights.shape}, {self.target.shape}"
+            )
+        for what, values in (("an input", self.x), ("a weight", self.weights), ("the target", self.target)):
+            wrong = np.flatnonzero(~np.isfinite(values).reshape(count, -1).all(axis=1))
+            if len(wrong):
+                raise ValueError(f"{what} of data point {wrong[0] + 1} (x = {self.x[wrong[0]].tolist()}) is not a finite number")
+        if not np.all(self.weights > 0.0):
+            raise ValueError("the weights of data points must be positive")
+
+
+def target_function(text: str, inputs: int = 1) -> Target:
+    """The target x, shape (P, q) → f(x), shape (P,), for a name in `TARGETS` or an expression.
+
+    Args:
+        text: name or expression; its variables are ``x`` for one input, ``x1``, ``x2``, … for several.
+        inputs: q.
+
+    Raises:
+        ExpressionError: if the text is no name of `TARGETS` and not an expression either.
+    """
+    names = ("x",) if inputs == 1 else tuple(f"x{k + 1}" for k in range(inputs))
+    expression = compile_expression(TARGETS.get(text, text), names)
+    return lambda x: expression(dict(zip(names, x.T, strict=True)))
+
+
+def circle(points: int, target: Target) -> Data:
+    """The uniform probability measure on the circle: P equispaced angles x_p = 2πp/P, weights 1/P.
+
+    Args:
+        points: P ≥ 1.
+        target: x, shape (P, 1) → f(x), shape (P,).
+    """
+    _positive(points)
+    x = 2.0 * np.pi * np.arange(points)[:, None] / points
+    return Data(x, np.full(points, 1.0 / points), _evaluated(target, x))
+
+
+def interval(lower: float, upper: float, points: int, target: Target) -> Data:
+    """The uniform probability measure on [lower, upper] by P Gauss–Legendre points: exact for polynomials of degree 2P − 1.
+
+    Args:
+        lower, upper: ends of the interval, lower < upper.
+        points: P ≥ 1.
+        target: x, shape (P, 1) → f(x), shape (P,).
+    """
+    _positive(points)
+    if not lower < upper:
+        raise ValueError(f"data source 'interval' needs lower < upper, not {lower} and {upper}")
+    t, w = roots_legendre(points)
+    x = (lower + 0.5 * (upper - lower) * (t + 1.0))[:, None]
+    return Data(x, w / w.sum(), _evaluated(target, x))
+
+
+def points(x: ArrayLike, target: Target | ArrayLike, weights: ArrayLike | None = None) -> Data:
+    """Given points: x, shape (P, q) or (P,) for one input; weights, shape (P,), by default 1/P.
+
+    Args:
+        x: inputs.
+        target: values f_p, shape (P,), or a function as for `circle`.
+        weights: w_p > 0.
+    """
+    inputs = np.asarray(x, dtype=np.float64)
+    inputs = inputs[:, None] if inputs.ndim == 1 else inputs
+    values = _evaluated(target, inputs) if callable(target) else np.asarray(target, dtype=np.float64)
+    shares = np.full(len(inputs), 1.0 / max(len(inputs), 1)) if weights is None else np.asarray(weights, dtype=np.float64)
+    return Data(inputs, shares, values)
+
+
+def from_csv(path: str | Path, inputs: Sequence[str], target: str, standardise: bool = False) -> Data:
+    """The empirical measure of a table: weights 1/P. Lines starting with # are comments; the first other line names the columns.
+
+    Args:
+        path: a comma-separated file in UTF-8.
+        inputs: names of the columns of x.
+        target: name of the column of f.
+        standardise: subtract the mean from each column used and divide by its standard deviation.
+
+    Raises:
+        ValueError: for a missing file or column, a ragged line, a field that is not a finite number, or fewer than two rows; the
+            message names line and column.
+    """
+    lines = _table_lines(Path(path))
+    header = next(lines, (0, []))[1]
+    if not inputs:
+        raise ValueError(f"{path}: name at least one input column")
+    columns = [_column(header, name, path) for name in (*inputs, target)]
+    rows = [[_number(row[c], path, line, header[c]) for c in columns] for line, row in _even(lines, len(header), path)]
+    if len(rows) < 2:
+        raise ValueError(f"{path}: {len(rows)} row(s) of data; at least 2 are needed")
+    table = np.array(rows)
+    if standardise:
+        table = _standardised(table, (*inputs, target), path)
+    return Data(table[:, :-1], np.full(len(table), 1.0 / len(table)), table[:, -1])
+
+
+def _positive(points: int) -> None:
+    if points < 1:
+        raise ValueError(f"a data set needs at least 1 point, not {points}")
+
+
+def _evaluated(target: Target, x: Array) -> Array:
+    return np.asarray(target(x), dtype=np.float64)
+
+
+def _table_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of the lines that are neither blank nor comments."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"cannot read the data file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the data file {path} is not a text in UTF-8") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                yield number, [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
+            except csv.Error as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None
+
+
+def _even(lines: Iterator[tuple[int, list[str]]], width: int, path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    for number, row in lines:
+        if len(row) != width:
+            raise ValueError(f"{path}, line {number}: {len(row)} fields where the header has {width}")
+        yield number, row
+
+
+def _column(header: Sequence[str], name: str, path: str | Path) -> int:
+    if header.count(name) != 1:
+        raise ValueError(f"{path}: {header.count(name) or 'no'} columns called '{name}'; {hint(name, header)}")
+    return header.index(name)
+
+
+def _number(field: str, path: str | Path, line: int, column: str) -> float:
+    try:
+        value = float(field)
+    except ValueError:
+        raise ValueError(f"{path}, line {line}, column '{column}': {field!r} is not a number") from None
+    if not np.isfinite(value):
+        raise ValueError(f"{path}, line {line}, column '{column}': {field} is not a finite number")
+    return value
+
+
+def _standardised(table: Array, names: Sequence[str], path: str | Path) -> Array:
+    for name, width in zip(names, np.ptp(table, axis=0), strict=True):
+        if width == 0.0:  # the standard deviation of a constant may be its rounding error
+            raise ValueError(f"{path}: column '{name}' is constant and cannot be standardised")
+    return np.asarray((table - table.mean(axis=0)) / table.std(axis=0))

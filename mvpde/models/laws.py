@@ -1,0 +1,191 @@
+"""Laws of the parameters at the start, and base measures: products of one-dimensional laws.
+
+A new one-dimensional law is one frozen dataclass with the methods of `Law1D` and one entry of `LAWS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import roots_hermitenorm, roots_legendre
+
+Array = NDArray[np.float64]
+
+
+class Law1D(Protocol):
+    """A probability law on the line: what `ProductLaw` asks of each factor."""
+
+    def density(self, z: Array) -> Array:
+        """ρ(z), shape of z."""
+
+    def log_density(self, z: Array) -> Array:
+        """log ρ(z), shape of z."""
+
+    def log_density_gradient(self, z: Array) -> Array:
+        """d log ρ/dz, shape of z."""
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """n independent draws, shape (n,)."""
+
+    def quadrature(self, n: int) -> tuple[Array, Array]:
+        """n points and weights summing to 1, shapes (n,), with ∫h dρ ≈ Σ_i w_i h(z_i)."""
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """The uniform law on [lower, upper]; ``periodic`` where the interval is one whole period of the coordinate.
+
+    Raises:
+        ValueError: unless lower < upper, both finite.
+    """
+
+    lower: float
+    upper: float
+    periodic: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        if not (self.lower < self.upper and math.isfinite(self.upper - self.lower)):
+            raise ValueError(f"law 'uniform' needs finite lower < upper, not lower = {self.lower}, upper = {self.upper}")
+
+    def density(self, z: Array) -> Array:
+        """1/(upper − lower) on [lower, upper], 0 outside; the same everywhere where periodic."""
+        inside = np.ones(np.shape(z), bool) if self.periodic else (z >= self.lower) & (z <= self.upper)
+        return inside / (self.upper - self.lower)
+
+    def log_density(self, z: Array) -> Array:
+        """−log(upper − lower) everywhere, also outside: as the potential of a base measure it exerts no force."""
+        return np.full(np.shape(z), -math.log(self.upper - self.lower))
+
+    def log_density_gradient(self, z: Array) -> Array:
+        """0."""
+        return np.zeros(np.shape(z))
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """n independent draws."""
+        return self.lower + (self.upper - self.lower) * rng.random(n)
+
+    def quadrature(self, n: int) -> tuple[Array, Array]:
+        """n points and weights summing to 1: Gauss–Legendre, or equispaced (spectrally accurate) where periodic."""
+        if self.periodic:
+            return self.lower + (self.upper - self.lower) * np.arange(n) / n, np.full(n, 1.0 / n)
+        t, w = roots_legendre(n)
+        return self.lower + 0.5 * (self.upper - self.lower) * (t + 1.0), w / w.sum()
+
+
+@dataclass(frozen=True)
+class Normal:
+    """The normal law N(mean, std²).
+
+    Raises:
+        ValueError: unless mean is finite and std positive and finite.
+    """
+
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0.0):
+            raise ValueError(f"law 'normal' needs a finite mean and std > 0, not mean = {self.mean}, std = {self.std}")
+
+    def density(self, z: Array) -> Array:
+        """exp(−½((z − mean)/std)²)/(std √(2π))."""
+        return np.exp(self.log_density(z))
+
+    def log_density(self, z: Array) -> Array:
+        """−½((z − mean)/std)² − log(std √(2π))."""
+        return -0.5 * ((z - self.mean) / self.std) ** 2 - math.log(self.std * math.sqrt(2.0 * math.pi))
+
+    def log_density_gradient(self, z: Array) -> Array:
+        """(mean − z)/std²."""
+        return (self.mean - z) / self.std**2
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """n independent draws."""
+        return self.mean + self.std * rng.standard_normal(n)
+
+    def quadrature(self, n: int) -> tuple[Array, Array]:
+        """n Gauss–Hermite points and weights summing to 1: exact for polynomials of degree 2n − 1."""
+        t, w = roots_hermitenorm(n)
+        return self.mean + self.std * t, w / w.sum()
+
+
+LAWS: dict[str, Callable[..., Law1D]] = {"uniform": Uniform, "normal": Normal}
+
+
+@dataclass(frozen=True)
+class ProductLaw:
+    """ρ(z) = Π_j ρ_j(z_j): independent coordinates.
+
+    Attributes:
+        factors: one law per coordinate of z, in order.
+    """
+
+    factors: tuple[Law1D, ...]
+
+    @property
+    def dimension(self) -> int:
+        """D, the number of coordinates."""
+        return len(self.factors)
+
+    def density(self, z: Array) -> Array:
+        """ρ(z), shape (N,), at z of shape (N, D)."""
+        return np.prod([law.density(z[:, j]) for j, law in enumerate(self.factors)], axis=0)
+
+    def log_density(self, z: Array) -> Array:
+        """log ρ(z), shape (N,), at z of shape (N, D); a uniform factor counts as its constant everywhere."""
+        return np.sum([law.log_density(z[:, j]) for j, law in enumerate(self.factors)], axis=0)
+
+    def log_density_gradient(self, z: Array) -> Array:
+        """∇ log ρ(z), shape (N, D), at z of shape (N, D)."""
+        return np.column_stack([law.log_density_gradient(z[:, j]) for j, law in enumerate(self.factors)])
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """n independent points, shape (n, D), drawn one coordinate after the other from ``rng``."""
+        return np.column_stack([law.sample(rng, n) for law in self.factors])
+
+    def quadrature(self, nodes: Sequence[int]) -> tuple[Array, Array]:
+        """Points, shape (N, D), and weights, shape (N,), of the tensor-product rule with ∫h dρ ≈ Σ_i w_i h(z_i); Σ_i w_i = 1.
+
+        Args:
+            nodes: number of points in each of the D directions; the last varies fastest.
+
+        Raises:
+            ValueError: unless there is one positive number per direction.
+        """
+        if len(nodes) != self.dimension or min(nodes) < 1:
+            raise ValueError(f"quadrature needs {self.dimension} positive numbers of nodes, not {list(nodes)}")
+        points, weights = zip(*(law.quadrature(n) for law, n in zip(self.factors, nodes, strict=True)), strict=True)
+        grid, shares = np.meshgrid(*points, indexing="ij"), np.meshgrid(*weights, indexing="ij")
+        return np.column_stack([g.ravel() for g in grid]), np.prod([w.ravel() for w in shares], axis=0)
+
+
+def base_potential(
+    law: ProductLaw | None, temperature: float, coordinates: Sequence[str], periods: Sequence[float | None]
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """V0 = −τ log m̂ and ∇V0 for a base measure m̂; zero for the flat one (None). With it 𝓕 = R + τ KL(ρ|m̂).
+
+    Args:
+        law: m̂, or None for Lebesgue measure.
+        temperature: τ ≥ 0.
+        coordinates: names of the D coordinates.
+        periods: period of each coordinate, None on the real line.
+
+    Raises:
+        ValueError: if m̂ has another dimension, or a factor that is not periodic in a periodic coordinate.
+    """
+    if law is None or temperature == 0.0:
+        return lambda z: np.zeros(len(z)), np.zeros_like
+    if law.dimension != len(coordinates):
+        raise ValueError(f"base_measure has {law.dimension} laws; the model has the coordinates {', '.join(coordinates)}")
+    for name, period, factor in zip(coordinates, periods, law.factors, strict=True):
+        ends = factor.log_density(np.array([0.1, 0.1 + (period or 0.0)]))
+        if not math.isclose(ends[0], ends[1], abs_tol=1e-12):
+            raise ValueError(f"base_measure of the periodic coordinate '{name}' must have its period; use a uniform law")
+    return lambda z: -temperature * law.log_density(z), lambda z: -temperature * law.log_density_gradient(z)

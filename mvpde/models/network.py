@@ -1,0 +1,80 @@
+"""Shallow networks f[ρ](x) = ∫ c φ(x, y) ρ(dy, dc) as mean-field models: z = (y, c), g_p(z) = c φ(x_p, y), R the loss.
+
+Rotskoff & Vanden-Eijnden, arXiv:1805.00915; Mei, Montanari & Nguyen, arXiv:1804.06561.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from mvpde.models.data import Data
+from mvpde.models.laws import ProductLaw, base_potential
+from mvpde.models.mean_field import MeanField
+from mvpde.models.names import hint
+from mvpde.models.outer import OUTER
+from mvpde.models.units import UNITS
+
+NO_PARAMETERS: Mapping[str, float] = MappingProxyType({})
+
+
+def _check(name: str, known: Iterable[str], what: str) -> None:
+    names = sorted(known)
+    if name not in names:
+        raise ValueError(f"{what} has no '{name}'; {hint(name, names)}")
+
+
+def unit_defaults(unit: str) -> dict[str, Any]:
+    """Names and default values of the parameters of a unit, ``bias`` included where the unit has one."""
+    signature = inspect.signature(UNITS[unit])
+    return {name: p.default for name, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def network(
+    unit: str,
+    data: Data,
+    *,
+    temperature: float = 0.0,
+    loss: str = "least_squares",
+    base_measure: ProductLaw | None = None,
+    unit_parameters: Mapping[str, float] = NO_PARAMETERS,
+    bias: bool = True,
+) -> MeanField:
+    """The mean-field model of a shallow network: V(y, c; m) = V0 + c Σ_p ∂_pR(m) φ(x_p, y), V0 = −τ log m̂.
+
+    Args:
+        unit: a name in `UNITS`.
+        data: x_p, w_p, f_p.
+        temperature: τ ≥ 0.
+        loss: a name in `OUTER`.
+        base_measure: m̂, one law per coordinate; None for the flat measure. Without effect at τ = 0.
+        unit_parameters: keyword arguments of the unit, such as ``{"kappa": 2.0}``.
+        bias: False drops the coordinate b of a unit φ(a·x + b).
+
+    Raises:
+        ValueError: for an unknown unit, loss or parameter, a negative temperature, targets or inputs that do not fit.
+    """
+    _check(unit, UNITS, "the table of units")
+    _check(loss, OUTER, "the table of losses")
+    parameters = dict(unit_parameters) | ({} if bias else {"bias": False})
+    for name in parameters:
+        _check(name, unit_defaults(unit), f"unit '{unit}'")
+    phi = UNITS[unit](data.x, **parameters)
+    outer = OUTER[loss](data)
+    coordinates, periods = (*phi.coordinates, "c"), (*phi.periods, None)
+    potential, gradient = base_potential(base_measure, temperature, coordinates, periods)
+    return MeanField(
+        coordinates=coordinates,
+        profile=phi.profile,
+        profile_field=phi.profile_field,
+        outer_energy=outer.energy,
+        outer_gradient=outer.gradient,
+        temperature=temperature,
+        external_potential=potential,
+        external_gradient=gradient,
+        output_weight=True,
+        periods=periods,
+        data=data,
+    )

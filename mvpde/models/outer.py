@@ -1,0 +1,52 @@
+"""Outer energies R(m): the loss of a network as a function of its predictions m_p = f[ρ](x_p) at the data.
+
+A new loss is one builder and one entry of `OUTER`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from mvpde.models.data import Data
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outer:
+    """An outer energy and its gradient, both vectorised over leading axes (runs of an ensemble).
+
+    Attributes:
+        energy: m, shape (..., P) → R(m), shape (...,).
+        gradient: m, shape (..., P) → ∂R/∂m, shape (..., P).
+    """
+
+    energy: Callable[[Array], Array]
+    gradient: Callable[[Array], Array]
+
+
+def least_squares(data: Data) -> Outer:
+    """R(m) = ½ Σ_p w_p (m_p − f_p)². Rotskoff & Vanden-Eijnden, arXiv:1805.00915, with ½ in the sum over data too."""
+    w, f = data.weights, data.target
+    return Outer(lambda m: 0.5 * (np.square(m - f) @ w), lambda m: w * (m - f))
+
+
+def logistic(data: Data) -> Outer:
+    """R(m) = Σ_p w_p log(1 + exp(−f_p m_p)) for classes f_p = ±1; no overflow at any margin f_p m_p.
+
+    Raises:
+        ValueError: if a target is neither +1 nor −1.
+    """
+    w, f = data.weights, data.target
+    wrong = np.flatnonzero(np.abs(f) != 1.0)
+    if len(wrong):
+        raise ValueError(f"loss 'logistic' needs targets +1 or -1; data point {wrong[0] + 1} has {f[wrong[0]]:g}")
+    return Outer(lambda m: np.logaddexp(0.0, -f * m) @ w, lambda m: -w * f * expit(-f * m))
+
+
+OUTER: dict[str, Callable[[Data], Outer]] = {"least_squares": least_squares, "logistic": logistic}

@@ -1,0 +1,79 @@
+"""A run's folder as an xarray dataset."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+
+from mvpde.fields import read_fields
+from mvpde.runtime import CaseError
+
+
+def open_run(folder: str | Path) -> xarray.Dataset:
+    """Everything a run has written, also while it is still running.
+
+    Variables: the columns of series.csv over `time`; `density` (time, node) with `mesh_points` (node, axis) and `cells` (cell, vertex);
+    `particles` (time, particle, coordinate); `target`, `x` and `prediction_<measure>` (time, data_point). The attribute `summary` holds
+    summary.json.
+
+    Raises:
+        CaseError: if the folder holds no run.
+    """
+    folder = Path(folder)
+    if not (folder / "summary.json").is_file():
+        raise CaseError(f"{folder}: holds no run (there is no summary.json in it); give the folder that `mvpde run` wrote")
+    dataset = _series(folder / "series.csv")
+    for add in (_density, _particles, _predictions):
+        dataset = dataset.merge(add(folder), join="inner")
+    dataset.attrs["summary"] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return dataset
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {key: np.array([float(row[key] or "nan") for row in rows]) for key in rows[0]} if rows else {}
+
+
+def _series(path: Path) -> xarray.Dataset:
+    columns = _columns(path)
+    times = columns.pop("t", np.zeros(0))
+    return xarray.Dataset({key: ("time", values) for key, values in columns.items()}, coords={"time": times})
+
+
+def _density(folder: Path) -> xarray.Dataset:
+    if not (folder / "density.h5").is_file():
+        return xarray.Dataset()
+    times, arrays, coordinates = read_fields(folder / "density.h5")
+    variables: dict[str, Any] = {
+        "density": (("time", "node"), arrays.get("rho", np.zeros((0, len(arrays["mesh_points"]))))),
+        "mesh_points": (("node", "axis"), arrays["mesh_points"][:, : len(coordinates)]),
+        "cells": (("cell", "vertex"), arrays["cells"]),
+    }
+    return xarray.Dataset(variables, coords={"time": times, "axis": list(coordinates)})
+
+
+def _particles(folder: Path) -> xarray.Dataset:
+    if not (folder / "particles.h5").is_file():
+        return xarray.Dataset()
+    times, arrays, coordinates = read_fields(folder / "particles.h5")
+    values = np.stack([arrays[name] for name in coordinates], axis=-1)
+    return xarray.Dataset({"particles": (("time", "particle", "coordinate"), values)}, coords={"time": times, "coordinate": list(coordinates)})
+
+
+def _predictions(folder: Path) -> xarray.Dataset:
+    columns = _columns(folder / "predictions.csv")
+    if not columns:
+        return xarray.Dataset()
+    times = np.unique(columns.pop("t"))
+    tables = {key: values.reshape(len(times), -1) for key, values in columns.items()}
+    inputs = {key: ("data_point", tables.pop(key)[0]) for key in list(tables) if key == "target" or key.startswith("x")}
+    fits = {f"prediction_{key}": (("time", "data_point"), table) for key, table in tables.items()}
+    return xarray.Dataset({**inputs, **fits}, coords={"time": times})

@@ -1,0 +1,65 @@
+"""Start-up and the way errors leave the program: the only module that knows which build of DOLFINx is installed.
+
+Importing this module loads the wheel's solver libraries when the wheel is what is installed (conda installs have none), and makes an
+exception on any rank end the whole run instead of leaving the other ranks waiting.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+if importlib.util.find_spec("dolfinx_solver") is not None:  # must precede petsc4py and dolfinx
+    importlib.import_module("dolfinx_solver")
+
+from mpi4py import MPI
+
+Result = TypeVar("Result")
+
+EXIT_DONE, EXIT_USAGE, EXIT_SOLVER, EXIT_INVARIANT, EXIT_STOPPED = 0, 2, 3, 4, 5
+
+
+class CaseError(Exception):
+    """The case file or the command is wrong (exit code 2). The message names the key, its section and the remedy."""
+
+
+class SolverError(Exception):
+    """A solver did not converge (exit code 3). The last good state is kept."""
+
+
+class InvariantError(Exception):
+    """A conservation law or positivity was violated, or a NaN appeared (exit code 4). The last good state is kept."""
+
+
+def _abort(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+    traceback.print_exception(kind, value, trace)
+    sys.stderr.flush()
+    MPI.COMM_WORLD.Abort(1)
+
+
+def install_abort_hook() -> None:
+    """Let an uncaught exception on one rank end all of them: without it the others wait for ever in the next collective call."""
+    if MPI.COMM_WORLD.size > 1:
+        sys.excepthook = _abort
+
+
+def on_first_rank(comm: MPI.Intracomm, work: Callable[[], Result]) -> Result:
+    """Do ``work`` on rank 0 and give its result, or raise its error, on all ranks alike. Collective.
+
+    Whatever one rank can find out (a file, a case, a folder) goes through here, so that all ranks stop together with one message.
+    """
+    outcome: tuple[Result | None, BaseException | None] = (None, None)
+    if comm.rank == 0:
+        try:
+            outcome = (work(), None)
+        except Exception as error:
+            outcome = (None, error)
+    result, error = comm.bcast(outcome)
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]

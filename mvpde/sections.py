@@ -1,0 +1,201 @@
+"""The sections of a case file: names, types, ranges and defaults, and what a message says about each key.
+
+The `description` of a field states its meaning and allowed range, `examples` a value that works: messages about a wrong value and
+the tables of `docs/cases.md` are made of them. What depends on the kind of model is in `kinds.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from mvpde.models.expressions import constant
+
+SCHEMES = {
+    "auto": "flux_corrected at temperature 0, edge_averaged above",
+    "flux_corrected": "explicit, limited antidiffusive fluxes",
+    "edge_averaged": "implicit, Scharfetter–Gummel fluxes",
+}
+PARTICLE_SCHEMES = {"heun": "second order in the drift", "euler": "explicit Euler(–Maruyama)"}
+
+
+def one_of(options: Iterable[str]) -> AfterValidator:
+    """A string that must be one of `options`; the message lists them and the nearest."""
+    names = sorted(options)
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise PydanticCustomError("choice", "is not one of the known names", {"options": names})
+        return name
+
+    return AfterValidator(check)
+
+
+def _evaluated(value: Any) -> Any:
+    return constant(value) if isinstance(value, str) else value
+
+
+Number = Annotated[float, BeforeValidator(_evaluated), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def refuse(message: str) -> PydanticCustomError:
+    """An error about a whole section or a value that depends on another key; `message` says what is wrong and the remedy."""
+    return PydanticCustomError("refused", "{reason}", {"reason": message})
+
+
+class Section(BaseModel):
+    """Unknown keys and silent conversions are refused everywhere."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class UniformLaw(Section):
+    """Uniform law on [lower, upper]."""
+
+    law: Literal["uniform"]
+    lower: Number = Field(description="lower end of the interval", examples=[-1.0])
+    upper: Number = Field(description="upper end of the interval, above lower", examples=[1.0])
+
+    @model_validator(mode="after")
+    def _ordered(self) -> UniformLaw:
+        if self.lower >= self.upper:
+            raise refuse(f"lower = {self.lower:g} must lie below upper = {self.upper:g}; exchange or correct them")
+        return self
+
+
+class NormalLaw(Section):
+    """Normal law N(mean, std²)."""
+
+    law: Literal["normal"]
+    mean: Number = Field(description="mean", examples=[0.0])
+    std: Positive = Field(description="standard deviation, > 0", examples=[1.0])
+
+
+Law = Annotated[UniformLaw | NormalLaw, Field(discriminator="law")]
+
+
+class DomainSection(Section):
+    """The truncated parameter space that the density lives on: a box, or a Gmsh mesh."""
+
+    lower: list[Number] | None = Field(None, description="lower corner of the box, one number per coordinate", examples=[[-4, -6]])
+    upper: list[Number] | None = Field(None, description="upper corner of the box, one number per coordinate", examples=[[4, 6]])
+    cells: list[Count] | None = Field(
+        None, description="number of cells in each direction, whole numbers ≥ 1", examples=[[128, 128]]
+    )
+    mesh: str | None = Field(None, description="a Gmsh mesh file instead of a box, relative to the case file", examples=["disc.msh"])
+    periodic: list[bool] | None = Field(
+        None, description="which directions are periodic; by default those of the model", examples=[[True, False]]
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> DomainSection:
+        box = {"lower": self.lower, "upper": self.upper, "cells": self.cells}
+        if self.mesh is not None:
+            given = [key for key, value in box.items() if value is not None]
+            if given:
+                raise refuse(f"`mesh` and `{given[0]}` exclude each other; remove `{given[0]}` or `mesh`")
+            return self
+        missing = [key for key, value in box.items() if value is None]
+        if missing:
+            raise refuse(f"a box needs `lower`, `upper` and `cells`, and `{missing[0]}` is missing; add it, or name a `mesh`")
+        return self._checked_box(self.lower or [], self.upper or [], self.cells or [])
+
+    def _checked_box(self, lower: list[float], upper: list[float], cells: list[int]) -> DomainSection:
+        lengths = {"lower": len(lower), "upper": len(upper), "cells": len(cells), "periodic": len(self.periodic or cells)}
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"`{key}` has {n}" for key, n in lengths.items())
+            raise refuse(f"`lower`, `upper`, `cells` and `periodic` need one entry per direction each, but {counts}")
+        for axis, (a, b) in enumerate(zip(lower, upper, strict=True)):
+            if a >= b:
+                raise refuse(f"lower[{axis}] = {a:g} must lie below upper[{axis}] = {b:g}; exchange or correct them")
+        return self
+
+
+class DensitySection(Section):
+    """The finite-element density."""
+
+    scheme: Annotated[str, one_of(SCHEMES)] = Field("auto", description=f"one of {', '.join(SCHEMES)}", examples=["auto"])
+    cfl: Annotated[Number, Field(gt=0, le=1)] = Field(
+        0.8, description="explicit step as a share of the largest positive one, in (0, 1]", examples=[0.8]
+    )
+    tolerance: Positive = Field(1e-4, description="error of an implicit step, relative, > 0", examples=[1e-4])
+    step: Positive | None = Field(None, description="a fixed time step, > 0; absent: chosen by the scheme", examples=[0.01])
+
+
+class EnsembleSection(Section):
+    """Independent runs of the interacting particles."""
+
+    particles: Count = Field(description="number of particles in a run, a whole number ≥ 1", examples=[10000])
+    runs: Count = Field(1, description="number of independent runs, a whole number ≥ 1", examples=[4])
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
+    step: Positive = Field(0.05, description="largest time step, > 0", examples=[0.05])
+    scheme: Annotated[str, one_of(PARTICLE_SCHEMES)] = Field("heun", description="heun or euler", examples=["heun"])
+
+
+class CharacteristicsSection(Section):
+    """Quadrature nodes of the initial law carried by the flow (temperature 0)."""
+
+    nodes: list[Count] = Field(description="quadrature nodes per coordinate, whole numbers ≥ 1", examples=[[128, 32]])
+    tolerance: Positive = Field(1e-10, description="relative error of the time integration, > 0", examples=[1e-10])
+
+
+class TimeSection(Section):
+    """Dimensionless training time."""
+
+    end: Positive = Field(description="time at which the run ends, > 0", examples=[10.0])
+    outputs: list[Number] = Field(
+        10, validate_default=True, description="increasing times in [0, end], or a number of equal intervals", examples=[[0, 1, 5, 10]]
+    )
+
+    @field_validator("outputs", mode="before")
+    @classmethod
+    def _equal_intervals(cls, value: Any, info: ValidationInfo) -> Any:
+        if type(value) is not int:
+            return value
+        if value < 1:
+            raise refuse(f"{value} equal intervals are not possible; give a whole number ≥ 1 or a list of times")
+        return [info.data.get("end", 1.0) * i / value for i in range(value + 1)]
+
+    @field_validator("outputs")
+    @classmethod
+    def _increasing(cls, times: list[float], info: ValidationInfo) -> list[float]:
+        end = info.data.get("end", float("inf"))
+        if not times:
+            raise refuse("the list is empty; give at least one time in [0, end]")
+        if any(b <= a for a, b in zip(times, times[1:], strict=False)):
+            raise refuse("the times must increase; sort them and remove repetitions")
+        outside = [t for t in times if not 0 <= t <= end]
+        if outside:
+            raise refuse(f"{outside[0]:g} lies outside [0, end] = [0, {end:g}]; remove it or change `end`")
+        return times
+
+
+class OutputSection(Section):
+    """What is written into the run's folder."""
+
+    fields: bool = Field(True, description="write the density at every output time, true or false", examples=[True])
+    particles: Annotated[int, Field(ge=0)] = Field(
+        10000, description="particles of run 0 written at every output time, a whole number ≥ 0", examples=[10000]
+    )
+    pictures: bool = Field(True, description="draw density.png, loss.png, prediction.png, true or false", examples=[True])
+    sliced_wasserstein: bool = Field(True, description="compute distances between the measures, true or false", examples=[True])
+
+
+class CaseSections(Section):
+    """A case file. `model` and `data` are refined by the kind of model (see `kinds.py`)."""
+
+    title: str = Field("", description="one line of text", examples=["RBF network on the circle"])
+    model: Section
+    data: Section | None = None
+    initial: dict[str, Law] = Field(description="the initial law of every coordinate", examples=[{"c": {"law": "normal", "mean": 0.0, "std": 1.0}}])
+    domain: DomainSection | None = None
+    density: DensitySection | None = None
+    ensemble: EnsembleSection | None = None
+    characteristics: CharacteristicsSection | None = None
+    time: TimeSection
+    output: OutputSection = OutputSection()

@@ -1,0 +1,54 @@
+"""Stopping a run from outside: signals are remembered, and all ranks together notice them between steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from mvpde.runtime import MPI
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(Exception):
+    """The run was stopped on request (exit code 5); a checkpoint is there."""
+
+
+class StopRequest:
+    """Whether somebody asked this run to stop. MPICH's mpirun passes SIGINT and SIGTERM on to every rank."""
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        """No request so far."""
+        self.comm = comm
+        self.received: int | None = None
+
+    def remember(self, number: int, _: FrameType | None) -> None:
+        """The signal handler. A second signal ends the process at once, in case the first is never looked at."""
+        if self.received is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.received = number
+
+    def check(self) -> None:
+        """Raise `Stopped` on all ranks if any of them has received a signal. Collective."""
+        number = self.comm.allreduce(self.received or 0, MPI.MAX)
+        if number:
+            raise Stopped(f"stopped by {signal.Signals(number).name}")
+
+
+@contextmanager
+def listening(comm: MPI.Intracomm) -> Iterator[StopRequest]:
+    """A `StopRequest` that listens to SIGINT and SIGTERM until the end of the block (in the main thread; elsewhere it hears nothing)."""
+    request = StopRequest(comm)
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, request.remember) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
