@@ -7,6 +7,7 @@ identify unknowns on opposite faces (the assembled matrix A becomes PᵀAP), so 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ import ufl
 from dolfinx import fem, la, mesh
 from petsc4py import PETSc
 from scipy.spatial import cKDTree
+
+from mvpde.jitcache import clear_stale_forms
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int32]
@@ -139,7 +142,7 @@ class Domain:
         points = _gather_ordered(self.comm, geometry.input_global_indices[:local], geometry.x[:local])
         count = topology.index_map(topology.dim).size_local
         cells = _gather_ordered(
-            self.comm, topology.original_cell_index[:count], geometry.input_global_indices[geometry.dofmap[:count]]
+            self.comm, topology.original_cell_index[:count], geometry.input_global_indices[geometry.dofmaps[0][:count]]
         )
         return None if points is None or cells is None else (points, cells)
 
@@ -207,6 +210,7 @@ def from_mesh(grid: mesh.Mesh, periodic: Sequence[bool]) -> Domain:
         CaseError: if a periodic direction has no matching nodes on opposite faces, on all ranks alike.
     """
     comm, dimension = grid.comm, grid.geometry.dim
+    clear_stale_forms(comm)
     space = fem.functionspace(grid, basix.ufl.element("P", grid.basix_cell(), 1))
     position = space.tabulate_dof_coordinates()[:, :dimension].copy()
     lower, upper = _bounds(comm, position)
@@ -249,7 +253,7 @@ def integrate_against_basis(domain: Domain, function: Callable[[Array], Array], 
     total = np.zeros(len(domain.numbers))
     for start in range(0, cells, _CELLS):
         block = slice(start, min(cells, start + _CELLS))
-        corners = grid.geometry.x[grid.geometry.dofmap[block]][:, :, :dimension]
+        corners = grid.geometry.x[grid.geometry.dofmaps[0][block]][:, :, :dimension]
         volume = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1]))
         points = np.einsum("qv,cvd->cqd", shape, corners)
         values = function(points.reshape(-1, dimension)).reshape(len(corners), -1)
@@ -306,13 +310,8 @@ def _check_box(lower: Sequence[float], upper: Sequence[float], cells: Sequence[i
 
 
 def _read_gmsh(comm: MPI.Intracomm, path: Path, dimension: int) -> mesh.Mesh:
+    on_first_rank(comm, lambda: _gmsh_can_read(path))
     import gmsh  # here: a slow import that few runs need
-
-    def exists() -> None:
-        if not path.is_file():
-            raise CaseError(f"[domain] mesh: there is no file '{path}'")
-
-    on_first_rank(comm, exists)
     from dolfinx.io import gmsh as reader
 
     def check() -> None:
@@ -340,6 +339,17 @@ def _read_gmsh(comm: MPI.Intracomm, path: Path, dimension: int) -> mesh.Mesh:
     finally:
         if comm.rank == 0 and gmsh.isInitialized():
             gmsh.finalize()
+
+
+def _gmsh_can_read(path: Path) -> None:
+    if not path.is_file():
+        raise CaseError(f"[domain] mesh: there is no file '{path}'")
+    try:
+        importlib.import_module("gmsh")
+    except OSError as error:
+        raise CaseError(
+            f"[domain] mesh: Gmsh's library cannot be loaded ({error}); run 'apt install libglu1-mesa libxcursor1 libxft2 libxinerama1'"
+        ) from None
 
 
 def _bounds(comm: MPI.Intracomm, position: Array) -> tuple[Array, Array]:
@@ -459,5 +469,5 @@ def _input_indices(space: fem.FunctionSpace) -> NDArray[np.int64]:
     """Number in mesh-input order of each owned degree of freedom of a P1 space."""
     geometry = space.mesh.geometry
     point = np.empty(space.dofmap.index_map.size_local + space.dofmap.index_map.num_ghosts, np.int64)
-    point[space.dofmap.list] = geometry.input_global_indices[geometry.dofmap]
+    point[space.dofmap.list] = geometry.input_global_indices[geometry.dofmaps[0]]
     return point[: space.dofmap.index_map.size_local]

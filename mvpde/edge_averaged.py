@@ -26,6 +26,7 @@ _B1 = (1.0 / 6.0) / (GAMMA * (1.0 - GAMMA))
 _B2 = 0.5 - _B1 * GAMMA
 ERROR_WEIGHTS = (1.0 - _B1 - _B2, _B1 - (1.0 - GAMMA), _B2 - GAMMA)
 SOLVER_TOLERANCE = 1e-13
+_PASSES = 400  # of the limiter: about the ratio of an implicit step to an explicit one
 _NEGATIVE = -1e-15  # below this part of the maximum a value is negative by more than rounding
 
 
@@ -101,14 +102,14 @@ class EdgeAveraged:
         k0 = self._rate(density, m0, 0)
         slope = self._features.moments(lumped * k0)
         self._coefficients(m0 + GAMMA * length * slope, 0)
-        y1 = self._solve(0, GAMMA * length, lumped * start, start + GAMMA * length * k0)
+        y1 = self._solve(0, GAMMA * length, lumped * start, start)
         k1 = self._apply(y1, 0)
         # parabola through m(0), m'(0) and m(Y₁), at the end of the step
         m1 = self._moments(y1)
         m2 = m0 + length * slope + (m1 - m0 - GAMMA * length * slope) / GAMMA**2
         self._coefficients(m2, 1)
         right = start + (1.0 - GAMMA) * length * k1
-        y2 = self._solve(1, GAMMA * length, lumped * right, start + length * k1)
+        y2 = self._solve(1, GAMMA * length, lumped * right, y1[:owned])
         k2 = self._apply(y2, 1)
         result = self._with_ghosts(right + GAMMA * length * k2)
         if self._fixed is None:
@@ -135,7 +136,7 @@ class EdgeAveraged:
         low = density[:owned] + length * self._apply(euler, 0)
         add_fluxes(offsets, columns, self._inward[0], self._outward[0], euler, -length, fluxes)
         result = self._with_ghosts(low)
-        add_limited_fluxes(self._domain, fluxes, result)
+        add_limited_fluxes(self._domain, fluxes, result, passes=_PASSES)
         return result
 
     def _moments(self, density: Array) -> Array:

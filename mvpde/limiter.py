@@ -7,35 +7,53 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mvpde.domain import Domain
+from mvpde.transport import AFFORDABLE
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
+_NEGLIGIBLE = 1e-15  # fluxes left over, in units of the mass, not worth another pass
+_STALLED = 0.999  # nor is a pass worth it after one that left more than this part
 
-def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array) -> None:
-    """ρ_i += Σ_j α_ij f_ij / m_i with the largest α_ij = α_ji ∈ [0, 1], one for each losing node, that keep ρ_i ≥ 0. Collective.
+
+def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: int = 1) -> None:
+    """ρ_i += Σ_j α_ij f_ij / m_i with shares α_ij = α_ji ∈ [0, 1] as large as a losing node can afford, so that ρ ≥ 0 stays. Collective.
+
+    One pass counts only what a node has, not what it will gain: where large fluxes almost cancel, as those of implicit steps do, what
+    was cut is offered again to the new ρ (iterated flux correction, Schär & Smolarkiewicz 1996), up to ``passes`` times.
 
     Args:
         domain: whose edge graph the fluxes live on.
-        fluxes: f_ij = −f_ji into i, one for each entry of the graph (local); overwritten by α_ij f_ij.
+        fluxes: f_ij = −f_ji into i, one for each entry of the graph (local); overwritten by what was not given.
         density: ρ ≥ 0 at owned and ghost unknowns (local); changed in place.
+        passes: largest number of passes.
     """
     graph, share = domain.graph, np.zeros(len(density))
-    _affordable_share(graph.offsets, graph.lumped, fluxes, density, share)
-    domain.exchange.update(share)
-    _limit(graph.offsets, graph.columns, share, fluxes)
-    _apply(graph.offsets, graph.lumped, fluxes, density)
-    domain.exchange.update(density)
+    before = np.inf
+    for _ in range(passes):
+        _affordable_share(graph.offsets, graph.lumped, fluxes, density, share)
+        domain.exchange.update(share)
+        rest = _apply(graph.offsets, graph.columns, graph.lumped, share, fluxes, density)
+        domain.exchange.update(density)
+        rest = domain.comm.allreduce(rest)
+        if rest < _NEGLIGIBLE or rest > _STALLED * before:
+            break
+        before = rest
 
 
 @njit(cache=True)
-def _apply(offsets: Integers, lumped: Array, fluxes: Array, result: Array) -> None:
-    """result_i += Σ_j fluxes_ij / m_i on owned rows."""
+def _apply(offsets: Integers, columns: Integers, lumped: Array, share: Array, fluxes: Array, result: Array) -> float:
+    """result_i += Σ_j α_ij f_ij / m_i with α the share of the losing node; leaves (1 − α)f in ``fluxes`` and returns Σ|(1 − α)f|."""
+    rest = 0.0
     for i in range(lumped.size):
         total = 0.0
         for e in range(offsets[i], offsets[i + 1]):
-            total += fluxes[e]
+            given = fluxes[e] * (share[columns[e]] if fluxes[e] > 0.0 else share[i])
+            total += given
+            fluxes[e] -= given
+            rest += abs(fluxes[e])
         result[i] += total / lumped[i]
+    return rest
 
 
 @njit(cache=True)
@@ -45,13 +63,5 @@ def _affordable_share(offsets: Integers, lumped: Array, fluxes: Array, density: 
         loss = 0.0
         for e in range(offsets[i], offsets[i + 1]):
             loss -= min(fluxes[e], 0.0)
-        budget = lumped[i] * max(density[i], 0.0)
-        share[i] = 1.0 if loss <= budget else budget / loss * (1.0 - 4e-16)
-
-
-@njit(cache=True)
-def _limit(offsets: Integers, columns: Integers, share: Array, fluxes: Array) -> None:
-    """Scale each flux by the share of the node that loses by it (``share`` holds ghosts); antisymmetry is kept."""
-    for i in range(offsets.size - 1):
-        for e in range(offsets[i], offsets[i + 1]):
-            fluxes[e] *= share[columns[e]] if fluxes[e] > 0.0 else share[i]
+        budget = AFFORDABLE * lumped[i] * max(density[i], 0.0)
+        share[i] = 1.0 if loss <= budget else budget / loss

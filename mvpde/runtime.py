@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
+
+# One thread per rank unless the user says otherwise: ranks are the parallelism here, and BLAS threads would fight over their cores.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
 
 if importlib.util.find_spec("dolfinx_solver") is not None:  # must precede petsc4py and dolfinx
     importlib.import_module("dolfinx_solver")

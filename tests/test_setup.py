@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import mvpde
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REQUIREMENTS = [
@@ -53,6 +55,21 @@ def test_the_command_is_installed() -> None:
     assert callable(command.load())
 
 
+def test_the_version_is_said_once() -> None:
+    citation = re.search(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert citation is not None
+    assert citation[1] == mvpde.__version__
+
+
+def test_the_readmes_case_is_valid(tmp_path: Path) -> None:
+    """Checked with 16² cells in place of 128², which the law under test does not depend on."""
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "case.toml").write_text(example)
+    command = [sys.executable, "-m", "mvpde", "check", "case.toml", "--set", "domain.cells=[16,16]"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def find_python(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     tools = ROOT / ".ci" / "find_python"
     return subprocess.run([str(tools), *arguments], env=environment, capture_output=True, text=True)
@@ -66,7 +83,7 @@ def executable(path: Path, text: str) -> None:
 
 def forward(path: Path) -> None:
     """A command that runs this Python."""
-    executable(path, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    executable(path, f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
 
 
 FAILS = "#!/bin/sh\nexit 1\n"

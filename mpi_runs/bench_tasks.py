@@ -1,0 +1,301 @@
+"""What `bench.py` measures, each in a process of its own: `python bench_tasks.py TASK '{"argument": …}'` prints one JSON object.
+
+Times are wall-clock times of warm code (compiled and run once before). Nothing here reaches into the solver: steps and iterations are
+differences of ``Density.statistics()``, times are taken around ``advance``, so the checks after each step are inside.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mvpde.runtime import MPI  # isort: skip  (loads the solver libraries)
+
+import numpy as np
+import ufl
+from dolfinx import fem
+from dolfinx.fem.petsc import assemble_matrix
+from numpy.typing import NDArray
+
+from mvpde.density import Density
+from mvpde.domain import Domain, box
+from mvpde.ensemble import Ensemble
+from mvpde.models.data import circle, interval
+from mvpde.models.gaussian_mixture import gaussian_mixture
+from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.mean_field import MeanField
+from mvpde.models.network import network
+from mvpde.nodal_features import nodal_features
+
+Array = NDArray[np.float64]
+Problem = tuple[MeanField, Domain, ProductLaw]
+
+ANGLE = Uniform(0.0, 2.0 * np.pi, periodic=True)
+PATIENCE = 0.002  # seconds between looks at the starting signal
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {}
+
+
+def task(function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Make ``function`` a task under its own name."""
+    TASKS[function.__name__] = function
+    return function
+
+
+# --- the problems ---------------------------------------------------------------------------------------------------------------
+
+
+def circle_target(x: Array) -> Array:
+    """f*(x) = 0.6 cos x + 0.3 sin 2x."""
+    return 0.6 * np.cos(x[:, 0]) + 0.3 * np.sin(2.0 * x[:, 0])
+
+
+def circle_model(temperature: float = 0.0) -> MeanField:
+    """φ = exp(2(cos(x − y) − 1)) on 64 angles, so K = 64; base measure Unif × N(0, 1) where τ > 0."""
+    base = ProductLaw((ANGLE, Normal(0.0, 1.0)))
+    data = circle(64, circle_target)
+    return network("circle_rbf", data, temperature=temperature, base_measure=base, unit_parameters={"kappa": 2.0})
+
+
+def circle_rbf(cells: Sequence[int], temperature: float = 0.0, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
+    """z = (y, c) in the circle × [−5, 5], from Unif × N(0, 0.7²)."""
+    domain = box(comm, [0.0, -5.0], [2.0 * np.pi, 5.0], cells, [True, False])
+    return circle_model(temperature), domain, ProductLaw((ANGLE, Normal(0.0, 0.7)))
+
+
+def sigmoid_3d(cells: Sequence[int]) -> Problem:
+    """z = (a, b, c): sigmoid(ax + b) on 32 points, τ = 0.05."""
+    base = ProductLaw((Normal(0.0, 2.0), Normal(0.0, 2.0), Normal(0.0, 1.0)))
+    model = network("sigmoid", interval(-1.0, 1.0, 32, lambda x: np.sin(3.0 * x[:, 0])), temperature=0.05, base_measure=base)
+    domain = box(MPI.COMM_SELF, [-6.0, -6.0, -5.0], [6.0, 6.0, 5.0], cells)
+    return model, domain, ProductLaw((Normal(0.0, 1.5), Normal(0.0, 1.5), Normal(0.0, 0.7)))
+
+
+def mixture(cells: Sequence[int]) -> Problem:
+    """The Gaussian mixture of Rotskoff & Vanden-Eijnden: y ~ U[−2, 2], c ~ N(0, 1)."""
+    model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0])
+    domain = box(MPI.COMM_SELF, [-4.0, -6.0], [4.0, 6.0], cells)
+    return model, domain, ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
+
+
+# --- the machine ----------------------------------------------------------------------------------------------------------------
+
+
+def best(action: Callable[[], object], repeats: int) -> float:
+    """Seconds of the quickest of ``repeats`` calls: what the machine can do when nothing disturbs it."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+@task
+def machine(cells: list[int], numbers: int, repeats: int) -> dict[str, Any]:
+    """Copy bandwidth (bytes read + written), numpy's exp in pieces that fit the cache, and PETSc's y = Ax on meshes of n² cells."""
+    source, copy = np.ones(numbers), np.zeros(numbers)
+    bandwidth = 16.0 * numbers / best(lambda: np.copyto(copy, source), repeats)
+    piece, result = np.linspace(-4.0, 0.0, 2**15), np.empty(2**15)
+    exponential = len(piece) / best(lambda: np.exp(piece, out=result), 50 * repeats)
+    products = [spmv(n, repeats) for n in cells]
+    return {"copy_bytes_per_second": bandwidth, "exp_per_second": exponential, "spmv": products}
+
+
+def spmv(n: int, repeats: int) -> dict[str, Any]:
+    """Time of one sequential AIJ product with the P1 matrix of the n × n mesh."""
+    space = box(MPI.COMM_SELF, [0.0, -5.0], [2.0 * np.pi, 5.0], [n, n], [True, False]).space
+    matrix = assemble_matrix(fem.form(ufl.TrialFunction(space) * ufl.TestFunction(space) * ufl.dx))
+    matrix.assemble()
+    x, y = matrix.createVecs()
+    x.set(1.0)
+    rows, entries = matrix.getSize()[0], int(matrix.getInfo()["nz_used"])
+    seconds = best(lambda: matrix.mult(x, y), repeats * max(1, 2**22 // entries))
+    return {"cells": n, "rows": rows, "ns_per_row": 1e9 * seconds / rows, "ns_per_entry": 1e9 * seconds / entries}
+
+
+# --- the density ----------------------------------------------------------------------------------------------------------------
+
+
+def advance(density: Density, duration: float) -> dict[str, Any]:
+    """Seconds, steps, node updates and solver iterations of ``density.advance`` over ``duration``."""
+    before, began = density.statistics(), time.perf_counter()
+    density.advance(density.time + duration)
+    seconds, after = time.perf_counter() - began, density.statistics()
+    counted = {key: after[key] - before[key] for key in ("steps", "limited_steps", "rejected_steps", "solver_iterations")}
+    updates = counted["steps"] * after["stages"] * after["nodes"]
+    return counted | {"seconds": seconds, "updates": updates, "updates_per_second": updates / seconds}
+
+
+def warm_up(density: Density, steps: float = 2.5) -> float:
+    """Compile and take a few steps; returns the length of a step at the CFL limit."""
+    density.advance(steps * 5.0 / max(density.domain.nodes, 1) ** 0.5)
+    return density.step
+
+
+@task
+def explicit_stage(cells: list[int], steps: int, repeats: int) -> dict[str, Any]:
+    """Node updates per second of the flux-corrected stages, and the part of a stage that moments and potential take."""
+    model, domain, law = circle_rbf(cells)
+    density = Density(model, domain, law, scheme="flux_corrected")
+    length = warm_up(density)
+    features, statistics = nodal_features(model, domain.coordinates, domain.comm), density.statistics()
+    result = np.empty(len(domain.coordinates))
+
+    def mean_field() -> None:
+        features.potential(features.moments(domain.graph.lumped * density.values[: domain.owned]), result)
+
+    rates, shares = [], []
+    for _ in range(repeats):
+        block = advance(density, steps * length)
+        stages = block["steps"] * statistics["stages"]
+        rates.append(block["updates_per_second"])
+        shares.append(best(mean_field, min(stages, 20)) * stages / block["seconds"])
+    return {
+        "cells": cells,
+        "nodes": domain.nodes,
+        "features": len(density.moments()[0]),
+        "feature_rank": statistics["feature_rank"],
+        "updates_per_second": float(np.median(rates)),
+        "best_updates_per_second": max(rates),
+        "mean_field_share": float(np.median(shares)),
+    }
+
+
+@task
+def worker(cells: list[int], steps: int, signals: str, name: str, group: str) -> dict[str, Any]:
+    """Blocks of explicit steps on MPI.COMM_WORLD, the k-th started by the file ``group``.k, its result left in ``name``.k.json.
+
+    The ranks look for the signal between short sleeps and without MPI, since waiting in MPI would take the processor from others.
+    """
+    folder, comm = Path(signals), MPI.COMM_WORLD
+    density = Density(*circle_rbf(cells, comm=comm), scheme="flux_corrected")
+    length = warm_up(density)
+    comm.Barrier()
+    leave(folder / f"{name}.ready", {"owned": density.domain.owned}, comm.rank)
+    block = 0
+    while not (folder / "stop").exists():
+        if (folder / f"{group}.{block}").exists():
+            comm.Barrier()
+            leave(folder / f"{name}.{block}.json", advance(density, steps * length), comm.rank)
+            block += 1
+        time.sleep(PATIENCE)
+    return {}
+
+
+def leave(path: Path, content: dict[str, Any], rank: int) -> None:
+    """Write ``content`` on rank 0 so that nobody sees half of it."""
+    if rank == 0:
+        aside = path.with_suffix(".aside")
+        aside.write_text(json.dumps(content), encoding="utf-8")
+        aside.rename(path)
+
+
+@task
+def implicit_step(cells: list[int], end: float) -> dict[str, Any]:
+    """The edge-averaged scheme with error control at τ = 0.05 up to ``end``, and what a step costs."""
+    density = Density(*circle_rbf([8, 8], temperature=0.05), scheme="edge_averaged")
+    density.advance(0.01)
+    density = Density(*circle_rbf(cells, temperature=0.05), scheme="edge_averaged")
+    block = advance(density, end)
+    # each attempt solves for two stages and once more to smooth its error estimate; a limited step has one more solve
+    solves = 3 * (block["steps"] + block["rejected_steps"]) + block["limited_steps"]
+    return block | {
+        "cells": cells,
+        "nodes": density.domain.nodes,
+        "end": end,
+        "solves": solves,
+        "seconds_per_step": block["seconds"] / block["steps"],
+        "iterations_per_solve": block["solver_iterations"] / solves,
+    }
+
+
+@task
+def mixture_run(cells: list[int], end: float) -> dict[str, Any]:
+    """The Gaussian mixture at τ = 0 up to ``end``, from nothing: mesh, projection, compiled kernels from their cache, steps."""
+    began = time.perf_counter()
+    density = Density(*mixture(cells))
+    density.advance(end)
+    statistics = density.statistics()
+    seconds = time.perf_counter() - began
+    keys = ("steps", "mass_defect", "minimum")
+    return {"cells": cells, "end": end, "seconds": seconds, "energy": density.free_energy()} | {k: statistics[k] for k in keys}
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------------------
+
+PROBLEMS: dict[str, tuple[Callable[[Sequence[int]], Problem], str]] = {
+    "circle_rbf": (circle_rbf, "flux_corrected"),
+    "sigmoid_3d": (sigmoid_3d, "edge_averaged"),
+}
+
+
+def resident(field: str) -> int:
+    """VmRSS (now) or VmHWM (peak) of this process in bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def settled() -> int:
+    """Resident bytes after everything freed has gone back to the system; the peak starts again from here."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    return resident("VmRSS")
+
+
+@task
+def memory(problem: str, cells: list[int], duration: float) -> dict[str, Any]:
+    """Growth of resident memory from before the mesh to after the steps, now and at its peak, per node.
+
+    The same is done on a tiny mesh first, so that compilers and libraries are loaded when the count begins.
+    """
+    make, scheme = PROBLEMS[problem]
+    Density(*make([4] * len(cells)), scheme=scheme).advance(duration)
+    base = settled()
+    density = Density(*make(cells), scheme=scheme)
+    density.advance(duration)
+    nodes, statistics = density.domain.nodes, density.statistics()
+    return {
+        "cells": cells,
+        "nodes": nodes,
+        "scheme": scheme,
+        "steps": statistics["steps"],
+        "limited_steps": statistics["limited_steps"],
+        "bytes_per_node": (resident("VmRSS") - base) / nodes,
+        "peak_bytes_per_node": (resident("VmHWM") - base) / nodes,
+    }
+
+
+# --- particles ------------------------------------------------------------------------------------------------------------------
+
+
+@task
+def ensemble_step(particles: int, repeats: int) -> dict[str, Any]:
+    """One gradient step: drift of all particles in the present field, then the moments of the new positions."""
+    model, law = circle_model(), ProductLaw((ANGLE, Normal(0.0, 0.7)))
+    ensemble = Ensemble(model, law, particles=particles, step=0.05, scheme="euler", comm=MPI.COMM_SELF)
+    ensemble.advance(0.05)
+    times = []
+    for step in range(2, repeats + 2):
+        began = time.perf_counter()
+        ensemble.advance(0.05 * step)
+        times.append(time.perf_counter() - began)
+    points = len(ensemble.moments()[0])
+    seconds = float(np.median(times))
+    return {"particles": particles, "points": points, "seconds": seconds, "pairs_per_second": particles * points / seconds}
+
+
+def main(name: str, arguments: str) -> None:
+    result = TASKS[name](**json.loads(arguments))
+    if MPI.COMM_WORLD.rank == 0:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
