@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +18,14 @@ from typing import Any
 
 from mvpde.runtime import MPI  # isort: skip  (loads the solver libraries)
 
+import dolfinx
+import numba
 import numpy as np
 import ufl
 from dolfinx import fem
 from dolfinx.fem.petsc import assemble_matrix
 from numpy.typing import NDArray
+from petsc4py import PETSc
 
 from mvpde.density import Density
 from mvpde.domain import Domain, box
@@ -104,7 +108,15 @@ def machine(cells: list[int], numbers: int, repeats: int) -> dict[str, Any]:
     piece, result = np.linspace(-4.0, 0.0, 2**15), np.empty(2**15)
     exponential = len(piece) / best(lambda: np.exp(piece, out=result), 50 * repeats)
     products = [spmv(n, repeats) for n in cells]
-    return {"copy_bytes_per_second": bandwidth, "exp_per_second": exponential, "spmv": products}
+    versions = {
+        "Python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "DOLFINx": dolfinx.__version__,
+        "PETSc": ".".join(map(str, PETSc.Sys.getVersion())),
+        "MPI": " ".join(MPI.Get_library_version().split()[:3]),
+    }
+    return {"copy_bytes_per_second": bandwidth, "exp_per_second": exponential, "spmv": products, "versions": versions}
 
 
 def spmv(n: int, repeats: int) -> dict[str, Any]:
@@ -168,21 +180,20 @@ def explicit_stage(cells: list[int], steps: int, repeats: int) -> dict[str, Any]
 
 
 @task
-def worker(cells: list[int], steps: int, signals: str, name: str, group: str) -> dict[str, Any]:
-    """Blocks of explicit steps on MPI.COMM_WORLD, the k-th started by the file ``group``.k, its result left in ``name``.k.json.
+def worker(cells: list[int], steps: int, signals: str, name: str) -> dict[str, Any]:
+    """Blocks of explicit steps on MPI.COMM_WORLD, the k-th started by the file ``name``.k.go, its result left in ``name``.k.
 
     The ranks look for the signal between short sleeps and without MPI, since waiting in MPI would take the processor from others.
     """
     folder, comm = Path(signals), MPI.COMM_WORLD
     density = Density(*circle_rbf(cells, comm=comm), scheme="flux_corrected")
     length = warm_up(density)
-    comm.Barrier()
-    leave(folder / f"{name}.ready", {"owned": density.domain.owned}, comm.rank)
+    leave(folder / f"{name}.ready", {"owned": comm.allgather(density.domain.owned)}, comm.rank)
     block = 0
     while not (folder / "stop").exists():
-        if (folder / f"{group}.{block}").exists():
+        if (folder / f"{name}.{block}.go").exists():
             comm.Barrier()
-            leave(folder / f"{name}.{block}.json", advance(density, steps * length), comm.rank)
+            leave(folder / f"{name}.{block}", advance(density, steps * length), comm.rank)
             block += 1
         time.sleep(PATIENCE)
     return {}
@@ -191,7 +202,7 @@ def worker(cells: list[int], steps: int, signals: str, name: str, group: str) ->
 def leave(path: Path, content: dict[str, Any], rank: int) -> None:
     """Write ``content`` on rank 0 so that nobody sees half of it."""
     if rank == 0:
-        aside = path.with_suffix(".aside")
+        aside = path.with_name(f"{path.name}.aside")
         aside.write_text(json.dumps(content), encoding="utf-8")
         aside.rename(path)
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.domain import Domain, integrate_against_basis
+from mvpde.implicit import ImplicitSteps
 from mvpde.limiter import add_limited_fluxes
-from mvpde.edge_averaged import EdgeAveraged
+from mvpde.edge_averaged import edge_averaged
 from mvpde.flux_corrected import FluxCorrected
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import MeanField
@@ -19,7 +20,7 @@ from mvpde.nodal_features import NodalFeatures, nodal_features
 from mvpde.runtime import CaseError, InvariantError
 
 Array = NDArray[np.float64]
-Scheme = FluxCorrected | EdgeAveraged
+Scheme = FluxCorrected | ImplicitSteps
 
 MASS_TOLERANCE = 1e-9  # a larger relative defect means the scheme is not the one documented
 _INSIDE = 0.99  # share of the initial law that the domain must hold
@@ -74,7 +75,7 @@ class Density:
         self.scheme = _suitable(self) if scheme == "auto" else scheme
         if self.scheme == "edge_averaged" and not model.temperature > 0.0:
             raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
-        self._scheme = SCHEMES[self.scheme](domain, self._features, model.temperature, {"cfl": cfl, "tolerance": tolerance, "step": step})
+        self._scheme = SCHEMES[self.scheme](domain, self._features, model, {"cfl": cfl, "tolerance": tolerance, "step": step})
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
         smallest, largest = domain.extremes(self.values[: domain.owned])
         self.minimum = smallest / largest
@@ -216,11 +217,15 @@ def _suitable(density: Density) -> str:
     return "flux_corrected" if fastest[1] < fastest[0] else "edge_averaged"
 
 
-SCHEMES: Mapping[str, Callable[[Domain, NodalFeatures, float, Mapping[str, Any]], Scheme]] = {
-    "flux_corrected": lambda domain, features, temperature, options: FluxCorrected(
-        domain, features, temperature, cfl=options["cfl"], step=options["step"]
+SCHEMES: Mapping[str, Callable[[Domain, NodalFeatures, MeanField, Mapping[str, Any]], Scheme]] = {
+    "flux_corrected": lambda domain, features, model, options: FluxCorrected(
+        domain, features, model.temperature, cfl=options["cfl"], step=options["step"]
     ),
-    "edge_averaged": lambda domain, features, temperature, options: EdgeAveraged(
-        domain, features, temperature, tolerance=options["tolerance"], step=options["step"]
+    "edge_averaged": lambda domain, features, model, options: ImplicitSteps(
+        domain,
+        features,
+        edge_averaged(domain, features, model.temperature),
+        tolerance=options["tolerance"],
+        step=options["step"],
     ),
 }

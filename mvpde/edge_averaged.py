@@ -1,176 +1,63 @@
-"""Implicit time steps of the edge-averaged scheme: a two-stage diagonally implicit Runge–Kutta method with error control."""
+"""The edge-averaged (Scharfetter–Gummel) operator on the edge graph.
+
+For ∂_tρ = ∇·(ρ∇V + τ∇ρ), τ > 0, with V piecewise linear, exponential fitting along the edges (Scharfetter & Gummel 1969; Xu &
+Zikatanov 1999) gives the flux into i from j
+
+    F_ij = s_ij τ [ B(x) ρ_j − B(−x) ρ_i ],      x = (V_i − V_j)/τ,   B(x) = x/(eˣ − 1).
+
+It vanishes exactly for ρ ∝ e^{−V/τ}, its sign is that of the difference of ρe^{V/τ}, so the discrete free energy cannot rise, and where
+s_ij ≥ 0 the implicit matrix is an M-matrix. Edges with s_ij < 0 (obtuse angles; none on boxes) are left to the limiter of the time steps.
+"""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from mvpde.diffusion import (
-    ShiftedSystem,
-    add_fluxes,
-    coefficients,
-    rate,
-)
 from mvpde.domain import Domain
-from mvpde.limiter import add_limited_fluxes
+from mvpde.implicit import Coefficients
 from mvpde.nodal_features import NodalFeatures
-from mvpde.runtime import SolverError
 
 Array = NDArray[np.float64]
-
-GAMMA = 1.0 - 1.0 / math.sqrt(2.0)  # L-stable, order 2 (Alexander 1977)
-# Weights of the difference to a quadrature of order 3 through the rates at 0, γ and 1
-_B1 = (1.0 / 6.0) / (GAMMA * (1.0 - GAMMA))
-_B2 = 0.5 - _B1 * GAMMA
-ERROR_WEIGHTS = (1.0 - _B1 - _B2, _B1 - (1.0 - GAMMA), _B2 - GAMMA)
-SOLVER_TOLERANCE = 1e-13
-_PASSES = 400  # of the limiter: about the ratio of an implicit step to an explicit one
-_NEGATIVE = -1e-15  # below this part of the maximum a value is negative by more than rounding
+Integers = NDArray[np.int32]
 
 
-class EdgeAveraged:
-    """∂_tρ = ∇·(ρ∇V + τ∇ρ), τ > 0, by the operator of `mvpde.diffusion`.
+def edge_averaged(domain: Domain, features: NodalFeatures, temperature: float) -> Coefficients:
+    """The coefficients of the edge-averaged fluxes as a function of the moments, which the potential depends on."""
+    graph, potential = domain.graph, np.zeros(len(domain.coordinates))
 
-    With 𝓕(V)ρ the edge-averaged fluxes into the nodes, M the lumped mass and γ = 1 − 1/√2, a step of length h is
+    def at(moments: Array, inward: Array, outward: Array) -> None:
+        features.potential(moments, potential)
+        coefficients(graph.offsets, graph.columns, graph.stiffness, potential, temperature, inward, outward)
 
-        M Y₁ = M ρ + γh 𝓕(V₁)Y₁,     M Y₂ = M ρ + (1−γ)h 𝓕(V₁)Y₁ + γh 𝓕(V₂)Y₂,     ρ_next = ρ + h M⁻¹[(1−γ)𝓕(V₁)Y₁ + γ𝓕(V₂)Y₂],
+    return at
 
-    order 2, L-stable. V₁ and V₂ are the potentials of moments extrapolated to the stage times from m, dm/dt and m(Y₁), to an error O(h²), so
-    each stage is one linear system. The update in flux form conserves mass to rounding, whatever the linear solver leaves. If it has
-    a negative value (a second-order step need not be positive), the fluxes are limited against those of an implicit Euler step,
-    which is positive. The local error is estimated against a quadrature of order 3, smoothed by one more solve, in the L¹ norm.
-    """
 
-    order = 2
-    stages = 2
+@njit(cache=True, inline="always")
+def bernoulli(x: float) -> float:
+    """B(x) = x/(eˣ − 1), B(0) = 1: positive, decreasing, B(−x) = B(x) + x."""
+    if abs(x) < 1e-5:
+        return 1.0 - 0.5 * x + x * x / 12.0
+    if x > 700.0:
+        return 0.0
+    return x / math.expm1(x)
 
-    def __init__(self, domain: Domain, features: NodalFeatures, temperature: float, *, tolerance: float, step: float | None = None) -> None:
-        """``tolerance`` bounds the local error of a step in L¹ (the mass is 1); ``step`` fixes the step length instead."""
-        graph, entries = domain.graph, len(domain.graph.columns)
-        self._domain, self._features, self._temperature = domain, features, temperature
-        self._tolerance, self._fixed, self._proposal = tolerance, step, math.inf
-        self._rows, self._lumped, self._stiffness = (graph.offsets, graph.columns), graph.lumped, graph.stiffness
-        self._inward, self._outward = [np.zeros(entries) for _ in range(2)], [np.zeros(entries) for _ in range(2)]
-        self._potential = np.zeros(len(domain.coordinates))
-        self._system = ShiftedSystem(domain)
-        self.limited_steps = 0
-        self.rejected_steps = 0
 
-    @property
-    def iterations(self) -> int:
-        """Iterations of the linear solver so far."""
-        return self._system.iterations
-
-    def step(self, density: Array, remaining: float) -> tuple[Array, float]:
-        """The density (owned + ghosts) one step later and the step's length ≤ remaining. Collective.
-
-        Raises:
-            SolverError: if the linear solver fails or the error control finds no step, on all ranks alike.
-        """
-        if self._fixed is not None:
-            length = remaining / max(1, math.ceil(remaining / self._fixed * (1.0 - 1e-12)))
-            return self._attempt(density, length)[0], length
-        wish = min(self._proposal, remaining)
-        if math.isinf(self._proposal):
-            wish = min(remaining, self._first_step(density))
-        while True:
-            length = remaining / max(1, math.ceil(remaining / wish * (1.0 - 1e-12)))
-            result, error = self._attempt(density, length)
-            growth = min(3.0, 0.9 * (self._tolerance / max(error, 1e-16)) ** (1.0 / 3.0)) if math.isfinite(error) else 0.1
-            if error <= self._tolerance:
-                # A step cut short by an output time says nothing against the longer one proposed before.
-                self._proposal = max(length * growth, min(self._proposal, wish) if growth >= 1.0 and not math.isinf(self._proposal) else 0.0)
-                return result, length
-            self.rejected_steps += 1
-            wish = length * max(0.1, min(0.9, growth))
-            if wish < 1e-12 * max(1.0, remaining):
-                raise SolverError(f"no step length meets density.tolerance = {self._tolerance:g}; it fell to {wish:.1e}")
-
-    def _first_step(self, density: Array) -> float:
-        """Where the rate of change, taken as constant, would move a tenth of the cube root of the tolerance."""
-        moments = self._moments(density)
-        speed = self._norm(self._rate(density, moments, 0))
-        return 0.1 * self._tolerance ** (1.0 / 3.0) / max(speed, 1e-16)
-
-    def _attempt(self, density: Array, length: float) -> tuple[Array, float]:
-        """One step and its estimated error."""
-        owned, lumped = self._domain.owned, self._lumped
-        start = density[:owned]
-        m0 = self._moments(density)
-        k0 = self._rate(density, m0, 0)
-        slope = self._features.moments(lumped * k0)
-        self._coefficients(m0 + GAMMA * length * slope, 0)
-        y1 = self._solve(0, GAMMA * length, lumped * start, start)
-        k1 = self._apply(y1, 0)
-        # parabola through m(0), m'(0) and m(Y₁), at the end of the step
-        m1 = self._moments(y1)
-        m2 = m0 + length * slope + (m1 - m0 - GAMMA * length * slope) / GAMMA**2
-        self._coefficients(m2, 1)
-        right = start + (1.0 - GAMMA) * length * k1
-        y2 = self._solve(1, GAMMA * length, lumped * right, y1[:owned])
-        k2 = self._apply(y2, 1)
-        result = self._with_ghosts(right + GAMMA * length * k2)
-        if self._fixed is None:
-            error = length * (ERROR_WEIGHTS[0] * k0 + ERROR_WEIGHTS[1] * k1 + ERROR_WEIGHTS[2] * k2)
-            smooth = self._system.solve(lumped * error, error, 1e-3)
-            estimate = self._norm(smooth)
-        else:
-            estimate = 0.0
-        if self._negative(result[:owned]) and estimate <= self._tolerance:
-            result = self._limited(density, y1, y2, length)
-        return result, estimate
-
-    def _limited(self, density: Array, y1: Array, y2: Array, length: float) -> Array:
-        """The step's fluxes limited against an implicit Euler step with the potential of its end."""
-        self.limited_steps += 1
-        (offsets, columns), lumped, owned = self._rows, self._lumped, self._domain.owned
-        fluxes = np.zeros(len(columns))
-        for stage, weight, values in ((0, 1.0 - GAMMA, y1), (1, GAMMA, y2)):
-            add_fluxes(offsets, columns, self._inward[stage], self._outward[stage], values, weight * length, fluxes)
-        coefficients(
-            offsets, columns, self._stiffness, self._potential, self._temperature, True, self._inward[0], self._outward[0]
-        )
-        euler = self._solve(0, length, lumped * density[:owned], y2[:owned])
-        low = density[:owned] + length * self._apply(euler, 0)
-        add_fluxes(offsets, columns, self._inward[0], self._outward[0], euler, -length, fluxes)
-        result = self._with_ghosts(low)
-        add_limited_fluxes(self._domain, fluxes, result, passes=_PASSES)
-        return result
-
-    def _moments(self, density: Array) -> Array:
-        return self._features.moments(self._lumped * density[: self._domain.owned])
-
-    def _coefficients(self, moments: Array, stage: int) -> None:
-        self._features.potential(moments, self._potential)
-        coefficients(
-            *self._rows, self._stiffness, self._potential, self._temperature, False, self._inward[stage], self._outward[stage]
-        )
-
-    def _rate(self, density: Array, moments: Array, stage: int) -> Array:
-        self._coefficients(moments, stage)
-        return self._apply(density, stage)
-
-    def _apply(self, density: Array, stage: int) -> Array:
-        """M⁻¹𝓕ρ on owned nodes."""
-        result = np.empty(self._domain.owned)
-        rate(*self._rows, self._lumped, self._inward[stage], self._outward[stage], density, result)
-        return result
-
-    def _solve(self, stage: int, factor: float, right: Array, guess: Array) -> Array:
-        self._system.set(self._inward[stage], self._outward[stage], factor)
-        return self._with_ghosts(self._system.solve(right, guess, SOLVER_TOLERANCE))
-
-    def _with_ghosts(self, owned: Array) -> Array:
-        values = np.empty(len(self._domain.coordinates))
-        values[: self._domain.owned] = owned
-        self._domain.exchange.update(values)
-        return values
-
-    def _norm(self, values: Array) -> float:
-        return float(self._domain.sum(np.array([self._lumped @ np.abs(values)]))[0])
-
-    def _negative(self, values: Array) -> bool:
-        smallest, largest = self._domain.extremes(values)
-        return smallest < _NEGATIVE * largest
+@njit(cache=True)
+def coefficients(
+    offsets: Integers, columns: Integers, stiffness: Array, potential: Array, temperature: float, inward: Array, outward: Array
+) -> None:
+    """For each entry (i, j): ``inward`` k_ij = sτB(x) and ``outward`` k_ji = sτB(−x), so that F_ij = k_ij ρ_j − k_ji ρ_i."""
+    for i in range(offsets.size - 1):
+        v_i = potential[i]
+        for e in range(offsets[i], offsets[i + 1]):
+            x = (v_i - potential[columns[e]]) / temperature
+            # B of the positive argument first: it is small and exact; B(−|x|) = B(|x|) + |x| adds numbers of one sign
+            small = bernoulli(abs(x))
+            large = small + abs(x)
+            conduction = stiffness[e] * temperature
+            inward[e] = conduction * (small if x > 0.0 else large)
+            outward[e] = conduction * (large if x > 0.0 else small)

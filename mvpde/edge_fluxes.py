@@ -1,18 +1,9 @@
-"""The edge-averaged (Scharfetter–Gummel) operator on the edge graph, and its linear algebra.
+"""Edge fluxes F_ij = k_ij ρ_j − k_ji ρ_i = −F_ji: rates, sums and the linear systems of implicit steps, for any coefficients k.
 
-For ∂_tρ = ∇·(ρ∇V + τ∇ρ), τ > 0, with V piecewise linear, exponential fitting along the edges (Scharfetter & Gummel 1969; Xu &
-Zikatanov 1999) gives the flux into i from j
-
-    F_ij = s_ij τ [ B(x) ρ_j − B(−x) ρ_i ],      x = (V_i − V_j)/τ,   B(x) = x/(eˣ − 1).
-
-It vanishes exactly for ρ ∝ e^{−V/τ}, its sign is that of the difference of ρe^{V/τ}, so the discrete free energy cannot rise, and where
-s_ij ≥ 0 the implicit matrix is an M-matrix. An edge with s_ij < 0 (obtuse angles; none on boxes) would take mass from empty nodes:
-the *positive* operator replaces its coefficients sτB(±x) by themselves + |s|τ max(B(x), B(−x)).
+Arrays of coefficients and fluxes have one number for each entry (i, j) of the edge graph of this rank.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numba import njit
@@ -27,37 +18,6 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
 
-@njit(cache=True, inline="always")
-def bernoulli(x: float) -> float:
-    """B(x) = x/(eˣ − 1), B(0) = 1: positive, decreasing, B(−x) = B(x) + x."""
-    if abs(x) < 1e-5:
-        return 1.0 - 0.5 * x + x * x / 12.0
-    if x > 700.0:
-        return 0.0
-    return x / math.expm1(x)
-
-
-@njit(cache=True)
-def coefficients(
-    offsets: Integers, columns: Integers, stiffness: Array, potential: Array, temperature: float, positive: bool, inward: Array, outward: Array
-) -> None:
-    """For each entry (i, j): ``inward`` k_ij = sτB(x) and ``outward`` k_ji = sτB(−x), so that F_ij = k_ij ρ_j − k_ji ρ_i."""
-    for i in range(offsets.size - 1):
-        v_i = potential[i]
-        for e in range(offsets[i], offsets[i + 1]):
-            x = (v_i - potential[columns[e]]) / temperature
-            # B of the positive argument first: it is small and exact; B(−|x|) = B(|x|) + |x| adds numbers of one sign
-            small = bernoulli(abs(x))
-            large = small + abs(x)
-            conduction = stiffness[e] * temperature
-            if conduction < 0.0 and positive:
-                inward[e] = conduction * (small - large if x > 0.0 else 0.0)
-                outward[e] = conduction * (0.0 if x > 0.0 else small - large)
-            else:
-                inward[e] = conduction * (small if x > 0.0 else large)
-                outward[e] = conduction * (large if x > 0.0 else small)
-
-
 @njit(cache=True)
 def rate(offsets: Integers, columns: Integers, lumped: Array, inward: Array, outward: Array, density: Array, result: Array) -> None:
     """dρ_i/dt = Σ_j F_ij / m_i on owned rows into ``result``; ``density`` holds ghosts."""
@@ -66,6 +26,15 @@ def rate(offsets: Integers, columns: Integers, lumped: Array, inward: Array, out
         for e in range(offsets[i], offsets[i + 1]):
             total += inward[e] * density[columns[e]] - outward[e] * density[i]
         result[i] = total / lumped[i]
+
+
+@njit(cache=True)
+def make_positive(inward: Array, outward: Array) -> None:
+    """Discrete upwinding: add d_ij = max(0, −k_ij, −k_ji) to both coefficients of each entry; F_ij gains d_ij(ρ_j − ρ_i)."""
+    for e in range(inward.size):
+        d = max(0.0, -inward[e], -outward[e])
+        inward[e] += d
+        outward[e] += d
 
 
 @njit(cache=True)
