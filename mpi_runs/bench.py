@@ -1,7 +1,7 @@
 """Speed and memory of mvpde beside what this machine can do (`make bench`).
 
 Each measurement runs in processes of its own (`bench_tasks.py`) with one thread each. The table goes to the terminal and, as
-`bench.md` and `bench.json`, into this folder (or --out). --quick takes tiny sizes: it tries the benchmark, its figures mean nothing.
+`bench.md` and `bench.json`, into this folder (or --out). --quick takes tiny sizes, whose figures mean nothing: it tries the benchmark.
 """
 
 from __future__ import annotations

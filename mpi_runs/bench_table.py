@@ -15,8 +15,8 @@ BOUNDS: Mapping[str, Callable[[float, float], bool]] = {"≥": operator.ge, "≤
 def efficiency(rounds: list[dict[str, float]]) -> dict[str, float]:
     """Speed-up of two ranks, their ceiling, and ratios, each the median over the rounds.
 
-    The ceiling is the speed-up of two independent half-size processes over one of them alone. ``directly`` compares two ranks with the
-    two processes themselves: the same work on the same cores at once, without the messages.
+    The ceiling is the speed-up of two independent half-size processes over one of them alone. ``directly`` compares two ranks with
+    the two processes themselves: the same work on the same cores at once, without the messages.
     """
 
     def median(above: str, below: str) -> float:
@@ -148,12 +148,12 @@ def parallel_section(results: Record) -> str:
     kinds = ("one_rank", "two_ranks", "one_process", "two_processes")
     rows = [(f"{k + 1}", *(f"{r[kind] / 1e6:.1f}" for kind in kinds)) for k, r in enumerate(rounds)]
     owned = results["parallel"]["owned"]
-    return (
-        table(("round", "1 rank", "2 ranks", "1 process, half size", "2 processes, half size each"), rows)
-        + f"\n\nMedians over the rounds: speed-up {scaling['speed_up']:.3f}, ceiling {scaling['ceiling']:.3f}, ratio {scaling['ratio']:.3f}; "
-        f"two ranks against the two processes directly {scaling['directly']:.3f}. "
-        f"The ranks own {' and '.join(map(str, owned))} nodes: the larger share is {max(owned) * len(owned) / sum(owned):.3f} of the mean."
+    medians = (
+        f"Medians over the rounds: speed-up {scaling['speed_up']:.3f}, ceiling {scaling['ceiling']:.3f}, ratio {scaling['ratio']:.3f}; "
+        f"two ranks against the two processes directly {scaling['directly']:.3f}. The ranks own {' and '.join(map(str, owned))} nodes: "
+        f"the larger share is {max(owned) * len(owned) / sum(owned):.3f} of the mean."
     )
+    return table(("round", "1 rank", "2 ranks", "1 process, half size", "2 processes, half size each"), rows) + "\n\n" + medians
 
 
 def memory_section(results: Record) -> str:
@@ -178,27 +178,35 @@ def other_section(results: Record) -> str:
     cost = results["machine"]["exp_per_second"] / ensemble["pairs_per_second"]
     return "\n".join(
         [
-            f"- Ensemble, Euler step: {ensemble['seconds']:.3f} s, {ensemble['pairs_per_second'] / 1e6:.0f} million particles × data points per "
-            f"second; a pair costs as much as {cost:.1f} exponentials.",
+            f"- Ensemble, Euler step: {ensemble['seconds']:.3f} s, {ensemble['pairs_per_second'] / 1e6:.0f} million particles × data "
+            f"points per second; a pair costs as much as {cost:.1f} exponentials.",
             f"- Implicit (edge-averaged, τ = 0.05, {square(implicit)}, error control, to t = {implicit['end']:g}): "
             f"{implicit['seconds_per_step']:.3f} s per step, {implicit['steps']} steps, {implicit['rejected_steps']} rejected, "
             f"{implicit['iterations_per_solve']:.1f} Krylov iterations per solve over {implicit['solves']} solves.",
-            f"- gaussian_mixture, {square(mixture)}: {mixture['steps']} steps to t = {mixture['end']:g}, energy {mixture['energy']:.7f}, "
-            f"mass defect {mixture['mass_defect']:.0e}, minimum {mixture['minimum']:.0e}.",
+            f"- gaussian_mixture, {square(mixture)}: {mixture['steps']} steps to t = {mixture['end']:g}, "
+            f"energy {mixture['energy']:.7f}, mass defect {mixture['mass_defect']:.0e}, minimum {mixture['minimum']:.0e}.",
         ]
+    )
+
+
+def circumstances_section(record: Record) -> str:
+    """Machine, date, versions, and what disturbed the run."""
+    around, versions = record["circumstances"], record["results"]["machine"]["versions"]
+    return (
+        f"{around['cpu']}, {around['cores']} cores; {around['date']}; {', '.join(f'{n} {v}' for n, v in versions.items())}. "
+        f"Load before the start {around['load_at_start']:.2f}; {100 * around['stolen_share']:.1f} % of the processor time went to other "
+        f"guests of the host; {around['seconds']:.0f} s in all. One thread per process. Made by `make bench`; how each figure is taken: "
+        "docs/performance.md."
     )
 
 
 def markdown(record: Record) -> str:
     """The page."""
-    around, results = record["circumstances"], record["results"]
-    versions = ", ".join(f"{name} {version}" for name, version in results["machine"]["versions"].items())
+    results = record["results"]
     required = [(c["quantity"], c["measured"], c["bound"], "kept" if c["kept"] else "**missed**") for c in record["claims"]]
     sections = [
-        "# Benchmark" + (" (--quick: the figures mean nothing)" if around["quick"] else ""),
-        f"{around['cpu']}, {around['cores']} cores; {around['date']}; {versions}. Load before the start {around['load_at_start']:.2f}; "
-        f"{100 * around['stolen_share']:.1f} % of the processor time went to other guests of the host; {around['seconds']:.0f} s in all. "
-        "One thread per process. Made by `make bench`; how each figure is taken: docs/performance.md.",
+        "# Benchmark" + (" (--quick: the figures mean nothing)" if record["circumstances"]["quick"] else ""),
+        circumstances_section(record),
         table(("quantity", "measured", "required", ""), required),
         "## The machine\n\n" + machine_section(results),
         "## Explicit stage\n\nMedians of blocks of steps; everything in `advance` counts.\n\n" + explicit_section(results),

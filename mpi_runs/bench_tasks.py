@@ -1,7 +1,7 @@
 """What `bench.py` measures, each in a process of its own: `python bench_tasks.py TASK '{"argument": …}'` prints one JSON object.
 
-Times are wall-clock times of warm code (compiled and run once before). Nothing here reaches into the solver: steps and iterations are
-differences of ``Density.statistics()``, times are taken around ``advance``, so the checks after each step are inside.
+Times are wall-clock times of warm code (compiled and run once before). Nothing here reaches into the solver: steps and iterations
+are differences of ``Density.statistics()``, times are taken around ``advance``, so the checks after each step are inside.
 """
 
 from __future__ import annotations
@@ -22,25 +22,15 @@ import dolfinx
 import numba
 import numpy as np
 import ufl
+from bench_problems import START, Problem, circle_model, circle_rbf, mixture, sigmoid_3d
 from dolfinx import fem
 from dolfinx.fem.petsc import assemble_matrix
-from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from mvpde.density import Density
-from mvpde.domain import Domain, box
 from mvpde.ensemble import Ensemble
-from mvpde.models.data import circle, interval
-from mvpde.models.gaussian_mixture import gaussian_mixture
-from mvpde.models.laws import Normal, ProductLaw, Uniform
-from mvpde.models.mean_field import MeanField
-from mvpde.models.network import network
 from mvpde.nodal_features import nodal_features
 
-Array = NDArray[np.float64]
-Problem = tuple[MeanField, Domain, ProductLaw]
-
-ANGLE = Uniform(0.0, 2.0 * np.pi, periodic=True)
 PATIENCE = 0.002  # seconds between looks at the starting signal
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {}
 
@@ -49,42 +39,6 @@ def task(function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
     """Make ``function`` a task under its own name."""
     TASKS[function.__name__] = function
     return function
-
-
-# --- the problems ---------------------------------------------------------------------------------------------------------------
-
-
-def circle_target(x: Array) -> Array:
-    """f*(x) = 0.6 cos x + 0.3 sin 2x."""
-    return 0.6 * np.cos(x[:, 0]) + 0.3 * np.sin(2.0 * x[:, 0])
-
-
-def circle_model(temperature: float = 0.0) -> MeanField:
-    """φ = exp(2(cos(x − y) − 1)) on 64 angles, so K = 64; base measure Unif × N(0, 1) where τ > 0."""
-    base = ProductLaw((ANGLE, Normal(0.0, 1.0)))
-    data = circle(64, circle_target)
-    return network("circle_rbf", data, temperature=temperature, base_measure=base, unit_parameters={"kappa": 2.0})
-
-
-def circle_rbf(cells: Sequence[int], temperature: float = 0.0, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
-    """z = (y, c) in the circle × [−5, 5], from Unif × N(0, 0.7²)."""
-    domain = box(comm, [0.0, -5.0], [2.0 * np.pi, 5.0], cells, [True, False])
-    return circle_model(temperature), domain, ProductLaw((ANGLE, Normal(0.0, 0.7)))
-
-
-def sigmoid_3d(cells: Sequence[int]) -> Problem:
-    """z = (a, b, c): sigmoid(ax + b) on 32 points, τ = 0.05."""
-    base = ProductLaw((Normal(0.0, 2.0), Normal(0.0, 2.0), Normal(0.0, 1.0)))
-    model = network("sigmoid", interval(-1.0, 1.0, 32, lambda x: np.sin(3.0 * x[:, 0])), temperature=0.05, base_measure=base)
-    domain = box(MPI.COMM_SELF, [-6.0, -6.0, -5.0], [6.0, 6.0, 5.0], cells)
-    return model, domain, ProductLaw((Normal(0.0, 1.5), Normal(0.0, 1.5), Normal(0.0, 0.7)))
-
-
-def mixture(cells: Sequence[int]) -> Problem:
-    """The Gaussian mixture of Rotskoff & Vanden-Eijnden: y ~ U[−2, 2], c ~ N(0, 1)."""
-    model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0])
-    domain = box(MPI.COMM_SELF, [-4.0, -6.0], [4.0, 6.0], cells)
-    return model, domain, ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
 
 
 # --- the machine ----------------------------------------------------------------------------------------------------------------
@@ -102,7 +56,7 @@ def best(action: Callable[[], object], repeats: int) -> float:
 
 @task
 def machine(cells: list[int], numbers: int, repeats: int) -> dict[str, Any]:
-    """Copy bandwidth (bytes read + written), numpy's exp in pieces that fit the cache, and PETSc's y = Ax on meshes of n² cells."""
+    """Copy bandwidth (bytes read + written), numpy's exp on numbers in cache, PETSc's y = Ax on n × n cells."""
     source, copy = np.ones(numbers), np.zeros(numbers)
     bandwidth = 16.0 * numbers / best(lambda: np.copyto(copy, source), repeats)
     piece, result = np.linspace(-4.0, 0.0, 2**15), np.empty(2**15)
@@ -121,7 +75,7 @@ def machine(cells: list[int], numbers: int, repeats: int) -> dict[str, Any]:
 
 def spmv(n: int, repeats: int) -> dict[str, Any]:
     """Time of one sequential AIJ product with the P1 matrix of the n × n mesh."""
-    space = box(MPI.COMM_SELF, [0.0, -5.0], [2.0 * np.pi, 5.0], [n, n], [True, False]).space
+    space = circle_rbf([n, n])[1].space
     matrix = assemble_matrix(fem.form(ufl.TrialFunction(space) * ufl.TestFunction(space) * ufl.dx))
     matrix.assemble()
     x, y = matrix.createVecs()
@@ -289,8 +243,7 @@ def memory(problem: str, cells: list[int], duration: float) -> dict[str, Any]:
 @task
 def ensemble_step(particles: int, repeats: int) -> dict[str, Any]:
     """One gradient step: drift of all particles in the present field, then the moments of the new positions."""
-    model, law = circle_model(), ProductLaw((ANGLE, Normal(0.0, 0.7)))
-    ensemble = Ensemble(model, law, particles=particles, step=0.05, scheme="euler", comm=MPI.COMM_SELF)
+    ensemble = Ensemble(circle_model(), START, particles=particles, step=0.05, scheme="euler", comm=MPI.COMM_SELF)
     ensemble.advance(0.05)
     times = []
     for step in range(2, repeats + 2):

@@ -46,6 +46,8 @@ class MeanField:
         external_gradient: z, shape (N, D) → ∇V0(z), shape (N, D).
         output_weight: whether the last coordinate multiplies the profile.
         periods: period of each of the D coordinates, None on the real line; left out, all are on the real line.
+        drift: (z, m) with shapes (N, D), (K,) → b(z; m), shape (N, D), for a model that is no gradient flow; None: b = −∇V.
+        diffusion: (z, m) → A(z; m) ⪰ 0, shape (N, D, D), in Itô form, dZ = b dt + √(2A) dB; None: A = τI.
         data: the data set that the first P moments predict (f[ρ](x_p) = m_p, p < P), or None for a model without one.
 
     Raises:
@@ -62,6 +64,8 @@ class MeanField:
     external_gradient: Callable[[Array], Array] = np.zeros_like
     output_weight: bool = False
     periods: tuple[float | None, ...] = ()
+    drift: Callable[[Array, Array], Array] | None = None
+    diffusion: Callable[[Array, Array], Array] | None = None
     data: Data | None = None
 
     def __post_init__(self) -> None:
@@ -76,6 +80,11 @@ class MeanField:
     def dimension(self) -> int:
         """D, the number of coordinates of z."""
         return len(self.coordinates)
+
+    @property
+    def gradient_flow(self) -> bool:
+        """Whether b = −∇V and A = τI, so that there is a free energy and Gibbs states are stationary."""
+        return self.drift is None and self.diffusion is None
 
     @property
     def profile_dimension(self) -> int:

@@ -1,0 +1,56 @@
+"""The problems that `bench_tasks.py` measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mvpde.runtime import MPI  # isort: skip  (loads the solver libraries)
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvpde.domain import Domain, box
+from mvpde.models.data import circle, interval
+from mvpde.models.gaussian_mixture import gaussian_mixture
+from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.mean_field import MeanField
+from mvpde.models.network import network
+
+Array = NDArray[np.float64]
+Problem = tuple[MeanField, Domain, ProductLaw]
+
+ANGLE = Uniform(0.0, 2.0 * np.pi, periodic=True)
+START = ProductLaw((ANGLE, Normal(0.0, 0.7)))
+
+
+def circle_target(x: Array) -> Array:
+    """f*(x) = 0.6 cos x + 0.3 sin 2x."""
+    return 0.6 * np.cos(x[:, 0]) + 0.3 * np.sin(2.0 * x[:, 0])
+
+
+def circle_model(temperature: float = 0.0) -> MeanField:
+    """φ = exp(2(cos(x − y) − 1)) on 64 angles, so K = 64; base measure Unif × N(0, 1) where τ > 0."""
+    base = ProductLaw((ANGLE, Normal(0.0, 1.0)))
+    data = circle(64, circle_target)
+    return network("circle_rbf", data, temperature=temperature, base_measure=base, unit_parameters={"kappa": 2.0})
+
+
+def circle_rbf(cells: Sequence[int], temperature: float = 0.0, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
+    """z = (y, c) in the circle × [−5, 5], from Unif × N(0, 0.7²)."""
+    domain = box(comm, [0.0, -5.0], [2.0 * np.pi, 5.0], cells, [True, False])
+    return circle_model(temperature), domain, START
+
+
+def sigmoid_3d(cells: Sequence[int]) -> Problem:
+    """z = (a, b, c): sigmoid(ax + b) on 32 points, τ = 0.05."""
+    base = ProductLaw((Normal(0.0, 2.0), Normal(0.0, 2.0), Normal(0.0, 1.0)))
+    model = network("sigmoid", interval(-1.0, 1.0, 32, lambda x: np.sin(3.0 * x[:, 0])), temperature=0.05, base_measure=base)
+    domain = box(MPI.COMM_SELF, [-6.0, -6.0, -5.0], [6.0, 6.0, 5.0], cells)
+    return model, domain, ProductLaw((Normal(0.0, 1.5), Normal(0.0, 1.5), Normal(0.0, 0.7)))
+
+
+def mixture(cells: Sequence[int]) -> Problem:
+    """The Gaussian mixture of Rotskoff & Vanden-Eijnden: y ~ U[−2, 2], c ~ N(0, 1)."""
+    model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0])
+    domain = box(MPI.COMM_SELF, [-4.0, -6.0], [4.0, 6.0], cells)
+    return model, domain, ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
