@@ -1,7 +1,7 @@
 """Speed and memory of mvpde beside what this machine can do (`make bench`).
 
 Each measurement runs in processes of its own (`bench_tasks.py`) with one thread each. The table goes to the terminal and, as
-`bench.md` and `bench.json`, into this folder (or --out). --quick takes tiny sizes, whose figures mean nothing: it tries the benchmark.
+`bench.md` and `bench.json`, into this folder (or --out). --quick takes tiny sizes, whose figures mean nothing.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     record = {"circumstances": circumstances, "claims": claims(results), "results": results}
     text = markdown(record)
-    print(text)
+    print(text, end="")
     folder = options.out or (None if options.quick else HERE)
     if folder is not None:
         (folder / "bench.md").write_text(text, encoding="utf-8")

@@ -15,8 +15,8 @@ BOUNDS: Mapping[str, Callable[[float, float], bool]] = {"≥": operator.ge, "≤
 def efficiency(rounds: list[dict[str, float]]) -> dict[str, float]:
     """Speed-up of two ranks, their ceiling, and ratios, each the median over the rounds.
 
-    The ceiling is the speed-up of two independent half-size processes over one of them alone. ``directly`` compares two ranks with
-    the two processes themselves: the same work on the same cores at once, without the messages.
+    The ceiling is the speed-up of two independent half-size processes over one of them alone. ``directly`` compares two ranks
+    with the two processes themselves: the same work on the same cores at once, without the messages.
     """
 
     def median(above: str, below: str) -> float:
@@ -149,8 +149,9 @@ def parallel_section(results: Record) -> str:
     rows = [(f"{k + 1}", *(f"{r[kind] / 1e6:.1f}" for kind in kinds)) for k, r in enumerate(rounds)]
     owned = results["parallel"]["owned"]
     medians = (
-        f"Medians over the rounds: speed-up {scaling['speed_up']:.3f}, ceiling {scaling['ceiling']:.3f}, ratio {scaling['ratio']:.3f}; "
-        f"two ranks against the two processes directly {scaling['directly']:.3f}. The ranks own {' and '.join(map(str, owned))} nodes: "
+        f"Medians over the rounds: speed-up {scaling['speed_up']:.3f}, ceiling {scaling['ceiling']:.3f}, "
+        f"ratio {scaling['ratio']:.3f}; two ranks against the two processes directly {scaling['directly']:.3f}. "
+        f"The ranks own {' and '.join(map(str, owned))} nodes: "
         f"the larger share is {max(owned) * len(owned) / sum(owned):.3f} of the mean."
     )
     return table(("round", "1 rank", "2 ranks", "1 process, half size", "2 processes, half size each"), rows) + "\n\n" + medians
@@ -178,8 +179,8 @@ def other_section(results: Record) -> str:
     cost = results["machine"]["exp_per_second"] / ensemble["pairs_per_second"]
     return "\n".join(
         [
-            f"- Ensemble, Euler step: {ensemble['seconds']:.3f} s, {ensemble['pairs_per_second'] / 1e6:.0f} million particles × data "
-            f"points per second; a pair costs as much as {cost:.1f} exponentials.",
+            f"- Ensemble, Euler step: {ensemble['seconds']:.3f} s, {ensemble['pairs_per_second'] / 1e6:.0f} million particles "
+            f"× data points per second; a pair costs as much as {cost:.1f} exponentials.",
             f"- Implicit (edge-averaged, τ = 0.05, {square(implicit)}, error control, to t = {implicit['end']:g}): "
             f"{implicit['seconds_per_step']:.3f} s per step, {implicit['steps']} steps, {implicit['rejected_steps']} rejected, "
             f"{implicit['iterations_per_solve']:.1f} Krylov iterations per solve over {implicit['solves']} solves.",
@@ -194,9 +195,9 @@ def circumstances_section(record: Record) -> str:
     around, versions = record["circumstances"], record["results"]["machine"]["versions"]
     return (
         f"{around['cpu']}, {around['cores']} cores; {around['date']}; {', '.join(f'{n} {v}' for n, v in versions.items())}. "
-        f"Load before the start {around['load_at_start']:.2f}; {100 * around['stolen_share']:.1f} % of the processor time went to other "
-        f"guests of the host; {around['seconds']:.0f} s in all. One thread per process. Made by `make bench`; how each figure is taken: "
-        "docs/performance.md."
+        f"Load before the start {around['load_at_start']:.2f}; {100 * around['stolen_share']:.1f} % of the processor time went "
+        f"to other guests of the host; {around['seconds']:.0f} s in all. One thread per process. Made by `make bench`; how each "
+        "figure is taken: docs/performance.md."
     )
 
 

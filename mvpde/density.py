@@ -14,6 +14,7 @@ from mvpde.implicit import ImplicitSteps
 from mvpde.limiter import add_limited_fluxes
 from mvpde.edge_averaged import edge_averaged
 from mvpde.flux_corrected import FluxCorrected
+from mvpde.galerkin import galerkin
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.nodal_features import NodalFeatures, nodal_features
@@ -29,6 +30,8 @@ _INSIDE = 0.99  # share of the initial law that the domain must hold
 class Density:
     """ρ_t solving ∂_tρ = ∇·(ρ∇V(·; m[ρ]) + τ∇ρ) without flux through the walls, from a product law.
 
+    A model with a drift or a diffusion tensor of its own solves ∂_tρ = ∇·(−bρ + ∇·(Aρ)) instead.
+
     Integrals use the lumped mass: ∫hρ ≈ Σ_i m_i h(z_i) ρ_i, with which mass and free energy of the scheme are exact laws. The start
     is ρ_i = (1/m_i)∫ρ_0 φ_i, which keeps the mass and the first moments of ρ_0 even where it jumps.
 
@@ -36,7 +39,7 @@ class Density:
         model, domain: what is solved, and where.
         time: t.
         values: ρ at owned and ghost unknowns, local to the rank.
-        scheme: "flux_corrected" or "edge_averaged".
+        scheme: "flux_corrected", "edge_averaged" or "galerkin".
     """
 
     def __init__(
@@ -56,13 +59,15 @@ class Density:
             model: with as many coordinates as the domain has dimensions.
             domain: see `mvpde.domain`.
             law: ρ_0.
-            scheme: a name of `SCHEMES`, or "auto": edge-averaged where diffusion makes explicit steps shorter than the drift does.
+            scheme: a name of `SCHEMES`, or "auto": Galerkin for a model that is no gradient flow, else edge-averaged where diffusion makes
+                explicit steps shorter than the drift does.
             cfl: part of the largest positive explicit step, in (0, 1].
             tolerance: bound on the local error of an implicit step, in L¹.
             step: longest explicit step, or the fixed implicit step without error control.
 
         Raises:
-            CaseError: if dimensions differ, ``scheme`` does not suit the temperature, or the domain holds less than 99 % of ``law``.
+            CaseError: if dimensions differ, ``scheme`` does not suit the model or its temperature, A is no diffusion tensor, or the domain
+                holds less than 99 % of ``law``.
         """
         if not model.dimension == domain.dimension == law.dimension:
             raise CaseError(
@@ -75,6 +80,8 @@ class Density:
         self.scheme = _suitable(self) if scheme == "auto" else scheme
         if self.scheme == "edge_averaged" and not model.temperature > 0.0:
             raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
+        if self.scheme != "galerkin" and not model.gradient_flow:
+            raise CaseError(f'[density] scheme: "{self.scheme}" is for gradient flows; this model\'s drift or tensor needs "galerkin" or "auto"')
         self._scheme = SCHEMES[self.scheme](domain, self._features, model, {"cfl": cfl, "tolerance": tolerance, "step": step})
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
         smallest, largest = domain.extremes(self.values[: domain.owned])
@@ -128,8 +135,10 @@ class Density:
         self._features.potential(self.moments()[0], result)
         return result
 
-    def free_energy(self) -> float:
-        """𝓕 = R(m) + ∫V0 dρ + τ∫ρ log ρ. Collective."""
+    def free_energy(self) -> float | None:
+        """𝓕 = R(m) + ∫V0 dρ + τ∫ρ log ρ, None for a model that is no gradient flow. Collective."""
+        if not self.model.gradient_flow:
+            return None
         owned = self.domain.owned
         masses, rho = self._nodal_masses(), np.maximum(self.values[:owned], 1e-300)
         local = masses @ (self._features.external[:owned] + self.model.temperature * np.log(rho))
@@ -137,13 +146,7 @@ class Density:
 
     def outer_mass(self) -> float:
         """Share of the mass in the outer layer of cells along the walls: a domain too small shows here. Collective."""
-        graph, owned = self.domain.graph, self.domain.owned
-        wall = np.zeros(len(self.values))
-        wall[:owned] = self.domain.boundary
-        self.domain.exchange.update(wall)
-        row = np.repeat(np.arange(owned), np.diff(graph.offsets))
-        near = np.bincount(row, weights=wall[graph.columns], minlength=owned) + wall[:owned] > 0
-        return float(self.domain.sum(np.array([self._nodal_masses()[near].sum()]))[0]) / self._mass
+        return outer_mass(self.domain, self.values)
 
     def cloud(self) -> tuple[Array, Array] | None:
         """Unknowns' positions (N, D) and masses (N,) on rank 0, None elsewhere: the law as a weighted point cloud. Collective."""
@@ -165,6 +168,7 @@ class Density:
             "feature_rank": self._features.rank,
             "negative_edges": int(self.domain.comm.allreduce(int(np.sum(graph.stiffness < 0.0)))) // 2,
             "limited_steps": self._scheme.limited_steps,
+            "limiter_share": self._scheme.limiter_share,
             "rejected_steps": self._scheme.rejected_steps,
             "solver_iterations": self._scheme.iterations,
             "node_updates_per_second": self.domain.nodes * self._scheme.stages * self.steps / self._seconds if self._seconds else 0.0,
@@ -177,6 +181,19 @@ class Density:
 
     def _nodal_masses(self) -> Array:
         return self.domain.graph.lumped * self.values[: self.domain.owned]
+
+
+def outer_mass(domain: Domain, values: Array) -> float:
+    """Share of the mass of nodal ``values`` (local) in the outer layer of cells along the walls. Collective."""
+    graph, owned = domain.graph, domain.owned
+    wall = np.zeros(len(domain.coordinates))
+    wall[:owned] = domain.boundary
+    domain.exchange.update(wall)
+    row = np.repeat(np.arange(owned), np.diff(graph.offsets))
+    near = np.bincount(row, weights=wall[graph.columns], minlength=owned) + wall[:owned] > 0
+    masses = graph.lumped * values[:owned]
+    outer, total = domain.sum(np.array([masses[near].sum(), masses.sum()]))
+    return float(outer / total)
 
 
 def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
@@ -203,7 +220,9 @@ def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
 
 
 def _suitable(density: Density) -> str:
-    """Edge-averaged where τ > 0 and explicit diffusion would need shorter steps than explicit transport."""
+    """Galerkin for drifts and tensors of their own; else edge-averaged where τ > 0 and explicit diffusion would need shorter steps than explicit transport."""
+    if not density.model.gradient_flow:
+        return "galerkin"
     domain, temperature = density.domain, density.model.temperature
     if temperature == 0.0:
         return "flux_corrected"
@@ -227,5 +246,14 @@ SCHEMES: Mapping[str, Callable[[Domain, NodalFeatures, MeanField, Mapping[str, A
         edge_averaged(domain, features, model.temperature),
         tolerance=options["tolerance"],
         step=options["step"],
+        static=not model.interacting,
+    ),
+    "galerkin": lambda domain, features, model, options: ImplicitSteps(
+        domain,
+        features,
+        galerkin(domain, features, model),
+        tolerance=options["tolerance"],
+        step=options["step"],
+        static=not model.interacting,
     ),
 }

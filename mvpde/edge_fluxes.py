@@ -5,6 +5,8 @@ Arrays of coefficients and fluxes have one number for each entry (i, j) of the e
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from petsc4py import PETSc
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int32]
+
+_ITERATIONS = 200  # by then LU factors are the better way
 
 
 @njit(cache=True)
@@ -59,62 +63,105 @@ def _fill(
         values[diagonal[i]] = lumped[i] + factor * total
 
 
-class ShiftedSystem:
-    """Solves (M + a𝓛)ρ = b for the lumped mass M and −𝓛 the flux operator, by BiCGStab with block-Jacobi ILU(0).
+class EdgeMatrix:
+    """A sparse matrix with the pattern of a domain's edge graph and diagonal, to be filled in again and again. Collective.
 
-    The matrix is nonsymmetric but close to an M-matrix of moderate condition at the steps that accuracy allows; incomplete factors
-    then take about ten iterations, where algebraic multigrid takes many more. Collective.
+    Attributes:
+        matrix: the PETSc matrix.
+        place, diagonal: where in ``values`` the entries of the graph and the diagonal go.
+        values: the numbers of this rank's rows.
     """
 
     def __init__(self, domain: Domain) -> None:
         """Lay out the matrix of ``domain``."""
-        graph, owned, comm = domain.graph, domain.owned, domain.comm
+        graph, owned = domain.graph, domain.owned
         counts = np.diff(graph.offsets)
         row = np.concatenate([np.repeat(np.arange(owned), counts), np.arange(owned)])
         column = np.concatenate([domain.unknowns[graph.columns], np.arange(domain.first, domain.first + owned)])
         order = np.lexsort((column, row))
         place = np.empty(len(order), np.int32)
         place[order] = np.arange(len(order), dtype=np.int32)
-        self._graph = graph
-        self._place, self._diagonal = place[: len(graph.columns)], place[len(graph.columns) :]
+        self.place, self.diagonal = place[: len(graph.columns)], place[len(graph.columns) :]
+        self.values = np.zeros(len(order))
         self._offsets = np.concatenate([[0], np.cumsum(counts + 1)]).astype(PETSc.IntType)
         self._columns = column[order].astype(PETSc.IntType)
-        self._values = np.zeros(len(order))
         size = (owned, None)
-        self._matrix = PETSc.Mat().createAIJ((size, size), csr=(self._offsets, self._columns, self._values), comm=comm)
-        self._right, self._solution = self._matrix.createVecs()
-        self._solver = PETSc.KSP().create(comm)
-        self._solver.setType(PETSc.KSP.Type.BCGS)
-        self._solver.setPCSide(PETSc.PC.Side.RIGHT)
-        self._solver.getPC().setType(PETSc.PC.Type.BJACOBI if comm.size > 1 else PETSc.PC.Type.ILU)
-        self._solver.setInitialGuessNonzero(True)
-        self._solver.setErrorIfNotConverged(True)
-        self._solver.setOperators(self._matrix)
+        self.matrix = PETSc.Mat().createAIJ((size, size), csr=(self._offsets, self._columns, self.values), comm=domain.comm)
+
+    def update(self) -> None:
+        """Bring ``values`` into the matrix."""
+        self.matrix.setValuesCSR(self._offsets, self._columns, self.values)
+        self.matrix.assemble()
+
+
+class ShiftedSystem:
+    """Solves (M + a𝓛)ρ = b for the lumped mass M and −𝓛 the flux operator, by BiCGStab with block-Jacobi ILU(0).
+
+    The matrix is nonsymmetric but close to an M-matrix of moderate condition at the steps that accuracy allows; incomplete factors
+    then take about ten iterations, where algebraic multigrid takes many more. For a shift a where they do not converge (large steps, A
+    degenerate) and for larger ones MUMPS' sparse LU factors take over; with ``direct`` they do the work from the start, which pays where
+    many right sides meet the same matrix. Both are kept until the next `set`. Collective.
+    """
+
+    def __init__(self, domain: Domain, *, direct: bool = False) -> None:
+        """Lay out the matrix of ``domain``."""
+        self._graph, self._layout = domain.graph, EdgeMatrix(domain)
+        self._right, self._solution = self._layout.matrix.createVecs()
+        self._iterative, self._direct = PETSc.KSP().create(domain.comm), PETSc.KSP().create(domain.comm)
+        self._iterative.setType(PETSc.KSP.Type.BCGS)
+        self._iterative.setPCSide(PETSc.PC.Side.RIGHT)
+        self._iterative.getPC().setType(PETSc.PC.Type.BJACOBI if domain.comm.size > 1 else PETSc.PC.Type.ILU)
+        self._iterative.setInitialGuessNonzero(True)
+        use_direct_solver(self._direct)
+        for solver in (self._iterative, self._direct):
+            solver.setOperators(self._layout.matrix)
+        self._shift, self._direct_from = math.nan, 0.0 if direct else math.inf
         self.iterations = 0
 
     def set(self, inward: Array, outward: Array, factor: float) -> None:
         """Fill in M + factor·𝓛 from the edge coefficients."""
-        _fill(self._graph.offsets, self._graph.lumped, inward, outward, factor, self._place, self._diagonal, self._values)
-        self._matrix.setValuesCSR(self._offsets, self._columns, self._values)
-        self._matrix.assemble()
+        graph, layout = self._graph, self._layout
+        _fill(graph.offsets, graph.lumped, inward, outward, factor, layout.place, layout.diagonal, layout.values)
+        layout.update()
+        self._shift = factor
 
     def solve(self, right: Array, guess: Array, tolerance: float) -> Array:
         """ρ (owned, local) with ‖b − (M + a𝓛)ρ‖ ≤ tolerance ‖b‖, from b = ``right``.
 
         Raises:
-            SolverError: where the iteration does not converge, on all ranks alike.
+            SolverError: where neither solver succeeds, on all ranks alike.
         """
         self._right.array[:] = right
         self._solution.array[:] = guess
-        self._solver.setTolerances(rtol=tolerance, atol=1e-300, max_it=500)
-        try:
-            self._solver.solve(self._right, self._solution)
-        except PETSc.Error as error:
-            raise SolverError(
-                f"the linear solver stopped after {self._solver.getIterationNumber()} iterations "
-                f"({self._solver.getConvergedReason()}, PETSc error {error.ierr}); choose a smaller density.step or density.tolerance"
-            ) from None
-        self.iterations += self._solver.getIterationNumber()
+        if self._shift < self._direct_from and not self._iterate(tolerance):
+            self._direct_from = self._shift
+        if self._shift >= self._direct_from:
+            self._factor_and_solve()
         return self._solution.array.copy()
 
+    def _iterate(self, tolerance: float) -> bool:
+        """Whether the iteration met the tolerance."""
+        self._iterative.setTolerances(rtol=tolerance, atol=1e-300, max_it=_ITERATIONS)
+        self._iterative.solve(self._right, self._solution)
+        self.iterations += self._iterative.getIterationNumber()
+        reason = self._iterative.getConvergedReason()
+        if reason == PETSc.KSP.ConvergedReason.DIVERGED_NANORINF:
+            raise SolverError("the linear solver met a number that is not finite; check the model, its data and the domain's size")
+        return bool(reason > 0)
 
+    def _factor_and_solve(self) -> None:
+        self._direct.setErrorIfNotConverged(True)
+        try:
+            self._direct.solve(self._right, self._solution)
+        except PETSc.Error as error:
+            raise SolverError(
+                f"neither iteration nor LU factors solved the linear system (PETSc error {error.ierr}: singular matrix, or too little "
+                "memory for the factors); choose a smaller density.step or density.tolerance"
+            ) from None
+
+
+def use_direct_solver(solver: PETSc.KSP) -> None:
+    """Let ``solver`` use the LU factors of MUMPS, which distributes them over the ranks."""
+    solver.setType(PETSc.KSP.Type.PREONLY)
+    solver.getPC().setType(PETSc.PC.Type.LU)
+    solver.getPC().setFactorSolverType(PETSc.Mat.SolverType.MUMPS)

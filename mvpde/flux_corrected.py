@@ -23,6 +23,7 @@ class FluxCorrected:
 
     order = 3
     stages = len(STAGES)
+    limiter_share: float | None = None  # fused into the kernels, not measured
 
     def __init__(self, domain: Domain, features: NodalFeatures, temperature: float, *, cfl: float, step: float | None = None) -> None:
         """Allocate work arrays. ``cfl`` in (0, 1] is the part of the largest positive step to take, ``step`` a further bound."""

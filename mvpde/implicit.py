@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,23 @@ _B2 = 0.5 - _B1 * GAMMA
 ERROR_WEIGHTS = (1.0 - _B1 - _B2, _B1 - (1.0 - GAMMA), _B2 - GAMMA)
 SOLVER_TOLERANCE = 1e-13
 _PASSES = 400  # of the limiter: about the ratio of an implicit step to an explicit one
+_WORTHWHILE = 1.5  # growth of the step that pays for new factors where the old ones would do
+_SAME = 1e-11  # steps that differ by less than this part of themselves use one matrix; the fluxes then differ by as much, the mass not at all
 _NEGATIVE = -1e-15  # below this part of the maximum a value is negative by more than rounding
 
 
 # (moments, inward, outward): fills in k_ij and k_ji of each entry, with which the flux into i from j is F_ij = k_ij ρ_j − k_ji ρ_i
 Coefficients = Callable[[Array, Array, Array], None]
+
+
+@dataclass
+class _Positive:
+    """The static operator made positive, with the system of its implicit Euler step and the step length that one is filled in for."""
+
+    inward: Array
+    outward: Array
+    system: ShiftedSystem
+    shift: float = math.nan
 
 
 class ImplicitSteps:
@@ -47,22 +60,47 @@ class ImplicitSteps:
     stages = 2
 
     def __init__(
-        self, domain: Domain, features: NodalFeatures, coefficients: Coefficients, *, tolerance: float, step: float | None = None
+        self,
+        domain: Domain,
+        features: NodalFeatures,
+        coefficients: Coefficients,
+        *,
+        tolerance: float,
+        step: float | None = None,
+        static: bool = False,
     ) -> None:
-        """``tolerance`` bounds the local error of a step in L¹ (the mass is 1); ``step`` fixes the step length instead."""
+        """``tolerance`` bounds the local error of a step in L¹ (the mass is 1); ``step`` fixes the step length instead.
+
+        ``static``: the coefficients do not depend on the moments, so that they are computed once, and matrices factored once per step length.
+        """
         graph, entries = domain.graph, len(domain.graph.columns)
-        self._domain, self._features, self._coefficients_at = domain, features, coefficients
+        self._domain, self._features, self._coefficients_at, self._static = domain, features, coefficients, static
         self._tolerance, self._fixed, self._proposal = tolerance, step, math.inf
         self._rows, self._lumped = (graph.offsets, graph.columns), graph.lumped
         self._inward, self._outward = [np.zeros(entries) for _ in range(2)], [np.zeros(entries) for _ in range(2)]
-        self._system = ShiftedSystem(domain)
+        self._system, self._shift = self._new_system(), math.nan
+        self._positive: _Positive | None = None
+        if static:
+            moments = features.moments(graph.lumped / domain.sum(np.array([graph.lumped.sum()])))
+            coefficients(moments, self._inward[0], self._outward[0])
+            self._inward[1], self._outward[1] = self._inward[0], self._outward[0]
         self.limited_steps = 0
         self.rejected_steps = 0
+        self._offered, self._cut = 0.0, 0.0
+
+    def _new_system(self) -> ShiftedSystem:
+        """Of factors that are used again and again, complete ones are the cheapest, where the mesh keeps them sparse."""
+        return ShiftedSystem(self._domain, direct=self._static and self._domain.dimension < 3)
 
     @property
     def iterations(self) -> int:
         """Iterations of the linear solver so far."""
-        return self._system.iterations
+        return self._system.iterations + (self._positive.system.iterations if self._static and self._positive is not None else 0)
+
+    @property
+    def limiter_share(self) -> float:
+        """Part of the antidiffusive fluxes Σ|f_ij| that the limiter cut, over all steps it was called in so far; the same on all ranks."""
+        return self._cut / self._offered if self._offered > 0.0 else 0.0
 
     def step(self, density: Array, remaining: float) -> tuple[Array, float]:
         """The density (owned + ghosts) one step later and the step's length ≤ remaining. Collective.
@@ -80,6 +118,8 @@ class ImplicitSteps:
             length = remaining / max(1, math.ceil(remaining / wish * (1.0 - 1e-12)))
             result, error = self._attempt(density, length)
             growth = min(3.0, 0.9 * (self._tolerance / max(error, 1e-16)) ** (1.0 / 3.0)) if math.isfinite(error) else 0.1
+            if self._static and 1.0 <= growth < _WORTHWHILE:
+                growth = 1.0
             if error <= self._tolerance:
                 # A step cut short by an output time says nothing against the longer one proposed before.
                 self._proposal = max(length * growth, min(self._proposal, wish) if growth >= 1.0 and not math.isinf(self._proposal) else 0.0)
@@ -130,20 +170,42 @@ class ImplicitSteps:
         fluxes = np.zeros(len(columns))
         for stage, weight, values in ((0, 1.0 - GAMMA, y1), (1, GAMMA, y2)):
             add_fluxes(offsets, columns, self._inward[stage], self._outward[stage], values, weight * length, fluxes)
-        self._inward[0][:], self._outward[0][:] = self._inward[1], self._outward[1]
-        make_positive(self._inward[0], self._outward[0])
-        euler = self._solve(0, length, lumped * density[:owned], y2[:owned])
-        low = density[:owned] + length * self._apply(euler, 0)
-        add_fluxes(offsets, columns, self._inward[0], self._outward[0], euler, -length, fluxes)
-        result = self._with_ghosts(low)
+        inward, outward, system = self._positive_operator(length)
+        euler = self._with_ghosts(system.solve(lumped * density[:owned], y2[:owned], SOLVER_TOLERANCE))
+        low = np.empty(owned)
+        rate(offsets, columns, lumped, inward, outward, euler, low)
+        add_fluxes(offsets, columns, inward, outward, euler, -length, fluxes)
+        result = self._with_ghosts(density[:owned] + length * low)
+        offered = np.abs(fluxes).sum()
         add_limited_fluxes(self._domain, fluxes, result, passes=_PASSES)
+        self._offered, self._cut = np.array([self._offered, self._cut]) + self._domain.sum(np.array([offered, np.abs(fluxes).sum()]))
         return result
+
+    def _positive_operator(self, length: float) -> tuple[Array, Array, ShiftedSystem]:
+        """The coefficients of the second stage made positive, and the system of their implicit Euler step.
+
+        They overwrite those of the first stage, but for static coefficients, which have a place, a matrix and factors of their own.
+        """
+        if not self._static:
+            self._inward[0][:], self._outward[0][:] = self._inward[1], self._outward[1]
+            make_positive(self._inward[0], self._outward[0])
+            self._system.set(self._inward[0], self._outward[0], length)
+            return self._inward[0], self._outward[0], self._system
+        if self._positive is None:
+            self._positive = _Positive(self._inward[0].copy(), self._outward[0].copy(), self._new_system())
+            make_positive(self._positive.inward, self._positive.outward)
+        low = self._positive
+        if not math.isclose(length, low.shift, rel_tol=_SAME):
+            low.system.set(low.inward, low.outward, length)
+            low.shift = length
+        return low.inward, low.outward, low.system
 
     def _moments(self, density: Array) -> Array:
         return self._features.moments(self._lumped * density[: self._domain.owned])
 
     def _coefficients(self, moments: Array, stage: int) -> None:
-        self._coefficients_at(moments, self._inward[stage], self._outward[stage])
+        if not self._static:
+            self._coefficients_at(moments, self._inward[stage], self._outward[stage])
 
     def _rate(self, density: Array, moments: Array, stage: int) -> Array:
         self._coefficients(moments, stage)
@@ -156,7 +218,9 @@ class ImplicitSteps:
         return result
 
     def _solve(self, stage: int, factor: float, right: Array, guess: Array) -> Array:
-        self._system.set(self._inward[stage], self._outward[stage], factor)
+        if not (self._static and math.isclose(factor, self._shift, rel_tol=_SAME)):
+            self._system.set(self._inward[stage], self._outward[stage], factor)
+            self._shift = factor
         return self._with_ghosts(self._system.solve(right, guess, SOLVER_TOLERANCE))
 
     def _with_ghosts(self, owned: Array) -> Array:

@@ -36,6 +36,8 @@ def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: in
         rest = _apply(graph.offsets, graph.columns, graph.lumped, share, fluxes, density)
         domain.exchange.update(density)
         rest = domain.comm.allreduce(rest)
+        import os
+        if os.environ.get("DBG") and _%40==0: print("pass",_,"rest %.2e"%rest)
         if rest < _NEGLIGIBLE or rest > _STALLED * before:
             break
         before = rest

@@ -1,0 +1,390 @@
+"""Small networks trained by stochastic gradient descent, as diffusions in weight space W ∈ R^D, D ≤ 3.
+
+    L(W) = N⁻¹ Σ_s ℓ(f(x_s; W), y_s) + ½λ|W|²,            W_{k+1} = W_k − η∇L_B(W_k),        t = ηk,
+    dW = −∇L dt + √(ηΣ(W)) dB,        Σ = Cov[∇L_B] = C/B, times (N − B)/(N − 1) without replacement,        C = Cov_s[∇ℓ_s],
+    ∂_tρ = ∇·(ρ∇L + ∇·(Aρ)),          A = ½ηΣ = gC,  with the noise scale g = η/(2B) (times the same factor).
+
+With the drift −∇(L + ¼η|∇L|²) and the same noise the weak error at a finite time is O(η²) instead of O(η)
+(Li, Tai & E, arXiv:1511.06251). The noise scale g: Smith & Le, arXiv:1710.06451. Weight decay is part of every ∇ℓ_s and drops out of C.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from mvpde.models.data import Data
+from mvpde.models.mean_field import Array, MeanField
+from mvpde.models.names import hint
+from mvpde.models.outer import OUTER
+
+IN_WORK = 2**15  # entries of one (points, samples) array at a time: 256 KiB, half a dozen of them stay in the cache
+
+
+# --- what a network is made of ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Activation:
+    """σ: u → σ(u); then σ'(u) from (u, σ) and σ''(u) from (u, σ, σ')."""
+
+    value: Callable[[Array], Array]
+    slope: Callable[[Array, Array], Array]
+    curvature: Callable[[Array, Array, Array], Array]
+
+
+def _sigmoid(u: Array) -> Array:
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * u))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": Activation(np.tanh, lambda u, s: 1.0 - s * s, lambda u, s, ds: -2.0 * s * ds),
+    "sigmoid": Activation(_sigmoid, lambda u, s: s * (1.0 - s), lambda u, s, ds: ds * (1.0 - 2.0 * s)),
+    "relu": Activation(
+        lambda u: np.maximum(u, 0.0), lambda u, s: np.greater(u, 0.0).astype(np.float64), lambda u, s, ds: np.zeros_like(u)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SampleLoss:
+    """ℓ(f, y), ∂ℓ/∂f, ∂²ℓ/∂f² as functions of (f, y)."""
+
+    value: Callable[[Array, Array], Array]
+    slope: Callable[[Array, Array], Array]
+    curvature: Callable[[Array, Array], Array]
+
+
+SAMPLE_LOSSES: dict[str, SampleLoss] = {
+    "least_squares": SampleLoss(lambda f, y: 0.5 * (f - y) ** 2, lambda f, y: f - y, lambda f, y: np.ones_like(f)),
+    "logistic": SampleLoss(
+        lambda f, y: np.logaddexp(0.0, -y * f), lambda f, y: -y * expit(-y * f), lambda f, y: expit(f) * expit(-f)
+    ),  # y = ±1
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """v σ(wx + b): each of w, b, v is the weight W_k with the given k, or left out (b = 0, v = 1)."""
+
+    w: int
+    b: int | None = None
+    v: int | None = None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """f(x; W) = Σ of terms, with the names of the weights W_1, …, W_D."""
+
+    coordinates: tuple[str, ...]
+    terms: tuple[Term, ...]
+
+
+NETWORKS: dict[str, Architecture] = {
+    "weight": Architecture(("w",), (Term(w=0),)),
+    "pair": Architecture(("w1", "w2"), (Term(w=0), Term(w=1))),
+    "neuron": Architecture(("w", "v"), (Term(w=0, v=1),)),
+    "neuron_bias": Architecture(("w", "b", "v"), (Term(w=0, b=1, v=2),)),
+}
+
+
+def _jet(terms: Sequence[Term], sigma: Activation, columns: Sequence[Array], x: Array) -> tuple[Array, list[Array]]:
+    """f and ∂f/∂W_k for all k, of the shape that the columns W_k, shape (N, 1), and x, shape (N, B) or (B,), broadcast to."""
+    f: Array = np.zeros(())
+    slopes: list[Array] = [np.zeros(()) for _ in columns]
+    for term in terms:
+        u = columns[term.w] * x
+        if term.b is not None:
+            u += columns[term.b]
+        s = sigma.value(u)
+        inner = sigma.slope(u, s)
+        if term.v is None:
+            f = f + s
+        else:
+            f, slopes[term.v] = f + columns[term.v] * s, slopes[term.v] + s
+            inner *= columns[term.v]
+        slopes[term.w] = slopes[term.w] + inner * x
+        if term.b is not None:
+            slopes[term.b] = slopes[term.b] + inner
+    return f, slopes
+
+
+def _second_derivatives(terms: Sequence[Term], sigma: Activation, columns: Sequence[Array], x: Array) -> dict[tuple[int, int], Array]:
+    """∂²f/∂W_j∂W_k by (j, k), both orders; pairs that are not there are 0."""
+    found: dict[tuple[int, int], Array] = {}
+
+    def add(j: int, k: int, value: Array) -> None:
+        for pair in {(j, k), (k, j)}:
+            found[pair] = found[pair] + value if pair in found else value
+
+    for term in terms:
+        u = columns[term.w] * x + (0.0 if term.b is None else columns[term.b])
+        s = sigma.value(u)
+        ds = sigma.slope(u, s)
+        dds = sigma.curvature(u, s, ds)
+        v = 1.0 if term.v is None else columns[term.v]
+        inner = [(term.w, x)] + ([] if term.b is None else [(term.b, np.ones(()))])
+        for place, (j, factor) in enumerate(inner):
+            for k, other in inner[place:]:
+                add(j, k, v * dds * factor * other)
+            if term.v is not None:
+                add(j, term.v, ds * factor)
+    return found
+
+
+# --- the problem ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SgdNetwork:
+    """A small network, its data, and how it is trained. Points W have the shape (N, D); everything is vectorised over them.
+
+    Attributes:
+        architecture, activation, sample_loss: f, σ, ℓ.
+        x, y: inputs and targets, shapes (S,), S the size of the data set.
+        learning_rate: η.
+        batch_size: B.
+        replacement: whether a batch may hold a sample twice.
+        weight_decay: λ.
+    """
+
+    architecture: Architecture
+    activation: Activation
+    sample_loss: SampleLoss
+    x: Array
+    y: Array
+    learning_rate: float
+    batch_size: int
+    replacement: bool
+    weight_decay: float = 0.0
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """Names of the D weights."""
+        return self.architecture.coordinates
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return len(self.coordinates)
+
+    @property
+    def noise_scale(self) -> float:
+        """g = η/(2B), times (S − B)/(S − 1) without replacement: A = gC."""
+        return 0.5 * self.learning_rate / self.batch_size * self.finite_population
+
+    @property
+    def finite_population(self) -> float:
+        """Cov[∇L_B]·B/C: 1 with replacement, (S − B)/(S − 1) without (0 for one sample, whose gradient has no noise)."""
+        return 1.0 if self.replacement else (len(self.x) - self.batch_size) / max(len(self.x) - 1, 1)
+
+    def prediction(self, w: Array, x: Array) -> Array:
+        """f(x; W), shape (N, len(x)), for inputs x."""
+        return np.asarray(_jet(self.architecture.terms, self.activation, _columns(w), x)[0])
+
+    def loss(self, w: Array) -> Array:
+        """L(W), shape (N,)."""
+
+        def block(w: Array) -> Array:
+            return np.asarray(self.sample_loss.value(self.prediction(w, self.x), self.y).mean(axis=1))
+
+        return self._over_data(block, w) + 0.5 * self.weight_decay * np.einsum("na,na->n", w, w)
+
+    def gradient(self, w: Array) -> Array:
+        """∇L(W), shape (N, D)."""
+        return self._over_data(lambda w: np.stack([g.mean(axis=1) for g in self._gradients(w, self.x, self.y)], axis=1), w) + (
+            self.weight_decay * w
+        )
+
+    def per_sample_gradient(self, w: Array) -> Array:
+        """∇ℓ_s(W) with the weight decay, shape (N, S, D): for small N."""
+        return np.stack(self._gradients(w, self.x, self.y), axis=2) + self.weight_decay * w[:, None, :]
+
+    def batch_gradient(self, w: Array, samples: NDArray[np.int64]) -> Array:
+        """∇L_B(W), shape (N, D), each point with its own batch: indices of samples, shape (N, B)."""
+        slopes = self._gradients(w, self.x[samples], self.y[samples])
+        return np.stack([g.mean(axis=1) for g in slopes], axis=1) + self.weight_decay * w
+
+    def hessian(self, w: Array) -> Array:
+        """∇²L(W), shape (N, D, D). For relu: what it is away from the kinks."""
+        return self._over_data(self._block_hessian, w) + self.weight_decay * np.eye(self.dimension)
+
+    def covariance(self, w: Array) -> Array:
+        """C(W) = S⁻¹ Σ_s (∇ℓ_s − ∇L)(∇ℓ_s − ∇L)ᵀ, shape (N, D, D): the covariance of the gradient of one sample, exactly."""
+        return self._over_data(self._block_covariance, w)
+
+    def diffusion(self, w: Array) -> Array:
+        """A(W) = ½ηΣ = gC, shape (N, D, D)."""
+        return self.noise_scale * self.covariance(w)
+
+    def drift(self, w: Array, order: int = 1) -> Array:
+        """−∇L, or with order 2 −∇(L + ¼η|∇L|²) = −∇L − ½η∇²L∇L, shape (N, D)."""
+        return DRIFTS[order](self, w)
+
+    def _gradients(self, w: Array, x: Array, y: Array) -> list[Array]:
+        """∂ℓ/∂W_k for all k without the weight decay, shapes (N, B)."""
+        f, slopes = _jet(self.architecture.terms, self.activation, _columns(w), x)
+        residual = self.sample_loss.slope(f, y)
+        return [np.multiply(residual, slope, out=slope) for slope in slopes]
+
+    def _block_covariance(self, w: Array) -> Array:
+        centred = self._gradients(w, self.x, self.y)
+        for g in centred:
+            g -= g.mean(axis=1, keepdims=True)  # centred first: C stays positive semidefinite to rounding
+        result = np.empty((len(w), self.dimension, self.dimension))
+        for j, first in enumerate(centred):
+            for k, second in enumerate(centred[: j + 1]):
+                result[:, j, k] = result[:, k, j] = np.einsum("ns,ns->n", first, second) / len(self.x)
+        return result
+
+    def _block_hessian(self, w: Array) -> Array:
+        columns = _columns(w)
+        f, slopes = _jet(self.architecture.terms, self.activation, columns, self.x)
+        curvature, residual = self.sample_loss.curvature(f, self.y), self.sample_loss.slope(f, self.y)
+        second = _second_derivatives(self.architecture.terms, self.activation, columns, self.x)
+        result = np.empty((len(w), self.dimension, self.dimension))
+        for j, first in enumerate(slopes):
+            for k, other in enumerate(slopes[: j + 1]):
+                total = curvature * first * other
+                if (j, k) in second:
+                    total += residual * second[j, k]
+                result[:, j, k] = result[:, k, j] = total.mean(axis=1)
+        return result
+
+    def _over_data(self, block: Callable[[Array], Array], w: Array) -> Array:
+        """``block`` of successive rows of W, so that no array has more than IN_WORK entries whatever N·S is."""
+        rows = max(16, IN_WORK // len(self.x))
+        pieces = [block(w[start : start + rows]) for start in range(0, len(w), rows)]
+        return np.concatenate(pieces) if pieces else block(w)
+
+
+def _columns(w: Array) -> list[Array]:
+    return [w[:, k : k + 1] for k in range(w.shape[1])]
+
+
+def _second_order_drift(problem: SgdNetwork, w: Array) -> Array:
+    slope = problem.gradient(w)
+    return -slope - 0.5 * problem.learning_rate * np.einsum("nab,nb->na", problem.hessian(w), slope)
+
+
+DRIFTS: dict[int, Callable[[SgdNetwork, Array], Array]] = {1: lambda problem, w: -problem.gradient(w), 2: _second_order_drift}
+
+
+# --- building ---------------------------------------------------------------------------------------------------------------------
+
+
+def sgd_problem(
+    network: str,
+    data: Data,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    unit: str = "tanh",
+    replacement: bool = True,
+    loss: str = "least_squares",
+    weight_decay: float = 0.0,
+) -> SgdNetwork:
+    """The training problem of a small network.
+
+    Args:
+        network: a name in `NETWORKS`.
+        data: one input; equal weights.
+        learning_rate: η > 0.
+        batch_size: B ≥ 1.
+        unit: a name in `ACTIVATIONS`.
+        replacement: whether batches are drawn with replacement.
+        loss: a name in `SAMPLE_LOSSES`; "logistic" needs targets ±1.
+        weight_decay: λ ≥ 0.
+
+    Raises:
+        ValueError: for an unknown name or a number out of range, a batch larger than the data set without replacement, data with
+            several inputs or unequal weights.
+    """
+    for what, name, known in (
+        ("the table of small networks", network, list(NETWORKS)),
+        ("the table of activations", unit, list(ACTIVATIONS)),
+        ("the table of losses", loss, list(SAMPLE_LOSSES)),
+    ):
+        if name not in known:
+            raise ValueError(f"{what} has no '{name}'; {hint(name, known)}")
+    _require(0.0 < learning_rate < math.inf, f"learning_rate is {learning_rate}; it must be positive")
+    _require(0.0 <= weight_decay < math.inf, f"weight_decay is {weight_decay}; it must be 0 or positive")
+    _require(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
+    size = len(data.target)
+    _require(
+        replacement or batch_size <= size,
+        f"batch_size is {batch_size}, but the data set has {size} samples and replacement is false; "
+        f"choose a batch_size of at most {size} or replacement = true",
+    )
+    _require(data.x.shape[1] == 1, f"a small network has one input, the data have {data.x.shape[1]}")
+    _require(bool(np.ptp(data.weights) <= 1e-12 * data.weights.max()), "every sample needs the same weight: SGD draws them uniformly")
+    OUTER[loss](data)  # the classes of the logistic loss are checked there
+    return SgdNetwork(
+        architecture=NETWORKS[network],
+        activation=ACTIVATIONS[unit],
+        sample_loss=SAMPLE_LOSSES[loss],
+        x=np.ascontiguousarray(data.x[:, 0]),
+        y=np.ascontiguousarray(data.target),
+        learning_rate=float(learning_rate),
+        batch_size=batch_size,
+        replacement=replacement,
+        weight_decay=float(weight_decay),
+    )
+
+
+def diffusion_model(problem: SgdNetwork, order: int = 1) -> MeanField:
+    """The diffusion of SGD as a model: drift −∇L (order 2: −∇(L + ¼η|∇L|²)), A = gC. Its one feature is L, so V = L and m = ⟨L⟩.
+
+    Args:
+        problem: what is trained.
+        order: 1 or 2, of the weak error in η at a finite time.
+
+    Raises:
+        ValueError: for another order.
+    """
+    _require(order in DRIFTS, f"order is {order}; it must be 1 or 2")
+    return MeanField(
+        coordinates=problem.coordinates,
+        profile=lambda w: problem.loss(w)[:, None],
+        profile_field=lambda w, r: (r[0] * problem.loss(w), r[0] * problem.gradient(w)),
+        outer_energy=lambda m: m[..., 0],
+        outer_gradient=np.ones_like,
+        drift=lambda w, _: problem.drift(w, order),
+        diffusion=lambda w, _: problem.diffusion(w),
+    )
+
+
+def sgd_network(
+    network: str,
+    data: Data,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    unit: str = "tanh",
+    replacement: bool = True,
+    loss: str = "least_squares",
+    weight_decay: float = 0.0,
+    order: int = 1,
+) -> MeanField:
+    """`diffusion_model` of the `sgd_problem` with these arguments."""
+    problem = sgd_problem(
+        network,
+        data,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        unit=unit,
+        replacement=replacement,
+        loss=loss,
+        weight_decay=weight_decay,
+    )
+    return diffusion_model(problem, order)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

@@ -1,0 +1,51 @@
+"""The predicted central limit theorem: against published values, against ensembles, and where it is known exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from laws_and_models import circle_network, free
+from mvpde.ensemble import Ensemble
+from mvpde.fluctuations import fluctuations
+from mvpde.models.gaussian_mixture import gaussian_mixture
+from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.mean_field import predictions
+from mvpde.runtime import MPI
+
+
+def test_mixture_has_the_published_fluctuations() -> None:
+    """n E‖f_n − f_t‖² and the resampling bound for the problem of Rotskoff et al. 2019, to 1 % (values: CRBV's equation)."""
+    model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0], unit_variance=0.5)
+    found = fluctuations(model, ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0))), (32, 16), [0.0, 1.0, 5.0, 10.0], step=0.5)
+    assert found.predicted == pytest.approx([0.398942, 0.26598, 0.09802, 0.05632], rel=1e-2)
+    assert found.resampling_bound == pytest.approx([0.398942, 0.40276, 0.44828, 0.50563], rel=1e-2)
+
+
+def test_free_particles_fluctuate_like_fresh_ones() -> None:
+    """Without interaction the influence of a particle is its own feature: prediction and resampling agree."""
+    model, law = circle_network()
+    frozen = type(model)(
+        **{f: getattr(model, f) for f in model.__dataclass_fields__} | {"outer_gradient": lambda m: np.broadcast_to(0.01, np.shape(m))}
+    )
+    found = fluctuations(frozen, law, (16, 8), [0.0, 2.0])
+    assert found.predicted == pytest.approx(found.resampling_bound, rel=1e-10)
+
+
+def test_ensembles_fluctuate_as_predicted(comm: MPI.Intracomm) -> None:
+    """200 runs of 400 particles on the circle: n·E‖f_n − f_t‖² within four standard errors of the prediction plus its O(1/n) part."""
+    model, law = circle_network()
+    found = fluctuations(model, law, (24, 12), [2.0])
+    ensemble = Ensemble(model, law, particles=400, runs=200, seed=11, step=0.1, comm=comm)
+    ensemble.advance(2.0)
+    f = predictions(model, ensemble.moments())
+    assert model.data is not None
+    squares = 400 * ((f - f.mean(axis=0)) ** 2) @ model.data.weights * 200 / 199
+    error = squares.std(ddof=1) / np.sqrt(200)
+    assert abs(squares.mean() - found.predicted[0]) < 4.0 * error
+    assert abs(squares.mean() - found.resampling_bound[0]) > 6.0 * error  # the two can be told apart
+
+
+def test_noise_is_refused() -> None:
+    with pytest.raises(ValueError, match="temperature 0"):
+        fluctuations(free(1, 0.1, lambda z: z[:, 0] ** 2), ProductLaw((Normal(0.0, 1.0),)), (4,), [1.0])
