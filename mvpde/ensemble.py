@@ -64,37 +64,37 @@ class Flow:
 
     Attributes:
         velocity: (blocks, moments (runs, K)) → −∇V(z; m), block by block.
-        moments: blocks → m, shape (runs, K). Collective.
+        moments: (blocks, t) → m that moves particles at time t, shape (runs, K): their own, or that of another law. Collective.
         noise: h → √(2τ) (B_{t+h} − B_t), block by block; it advances the streams. Zero, shape (), at τ = 0.
     """
 
     velocity: Callable[[Blocks, Array], Blocks]
-    moments: Callable[[Blocks], Array]
+    moments: Callable[[Blocks, float], Array]
     noise: Callable[[float], Blocks]
 
 
-def euler(flow: Flow, z: Blocks, m: Array, h: float) -> Blocks:
+def euler(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
     """Z' = Z + h b(Z; m) + √(2τ) ΔB: gradient descent at τ = 0, Euler–Maruyama above."""
     return [x + h * b + dw for x, b, dw in zip(z, flow.velocity(z, m), flow.noise(h), strict=True)]
 
 
-def heun(flow: Flow, z: Blocks, m: Array, h: float) -> Blocks:
+def heun(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
     """Z' = Z + ½h [b(Z; m) + b(Z̃; m̃)] + √(2τ) ΔB with Z̃ the Euler step with the same ΔB and m̃ its moments.
 
     Weak order 2 because the noise is additive (Kloeden & Platen, Numerical Solution of SDE, §15.1).
     """
     before, noise = flow.velocity(z, m), flow.noise(h)
     predicted = [x + h * b + dw for x, b, dw in zip(z, before, noise, strict=True)]
-    after = flow.velocity(predicted, flow.moments(predicted))
+    after = flow.velocity(predicted, flow.moments(predicted, t + h))
     return [x + 0.5 * h * (b + c) + dw for x, b, c, dw in zip(z, before, after, noise, strict=True)]
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """A one-step map with its declared order: of the weak error at τ > 0, of the error at τ = 0."""
+    """A one-step map (flow, blocks, m, t, h) → blocks with its declared order: of the weak error at τ > 0, of the error at τ = 0."""
 
     order: int
-    step: Callable[[Flow, Blocks, Array, float], Blocks]
+    step: Callable[[Flow, Blocks, Array, float, float], Blocks]
 
 
 SCHEMES = {"euler": Scheme(1, euler), "heun": Scheme(2, heun)}
@@ -148,6 +148,7 @@ class Ensemble:
         seed: int = 0,
         step: float = 0.05,
         scheme: str = "heun",
+        driven_by: Callable[[float], Array] | None = None,
         comm: MPI.Intracomm,
     ) -> None:
         """Draw Z_i(0), independent from the law. Collective.
@@ -160,6 +161,9 @@ class Ensemble:
             seed: ≥ 0; run r, block b draws from the stream (seed, r, b).
             step: longest time step, > 0.
             scheme: a key of ``SCHEMES``.
+            driven_by: t → m, shape (K,), the moments of another law that moves these particles instead of their own: with the
+                moments of the limit ρ_t they are the coupled copies Z̄_i of the ensemble with the same seed and size, which has the
+                same start and noise.
             comm: communicator over which the blocks are distributed.
 
         Raises:
@@ -183,7 +187,8 @@ class Ensemble:
         self._streams = [stream(seed, run, block) for run, block in self._owned]
         sizes = [min(BLOCK, particles - block * BLOCK) for _, block in self._owned]
         self._z: Blocks = [np.ascontiguousarray(law.sample(rng, n)) for rng, n in zip(self._streams, sizes, strict=True)]
-        self._flow = Flow(self._velocity, self._moments_of, self._noise)
+        self._driven_by = driven_by
+        self._flow = Flow(self._velocity, self._driving, self._noise)
 
     # -- distribution: blocks in the order of (run, block), contiguous shares to the ranks
 
@@ -215,6 +220,10 @@ class Ensemble:
     def _moments_of(self, z: Blocks) -> Array:
         return self._mean([np.add.reduce(in_pieces(self._feature_sum, x, self._rows)) for x in z])
 
+    def _driving(self, z: Blocks, t: float) -> Array:
+        """The moments in the drift at time t of the particles z."""
+        return self._moments_of(z) if self._driven_by is None else np.tile(self._driven_by(t), (self.runs, 1))
+
     def _feature_sum(self, x: Array) -> Array:
         # 0·Σx adds nothing, but a particle that is no longer finite shows even where the features are bounded.
         return feature_sum(self.model, x) + 0.0 * x.sum()
@@ -244,7 +253,8 @@ class Ensemble:
 
     def _one_step(self, t: float, h: float) -> None:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below
-            z = SCHEMES[self.scheme].step(self._flow, self._z, self.moments(), h)
+            driving = self.moments() if self._driven_by is None else self._driving(self._z, self.time)
+            z = SCHEMES[self.scheme].step(self._flow, self._z, driving, self.time, h)
             m = self._moments_of(z)
         if not np.isfinite(m).all():  # the same numbers, so the same decision, on every rank
             raise InvariantError(
@@ -263,6 +273,11 @@ class Ensemble:
     def expectation(self, f: Callable[[Array], Array]) -> Array:
         """n⁻¹ Σ_i f(Z_i) of each run, shape (runs,), for f: (N, D) → (N,). Collective."""
         return self._mean([np.sum([piece.sum() for piece in in_pieces(f, x, self._rows)]) for x in self._z])[:, 0]
+
+    def distance(self, other: Ensemble) -> Array:
+        """n⁻¹ Σ_i |Z_i − Z_i'| to the particles of an ensemble of the same size on the same ranks, shape (runs,). Collective."""
+        gaps = [np.sqrt(((x - y) ** 2).sum(axis=1)).sum(keepdims=True) for x, y in zip(self._z, other._z, strict=True)]
+        return self._mean(gaps)[:, 0]
 
     def cloud(self) -> tuple[Array, Array] | None:
         """Points (n, D) and weights (n,) of run 0 on rank 0, else None; periodic coordinates lie in [0, period). Collective."""
