@@ -107,7 +107,7 @@ class Workers:
         """Begin to build a density of the given mesh."""
         arguments = {"cells": list(cells), "steps": steps, "signals": str(self._folder), "name": name}
         line = [*launcher, *command("worker", arguments)]
-        self._processes.append(subprocess.Popen(line, env=environment(), stdout=subprocess.DEVNULL))
+        self._processes.append(subprocess.Popen(line, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
         self._blocks[name] = 0
 
     def await_file(self, name: str) -> dict[str, Any]:
@@ -174,10 +174,12 @@ def cpu_model() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
-def stolen() -> tuple[float, float]:
-    """Processor time taken by the machine's other guests, and all processor time, since the start of the machine."""
-    ticks = [float(t) for t in Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]]
-    return ticks[7], sum(ticks)
+def processor_seconds() -> dict[str, float]:
+    """Processor time so far: of all processes of the machine, of this one and its children, of other guests of the host."""
+    path = Path("/proc/stat")
+    ticks = [float(t) for t in path.read_text(encoding="utf-8").splitlines()[0].split()[1:9]] if path.exists() else [0.0] * 8
+    user, nice, system, _, _, interrupts, soft_interrupts, stolen = (t / os.sysconf("SC_CLK_TCK") for t in ticks)
+    return {"all": user + nice + system + interrupts + soft_interrupts, "ours": sum(os.times()[:4]), "stolen": stolen}
 
 
 def measurements(sizes: Sizes) -> dict[str, Any]:
@@ -200,19 +202,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes; writes only with --out")
     parser.add_argument("--out", type=Path, help="folder for bench.md and bench.json")
     options = parser.parse_args(arguments)
-    began, load, before = time.monotonic(), os.getloadavg()[0], stolen()
+    began, load, before = time.monotonic(), os.getloadavg()[0], processor_seconds()
     results = measurements(QUICK if options.quick else Sizes())
-    after = stolen()
+    seconds = time.monotonic() - began
+    used = {key: (value - before[key]) / seconds for key, value in processor_seconds().items()}
     circumstances = {
         "quick": options.quick,
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "load_at_start": load,
-        "stolen_share": (after[0] - before[0]) / max(after[1] - before[1], 1.0),
-        "seconds": time.monotonic() - began,
+        "cores_taken_by_others": max(used["all"] - used["ours"], 0.0),
+        "cores_stolen_by_host": used["stolen"],
+        "seconds": seconds,
     }
-    record = {"circumstances": circumstances, "claims": claims(results), "results": results}
+    record = {
+        "circumstances": circumstances,
+        "claims": claims(results, circumstances["cores_taken_by_others"]),
+        "results": results,
+    }
     text = markdown(record)
     print(text, end="")
     folder = options.out or (None if options.quick else HERE)

@@ -3,8 +3,9 @@
     case = mvpde.load("cases/circle_rbf.toml", {"domain.cells": [64, 64]})
     result = mvpde.run(case, out="results/small")
     result.dataset.density.isel(time=-1)
+    mvpde.study("studies/lln.toml", jobs=2)["comparison.ensemble_vs_density.prediction_error"]
 
-`load`, `run` and `open` are imported at their first use, so that the command line answers quickly.
+`load`, `run`, `open` and `study` are imported at their first use, so that the command line answers quickly.
 """
 
 from __future__ import annotations
@@ -16,11 +17,17 @@ if TYPE_CHECKING:
     from mvpde.case import load
     from mvpde.reading import open_run as open
     from mvpde.simulation import run
+    from mvpde.studies import study
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "open", "run"]
+__all__ = ["__version__", "load", "open", "run", "study"]
 
-_HOMES = {"load": ("mvpde.case", "load"), "run": ("mvpde.simulation", "run"), "open": ("mvpde.reading", "open_run")}
+_HOMES = {
+    "load": ("mvpde.case", "load"),
+    "run": ("mvpde.simulation", "run"),
+    "open": ("mvpde.reading", "open_run"),
+    "study": ("mvpde.studies", "study"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mvpde.case import Case
-from mvpde.kinds import KINDS
+from mvpde.kinds import KINDS, training
 from mvpde.messages import listed, nearest
 from mvpde.models.laws import LAWS, ProductLaw
 from mvpde.models.mean_field import MeanField
@@ -65,15 +65,18 @@ def problem(case: Case) -> Problem:
     sections: Any = case.sections
     with _in_file(case):
         with _blaming("[data]"):
-            with_base_measure = KINDS[sections.model.kind].build(sections.model, sections.data, case.directory)
+            with_base_measure = KINDS[sections.model.kind].build(sections, case.directory)
         with _blaming("[model]"):
             flat = with_base_measure(None)
         periods = _periods(flat)
-        base = sections.model.base_measure
+        base = getattr(sections.model, "base_measure", None)  # where the kind of model has one
         with _blaming("[model]"):
-            model = flat if base is None else with_base_measure(_product_law("model.base_measure", base, flat.coordinates, periods))
+            model = (
+                flat if base is None else with_base_measure(_product_law("model.base_measure", base, flat.coordinates, periods))
+            )
         law = _product_law("initial", sections.initial, model.coordinates, periods)
         _check_nodes(sections.characteristics, model)
+        _check_companions(sections, model)
         return Problem(_with_periodic(case, model, periods), model, law)
 
 
@@ -96,11 +99,24 @@ def _product_law(name: str, laws: Mapping[str, Any], coordinates: Sequence[str],
     for coordinate in laws:
         if coordinate not in coordinates:
             near = nearest(coordinate, coordinates) or ";"
-            raise CaseError(f"[{name}] {coordinate}: the model has no such coordinate{near} its coordinates are {listed(coordinates)}")
+            raise CaseError(
+                f"[{name}] {coordinate}: the model has no such coordinate{near} its coordinates are {listed(coordinates)}"
+            )
     for coordinate in coordinates:
         if coordinate not in laws:
             raise CaseError(f'[{name}] {coordinate}: is missing; add {coordinate} = {{ law = "normal", mean = 0.0, std = 1.0 }}')
     return ProductLaw(tuple(_FACTORS[laws[c].law](laws[c], period) for c, period in zip(coordinates, periods, strict=True)))
+
+
+def _check_companions(sections: Any, model: MeanField) -> None:
+    """Particles and characteristics follow −∇V; runs of SGD need a training problem."""
+    for name in ("ensemble", "characteristics"):
+        if getattr(sections, name) is not None and not model.gradient_flow:
+            raise CaseError(
+                f"[{name}]: follows a gradient flow, and this model has a general drift or diffusion; remove the section"
+            )
+    if sections.sgd is not None and sections.model.kind != "sgd_network":
+        raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
 
 
 def _check_nodes(section: Any, model: MeanField) -> None:
@@ -129,8 +145,8 @@ def _check_domain(domain: DomainSection, model: MeanField, periods: Periods, cas
     for key, found in entries.items():
         if found != model.dimension:
             raise CaseError(
-                f"[domain] {key}: has {found} entries, but the model has {model.dimension} coordinates, {listed(model.coordinates)}; "
-                f"give one entry per coordinate in `lower`, `upper`, `cells`, `periodic`"
+                f"[domain] {key}: has {found} entries, but the model has {model.dimension} coordinates, "
+                f"{listed(model.coordinates)}; give one entry per coordinate in `lower`, `upper`, `cells`, `periodic`"
             )
     if model.dimension > 3 and case.sections.density is not None:
         raise CaseError(
@@ -145,7 +161,9 @@ def _check_direction(domain: DomainSection, axis: int, name: str, period: float 
     periodic = bool(domain.periodic and domain.periodic[axis])
     if periodic != (period is not None):
         said, wanted = ("a period", "true") if period is not None else ("no period", "false")
-        raise CaseError(f"[domain] periodic: the model's coordinate `{name}` has {said}; write {wanted} in entry {axis}, or leave the key out")
+        raise CaseError(
+            f"[domain] periodic: the model's coordinate `{name}` has {said}; write {wanted} in entry {axis}, or leave the key out"
+        )
     if domain.cells is None or domain.lower is None or domain.upper is None or period is None:
         return
     length = domain.upper[axis] - domain.lower[axis]
@@ -159,7 +177,7 @@ def _check_direction(domain: DomainSection, axis: int, name: str, period: float 
 
 
 # --- measures -----------------------------------------------------------------------------------------------------------------
-# Imports are inside the functions because `mvpde check` and wrong cases must answer before the libraries of the solver are loaded.
+# Imports are inside the functions: `mvpde check` and wrong cases answer before the libraries of the solver are loaded.
 
 
 def domain(setting: Problem, comm: MPI.Intracomm) -> Domain:
@@ -171,10 +189,9 @@ def domain(setting: Problem, comm: MPI.Intracomm) -> Domain:
     from mvpde.domain import box, from_gmsh
 
     section: Any = setting.case.sections.domain
-    with _in_file(setting.case):
-        if section.mesh is not None:
-            return from_gmsh(comm, setting.case.directory / section.mesh, setting.model.dimension, section.periodic)
-        return box(comm, section.lower, section.upper, section.cells, section.periodic)
+    if section.mesh is not None:
+        return from_gmsh(comm, setting.case.directory / section.mesh, setting.model.dimension, section.periodic)
+    return box(comm, section.lower, section.upper, section.cells, section.periodic)
 
 
 def _density(setting: Problem, comm: MPI.Intracomm) -> Any:
@@ -202,10 +219,22 @@ def _ensemble(setting: Problem, comm: MPI.Intracomm) -> Any:
     )
 
 
+def _sgd(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.sgd_runs import SgdRuns
+
+    s: Any = setting.case.sections.sgd
+    order = getattr(setting.case.sections.model, "order", 1)
+    training_problem = training(setting.case.sections, setting.case.directory)()
+    return SgdRuns(
+        training_problem, setting.law, runs=s.runs, seed=s.seed, dynamics=s.dynamics, order=order, step=s.step, comm=comm
+    )
+
+
 MEASURES: dict[str, Callable[[Problem, MPI.Intracomm], Any]] = {
     "density": _density,
     "characteristics": _characteristics,
     "ensemble": _ensemble,
+    "sgd": _sgd,
 }
 
 
@@ -222,8 +251,10 @@ def chosen_measures(setting: Problem, without: Collection[str] = ()) -> list[str
     names = [name for name in MEASURES if getattr(setting.case.sections, name) is not None and name not in without]
     names = [name for name in names if not (hot and name == "characteristics")]
     if not names:
-        raise CaseError(f"{setting.case.path}: no measure is left to compute; add one of the sections [density], [ensemble], "
-                        "[characteristics] (temperature 0 only), or leave out less by --without")
+        raise CaseError(
+            f"{setting.case.path}: no measure is left to compute; add one of the sections [density], [ensemble], "
+            "[characteristics] (temperature 0 only), or leave out less by --without"
+        )
     return names
 
 

@@ -65,6 +65,8 @@ class Characteristics:
         Raises:
             ValueError: τ > 0, or an argument outside its range.
         """
+        if not model.gradient_flow:
+            raise ValueError("characteristics follow a gradient flow, and this model has a general drift or diffusion")
         if model.temperature != 0.0:
             raise ValueError(
                 f"characteristics exist at zero temperature only, and model.temperature is {model.temperature:g}: leave the "
@@ -152,4 +154,3 @@ class Characteristics:
             "step": self.step or 0.0,
             "tolerance": self.tolerance,
         }
-

@@ -1,4 +1,4 @@
-"""The command line: `mvpde run | check | list`, alone or under mpirun.
+"""The command line: `mvpde run | check | study | list`, alone or under mpirun.
 
     0 done    2 wrong case or command    3 a solver failed    4 an invariant was violated    5 stopped on request
 
@@ -34,16 +34,24 @@ def commands() -> None:
 
 def _with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
-        "--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Replace a value of the case, e.g. domain.cells=[64,64]."
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        help="Replace a value of the case, e.g. domain.cells=[64,64].",
     )(command)
     return click.argument("case", type=click.Path(path_type=Path))(command)
 
 
 @commands.command()
 @_with_overrides
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Output folder; default: results/<name of the case file>.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Output folder; default: results/<name of the case file>."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
-@click.option("--without", multiple=True, metavar="MEASURE", help="Leave out density, ensemble or characteristics; may be repeated.")
+@click.option(
+    "--without", multiple=True, metavar="MEASURE", help="Leave out density, ensemble, characteristics or sgd; may be repeated."
+)
 def run(case: Path, settings: Sequence[str], out: Path | None, overwrite: bool, without: Sequence[str]) -> None:
     """Compute a case and write its folder."""
     from mvpde.case import assignments, load
@@ -60,7 +68,7 @@ def run(case: Path, settings: Sequence[str], out: Path | None, overwrite: bool, 
 
     with shown(comm.rank == 0, loaded.sections.title) as progress:
         result = compute(loaded, out=folder, overwrite=overwrite, without=without, command=sys.argv, progress=progress)
-    for warning in result.summary["warnings"]:
+    for warning in result.summary["warnings"] if comm.rank == 0 else []:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{result.folder}: done in {result.summary['wall_seconds']:.1f} s")
 
@@ -84,6 +92,28 @@ def check(case: Path, settings: Sequence[str]) -> None:
     click.echo(setting.case.text())
     for key, value in {"measures": ", ".join(names), **found}.items():
         click.echo(f"# {key}: {value}")
+
+
+@commands.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Replace a value of the base case.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="The study's folder; default: results/<name of the study file>."
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Points computed at the same time.")
+@click.option("--ranks", type=click.IntRange(1), default=1, show_default=True, help="MPI processes for each point.")
+@click.option("--dry-run", is_flag=True, help="List the points and how far they are; compute and write nothing.")
+@click.option("--gather", is_flag=True, help="Make table and verdicts from what is there; compute nothing.")
+@click.option("--slurm", is_flag=True, help="Write a Slurm job array for the points and submit it.")
+@click.option(
+    "--template", type=click.Path(path_type=Path), metavar="FILE", help="Job script of --slurm; default: mpi_runs/slurm_study.sh."
+)
+def study(file: Path, settings: Sequence[str], out: Path | None, **how: Any) -> None:
+    """Run a base case over lists of values and measure the law that a study file names; what is finished stays."""
+    from mvpde.case import assignments
+    from mvpde.study_commands import study_command
+
+    study_command(file, settings, assignments(settings), out, **how)
 
 
 @commands.command(name="list")

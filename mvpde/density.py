@@ -74,15 +74,15 @@ class Density:
                 f"[domain] the mesh has {domain.dimension} directions, the model {model.dimension} coordinates ({', '.join(model.coordinates)})"
             )
         self.model, self.domain, self.time = model, domain, 0.0
-        self._features = nodal_features(model, domain.coordinates, domain.comm)
+        self.features = nodal_features(model, domain.coordinates, domain.comm)
         self.values, self.mass_inside = _project(domain, law)
         self._mass = self.mass()
         self.scheme = _suitable(self) if scheme == "auto" else scheme
-        if self.scheme == "edge_averaged" and not model.temperature > 0.0:
-            raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
         if self.scheme != "galerkin" and not model.gradient_flow:
             raise CaseError(f'[density] scheme: "{self.scheme}" is for gradient flows; this model\'s drift or tensor needs "galerkin" or "auto"')
-        self._scheme = SCHEMES[self.scheme](domain, self._features, model, {"cfl": cfl, "tolerance": tolerance, "step": step})
+        if self.scheme == "edge_averaged" and not model.temperature > 0.0:
+            raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
+        self._scheme = SCHEMES[self.scheme](domain, self.features, model, {"cfl": cfl, "tolerance": tolerance, "step": step})
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
         smallest, largest = domain.extremes(self.values[: domain.owned])
         self.minimum = smallest / largest
@@ -123,7 +123,7 @@ class Density:
 
     def moments(self) -> Array:
         """m = ∫g dρ, shape (1, K), the same on all ranks. Collective."""
-        return self._features.moments(self._nodal_masses())[None, :]
+        return self.features.moments(self._nodal_masses())[None, :]
 
     def expectation(self, function: Callable[[Array], Array]) -> Array:
         """∫h dρ, shape (1,), for h: (N, D) → (N,). Collective."""
@@ -132,7 +132,7 @@ class Density:
     def potential(self) -> Array:
         """V(·; m[ρ]) at owned and ghost unknowns (local). Collective."""
         result = np.empty(len(self.values))
-        self._features.potential(self.moments()[0], result)
+        self.features.potential(self.moments()[0], result)
         return result
 
     def free_energy(self) -> float | None:
@@ -141,7 +141,7 @@ class Density:
             return None
         owned = self.domain.owned
         masses, rho = self._nodal_masses(), np.maximum(self.values[:owned], 1e-300)
-        local = masses @ (self._features.external[:owned] + self.model.temperature * np.log(rho))
+        local = masses @ (self.features.external[:owned] + self.model.temperature * np.log(rho))
         return float(self.model.outer_energy(self.moments()[0])) + float(self.domain.sum(np.array([local]))[0])
 
     def outer_mass(self) -> float:
@@ -165,7 +165,7 @@ class Density:
             "mass_defect": self.mass_defect,
             "minimum": self.minimum,
             "mass_inside": self.mass_inside,
-            "feature_rank": self._features.rank,
+            "feature_rank": self.features.rank,
             "negative_edges": int(self.domain.comm.allreduce(int(np.sum(graph.stiffness < 0.0)))) // 2,
             "limited_steps": self._scheme.limited_steps,
             "limiter_share": self._scheme.limiter_share,

@@ -172,6 +172,7 @@ class Ensemble:
         _require(particles >= 1 and runs >= 1, "ensemble.particles and ensemble.runs must be at least 1")
         _require(seed >= 0, "ensemble.seed must not be negative")
         _require(math.isfinite(step) and step > 0, f"ensemble.step must be positive, not {step!r}")
+        _require(model.gradient_flow, "an ensemble follows a gradient flow, and this model has a general drift or diffusion")
         _require(scheme in SCHEMES, f"ensemble.scheme must be one of {', '.join(SCHEMES)}, not {scheme!r}")
         _require(
             law.dimension == model.dimension,

@@ -2,9 +2,9 @@
 
     u_0 = h,        u_{k+1}(W) = E_B u_k(W − η∇L_B(W)),
 
-the mean over all batches, each taken exactly. Between grid points u_k is interpolated by tensor products of Lagrange polynomials on the
-nearest degree + 1 points in each direction: an error of order degree + 1 in the spacing. The maps do not change with k, so the recursion is one
-sparse matrix P, made once: u_{k+1} = Pu_k. For D ≤ 2, a modest data set and small batches.
+the mean over all batches, each taken exactly. Between grid points u_k is interpolated by tensor products of Lagrange polynomials
+on the nearest degree + 1 points in each direction: an error of order degree + 1 in the spacing. The maps do not change with k, so
+the recursion is one sparse matrix P, made once: u_{k+1} = Pu_k. For D ≤ 2, a modest data set and small batches.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from mvpde.models.laws import ProductLaw
@@ -57,12 +58,15 @@ class Grid:
         axes = [np.linspace(a, b, n) for a, b, n in zip(self.lower, self.upper, self.counts, strict=True)]
         return np.column_stack([g.ravel() for g in np.meshgrid(*axes, indexing="ij")])
 
-    def contains(self, z: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    def contains(self, z: Array) -> NDArray[np.bool_]:
         """Whether each of the points z, shape (..., D), lies in the box."""
         return np.all((z >= self.lower) & (z <= self.upper), axis=-1)
 
-    def interpolation(self, z: Array) -> tuple[Array, Array]:
-        """Places and weights, both of shape (N, (degree + 1)^D), with u(z) ≈ Σ weight · u[place]. Points outside count as on the wall."""
+    def interpolation(self, z: Array) -> tuple[NDArray[np.int32], Array]:
+        """Places and weights, both of shape (N, (degree + 1)^D), with u(z) ≈ Σ weight · u[place].
+
+        Points outside the box count as on its wall.
+        """
         places, weights = np.zeros((len(z), 1), np.int32), np.ones((len(z), 1))
         for axis, count in enumerate(self.counts):
             t = np.clip((z[:, axis] - self.lower[axis]) / self.spacing[axis], 0.0, count - 1.0)
@@ -85,7 +89,7 @@ def _lagrange(t: Array, degree: int) -> Array:
 
 
 def batches(problem: SgdNetwork) -> tuple[sparse.csr_matrix, Array]:
-    """All batches: shares of the S samples in each, shape (n, S), rows summing to 1, and the probabilities of the batches, shape (n,).
+    """All batches: their shares of the S samples, shape (n, S), rows summing to 1, and their probabilities, shape (n,).
 
     Raises:
         ValueError: if there are more than 100 000.
@@ -93,7 +97,9 @@ def batches(problem: SgdNetwork) -> tuple[sparse.csr_matrix, Array]:
     size, batch = len(problem.x), problem.batch_size
     number = math.comb(size + batch - 1, batch) if problem.replacement else math.comb(size, batch)
     if number > MAX_BATCHES:
-        raise ValueError(f"{size} samples have {number} batches of {batch}, more than {MAX_BATCHES}; use runs instead of the exact chain")
+        raise ValueError(
+            f"{size} samples have {number} batches of {batch}, more than {MAX_BATCHES}; use runs instead of the exact chain"
+        )
     choose = itertools.combinations_with_replacement if problem.replacement else itertools.combinations
     chosen = list(choose(range(size), batch))
     rows = np.repeat(np.arange(number), batch)
@@ -120,7 +126,9 @@ class ExactChain:
         """u_{k+1} from u_k, shape (M,) or (M, functions)."""
         return np.asarray(self.transition @ u)
 
-    def expectations(self, functions: Sequence[Callable[[Array], Array]], law: ProductLaw, nodes: int, steps: Sequence[int]) -> Array:
+    def expectations(
+        self, functions: Sequence[Callable[[Array], Array]], law: ProductLaw, nodes: int, steps: Sequence[int]
+    ) -> Array:
         """E[h(W_k)] for W_0 with the law, shape (len(steps), len(functions)).
 
         Args:
@@ -134,7 +142,10 @@ class ExactChain:
         return np.array([weights @ v for v in self._at(u, steps)])
 
     def lost(self, law: ProductLaw, nodes: int, steps: int) -> float:
-        """A bound on the probability that a run leaves the box within so many steps: what the wall can have done to expectations."""
+        """The expected number of steps that lead out of the box, at most 1, among so many: what its wall may have changed.
+
+        An estimate: what it interpolates is not smooth. Where it is not negligible, the box is too small.
+        """
         u = np.zeros(len(self.leaving))
         for _ in range(steps):
             u = np.clip(self.leaving + self.step(u), 0.0, 1.0)
@@ -156,7 +167,9 @@ class ExactChain:
         return found
 
 
-def exact_chain(problem: SgdNetwork, lower: Sequence[float], upper: Sequence[float], points: Sequence[int], degree: int = 5) -> ExactChain:
+def exact_chain(
+    problem: SgdNetwork, lower: Sequence[float], upper: Sequence[float], points: Sequence[int], degree: int = 5
+) -> ExactChain:
     """The chain of a problem on a box with so many grid points in each direction.
 
     The time is that of points × batches interpolations, (degree + 1)^D numbers each: seconds for 100² points and 236 batches.

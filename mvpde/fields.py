@@ -1,8 +1,8 @@
 """Fields over time as HDF5 with an XDMF index beside it, in a form that ParaView 5.11+ and VTK's reader open.
 
 The index inlines where topology and geometry lie (a reference by xi:include crashes VTK's reader) and holds one temporal
-collection. Arrays come in the order of the mesh's input, so files do not depend on the number of ranks. The HDF5 file is open only
-while a time is written, and the index is replaced whole afterwards: a run in progress can be looked at. Rank 0 only.
+collection. Arrays come in the order of the mesh's input, so files do not depend on the number of ranks. The HDF5 file is open
+only while a time is written, and the index is replaced whole afterwards: a run in progress can be looked at. Rank 0 only.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class FieldSeries:
             shape = file["mesh/cells"].shape
             geometry = _geometry(self._item(file["mesh/points"]))
             self._store(file, t, fields)
-            topology = f'<Topology {TOPOLOGIES[shape[1]]} NumberOfElements="{shape[0]}">{self._item(file["mesh/cells"])}</Topology>'
+            topology = (
+                f'<Topology {TOPOLOGIES[shape[1]]} NumberOfElements="{shape[0]}">{self._item(file["mesh/cells"])}</Topology>'
+            )
             self._add_grid(file, t, topology + geometry, fields)
 
     def append_points(self, t: float, points: Array, coordinates: tuple[str, ...]) -> None:
@@ -83,8 +85,8 @@ class FieldSeries:
 
     def _add_grid(self, file: h5py.File, t: float, mesh: str, fields: Mapping[str, Array]) -> None:
         attributes = "".join(
-            f'<Attribute Name={quoteattr(key)} AttributeType="Scalar" Center="Node">{self._item(file[self._name(key)])}</Attribute>'
-            for key in fields
+            f'<Attribute Name={quoteattr(key)} AttributeType="Scalar" Center="Node">{item}</Attribute>'
+            for key, item in ((key, self._item(file[self._name(key)])) for key in fields)
         )
         self.grids.append(f'<Grid Name="{self.name}" GridType="Uniform"><Time Value="{t!r}"/>{mesh}{attributes}</Grid>')
         self.times.append(t)
@@ -92,7 +94,9 @@ class FieldSeries:
 
     def _index(self) -> str:
         collection = f'<Grid Name="{self.name}" GridType="Collection" CollectionType="Temporal">'
-        return "\n".join(['<?xml version="1.0"?>', '<Xdmf Version="3.0"><Domain>', collection, *self.grids, "</Grid></Domain></Xdmf>", ""])
+        return "\n".join(
+            ['<?xml version="1.0"?>', '<Xdmf Version="3.0"><Domain>', collection, *self.grids, "</Grid></Domain></Xdmf>", ""]
+        )
 
 
 def _geometry(item: str) -> str:
@@ -103,7 +107,9 @@ def read_fields(file: Path) -> tuple[list[float], dict[str, Array], tuple[str, .
     """Times, arrays by name with time as first axis (and `cells`, `mesh_points` without), and the names of the coordinates."""
     with h5py.File(file, "r") as source:
         times = [float(t) for t in source.attrs.get("times", [])]
-        arrays = {key: np.stack([group[f"{i:06d}"][()] for i in range(len(times))]) for key, group in source.items() if key != "mesh"}
+        arrays = {
+            key: np.stack([group[f"{i:06d}"][()] for i in range(len(times))]) for key, group in source.items() if key != "mesh"
+        }
         if "mesh" in source:
             arrays |= {"mesh_points": source["mesh/points"][()], "cells": source["mesh/cells"][()]}
         return times, arrays, tuple(str(name) for name in source.attrs["coordinates"])

@@ -45,7 +45,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace a CSV file; its columns are the keys of the rows in order of appearance, numbers are written to their last digit."""
+    """Replace a CSV file; its columns are the keys of the rows in order of appearance, numbers keep their last digit."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,24 +22,17 @@ _B1 = (1.0 / 6.0) / (GAMMA * (1.0 - GAMMA))
 _B2 = 0.5 - _B1 * GAMMA
 ERROR_WEIGHTS = (1.0 - _B1 - _B2, _B1 - (1.0 - GAMMA), _B2 - GAMMA)
 SOLVER_TOLERANCE = 1e-13
-_PASSES = 400  # of the limiter: about the ratio of an implicit step to an explicit one
+_ROUNDS = 20  # of adding nodes to those with upwinding; two or three do
+_PASSES = 200  # of the limiter; a few do unless the step is long and the density nearly empty
 _WORTHWHILE = 1.5  # growth of the step that pays for new factors where the old ones would do
 _SAME = 1e-11  # steps that differ by less than this part of themselves use one matrix; the fluxes then differ by as much, the mass not at all
+_EMPTY = 1e-10  # part of the maximum below which it does not matter how a node diffuses
+_LEFT_OVER = 1e-6  # of the tolerance: fluxes of the limiter that small are not offered again
 _NEGATIVE = -1e-15  # below this part of the maximum a value is negative by more than rounding
 
 
 # (moments, inward, outward): fills in k_ij and k_ji of each entry, with which the flux into i from j is F_ij = k_ij ρ_j − k_ji ρ_i
 Coefficients = Callable[[Array, Array, Array], None]
-
-
-@dataclass
-class _Positive:
-    """The static operator made positive, with the system of its implicit Euler step and the step length that one is filled in for."""
-
-    inward: Array
-    outward: Array
-    system: ShiftedSystem
-    shift: float = math.nan
 
 
 class ImplicitSteps:
@@ -53,7 +45,7 @@ class ImplicitSteps:
     order 2, L-stable. m₁ and m₂ are moments extrapolated to the stage times from m, dm/dt and m(Y₁), to an error O(h²), so
     each stage is one linear system. The update in flux form conserves mass to rounding, whatever the linear solver leaves. If it has
     a negative value (neither a second-order step nor an operator with some k_ij < 0 need be positive), its fluxes are limited against
-    those of an implicit Euler step with the operator made positive by discrete upwinding. The local error is estimated against a quadrature of order 3, smoothed by one more solve, in the L¹ norm.
+    those of an implicit Euler step made positive by discrete upwinding where it is needed. The local error is estimated against a quadrature of order 3, smoothed by one more solve, in the L¹ norm.
     """
 
     order = 2
@@ -79,7 +71,9 @@ class ImplicitSteps:
         self._rows, self._lumped = (graph.offsets, graph.columns), graph.lumped
         self._inward, self._outward = [np.zeros(entries) for _ in range(2)], [np.zeros(entries) for _ in range(2)]
         self._system, self._shift = self._new_system(), math.nan
-        self._positive: _Positive | None = None
+        self._positive = [np.zeros(entries) for _ in range(2)]
+        self._positive_system: ShiftedSystem | None = None
+        self._upwinded, self._positive_shift = np.zeros(len(domain.coordinates)), math.nan
         if static:
             moments = features.moments(graph.lumped / domain.sum(np.array([graph.lumped.sum()])))
             coefficients(moments, self._inward[0], self._outward[0])
@@ -95,7 +89,7 @@ class ImplicitSteps:
     @property
     def iterations(self) -> int:
         """Iterations of the linear solver so far."""
-        return self._system.iterations + (self._positive.system.iterations if self._static and self._positive is not None else 0)
+        return sum(system.iterations for system in {self._system, self._positive_system} if system is not None)
 
     @property
     def limiter_share(self) -> float:
@@ -160,45 +154,73 @@ class ImplicitSteps:
         else:
             estimate = 0.0
         if self._negative(result[:owned]) and estimate <= self._tolerance:
-            result = self._limited(density, y1, y2, length)
+            result = self._limited(density, y1, y2, result, length)
         return result, estimate
 
-    def _limited(self, density: Array, y1: Array, y2: Array, length: float) -> Array:
-        """The step's fluxes limited against an implicit Euler step with the potential of its end."""
+    def _limited(self, density: Array, y1: Array, y2: Array, result: Array, length: float) -> Array:
+        """The step's fluxes limited against a positive implicit Euler step with the potential of its end."""
         self.limited_steps += 1
-        (offsets, columns), lumped, owned = self._rows, self._lumped, self._domain.owned
+        (offsets, columns), owned = self._rows, self._domain.owned
         fluxes = np.zeros(len(columns))
         for stage, weight, values in ((0, 1.0 - GAMMA, y1), (1, GAMMA, y2)):
             add_fluxes(offsets, columns, self._inward[stage], self._outward[stage], values, weight * length, fluxes)
-        inward, outward, system = self._positive_operator(length)
-        euler = self._with_ghosts(system.solve(lumped * density[:owned], y2[:owned], SOLVER_TOLERANCE))
+        euler = self._positive_euler(density, result, y2, length)
         low = np.empty(owned)
-        rate(offsets, columns, lumped, inward, outward, euler, low)
-        add_fluxes(offsets, columns, inward, outward, euler, -length, fluxes)
-        result = self._with_ghosts(density[:owned] + length * low)
-        offered = np.abs(fluxes).sum()
-        add_limited_fluxes(self._domain, fluxes, result, passes=_PASSES)
-        self._offered, self._cut = np.array([self._offered, self._cut]) + self._domain.sum(np.array([offered, np.abs(fluxes).sum()]))
-        return result
+        rate(offsets, columns, self._lumped, *self._positive, euler, low)
+        offered = fluxes.copy()
+        add_fluxes(offsets, columns, *self._positive, euler, -length, fluxes)
+        upwind = self._positive[0].copy(), self._positive[1].copy()
+        make_positive(offsets, columns, np.ones(len(euler)), *upwind)
+        add_fluxes(offsets, columns, *upwind, euler, -length, offered)
+        limited = self._with_ghosts(density[:owned] + length * low)
+        add_limited_fluxes(self._domain, fluxes, limited, passes=_PASSES, negligible=_LEFT_OVER * self._tolerance)
+        self._offered, self._cut = np.array([self._offered, self._cut]) + self._domain.sum(np.abs([offered, fluxes]).sum(axis=1))
+        return limited
 
-    def _positive_operator(self, length: float) -> tuple[Array, Array, ShiftedSystem]:
-        """The coefficients of the second stage made positive, and the system of their implicit Euler step.
+    def _positive_euler(self, density: Array, trial: Array, guess: Array, length: float) -> Array:
+        """Y ≥ 0 with M Y = M ρ + h 𝓕⁺Y, where 𝓕⁺ is 𝓕 with discrete upwinding at as few nodes as it takes.
 
-        They overwrite those of the first stage, but for static coefficients, which have a place, a matrix and factors of their own.
+        It starts with the nodes where ``trial`` < 0 and adds those where Y < 0, until there are no more. Then Y ≥ 0 holds, for the fluxes
+        into the set of nodes with Y < 0 would all be ≥ 0, but their sum is that of M(Y − ρ) < 0 over the set. Upwinding everywhere is positive at
+        once, but far off under strong cross diffusion. Nodes of the last step that are as good as empty stay, so that its matrix may serve again.
         """
-        if not self._static:
-            self._inward[0][:], self._outward[0][:] = self._inward[1], self._outward[1]
-            make_positive(self._inward[0], self._outward[0])
-            self._system.set(self._inward[0], self._outward[0], length)
-            return self._inward[0], self._outward[0], self._system
-        if self._positive is None:
-            self._positive = _Positive(self._inward[0].copy(), self._outward[0].copy(), self._new_system())
-            make_positive(self._positive.inward, self._positive.outward)
-        low = self._positive
-        if not math.isclose(length, low.shift, rel_tol=_SAME):
-            low.system.set(low.inward, low.outward, length)
-            low.shift = length
-        return low.inward, low.outward, low.system
+        domain = self._domain
+        largest = domain.extremes(trial[: domain.owned])[1]
+        cut = self._negative_nodes(trial, np.where(trial < _EMPTY * largest, self._upwinded, 0.0))
+        for _ in range(_ROUNDS):
+            euler = self._solve_upwinded(density, cut, guess, length)
+            more = self._negative_nodes(euler, cut)
+            if domain.sum((more - cut)[: domain.owned].sum()) == 0.0:
+                return euler
+            cut, guess = more, euler
+        return self._solve_upwinded(density, np.ones(len(trial)), guess, length)
+
+    def _solve_upwinded(self, density: Array, cut: Array, guess: Array, length: float) -> Array:
+        """One solve of `_positive_euler`, which leaves the coefficients of 𝓕⁺ in ``_positive``; exact to rounding, which positivity is up to."""
+        (offsets, columns), owned, lumped = self._rows, self._domain.owned, self._lumped
+        if self._positive_system is None:
+            self._positive_system = self._new_system() if self._static else self._system
+        system, same = self._positive_system, self._static and math.isclose(length, self._positive_shift, rel_tol=_SAME)
+        if self._domain.sum(np.array(float(not same) + np.abs(cut - self._upwinded).sum())) > 0.0:
+            for mine, theirs in zip(self._positive, (self._inward[1], self._outward[1]), strict=True):
+                mine[:] = theirs
+            make_positive(offsets, columns, cut, *self._positive)
+            system.set(*self._positive, length)
+            self._upwinded, self._positive_shift = cut, length
+        euler = self._with_ghosts(system.solve(lumped * density[:owned], guess[:owned], SOLVER_TOLERANCE))
+        largest, rates = self._domain.extremes(euler[:owned])[1], np.empty(owned)
+        for _ in range(2):
+            rate(offsets, columns, lumped, *self._positive, euler, rates)
+            defect = density[:owned] + length * rates - euler[:owned]
+            if self._domain.extremes(np.abs(defect))[1] < -_NEGATIVE * largest:
+                break
+            euler = self._with_ghosts(euler[:owned] + system.solve(lumped * defect, np.zeros(owned), 1e-3))
+        return euler
+
+    def _negative_nodes(self, values: Array, known: Array) -> Array:
+        """1 at the nodes that are ``known`` or negative by more than rounding, 0 elsewhere (owned + ghosts)."""
+        largest = self._domain.extremes(values[: self._domain.owned])[1]
+        return np.maximum(known, np.where(values < _NEGATIVE * largest, 1.0, 0.0))
 
     def _moments(self, density: Array) -> Array:
         return self._features.moments(self._lumped * density[: self._domain.owned])

@@ -5,6 +5,7 @@ A new kind of model is one entry of `KINDS`, a new source of data one entry of `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from mvpde.messages import listed, nearest
 from mvpde.models import data as datasets
 from mvpde.models.data import TARGETS, Data, target_function
+from mvpde.models.fokker_planck import COORDINATES, fokker_planck
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network, unit_defaults
 from mvpde.models.outer import OUTER
+from mvpde.models.sgd_network import ACTIVATIONS, NETWORKS, SAMPLE_LOSSES, SgdNetwork, diffusion_model, sgd_problem
 from mvpde.models.units import UNITS
+from mvpde.runtime import CaseError
 from mvpde.sections import Count, Law, Number, Positive, Section, one_of, refuse
 
 
@@ -29,6 +33,11 @@ class ModelSection(Section):
     """What every kind of model has."""
 
     kind: str = Field(description="the kind of model", examples=["network"])
+
+
+class MeanFieldSection(ModelSection):
+    """What models of interacting particles have."""
+
     temperature: Annotated[Number, Field(ge=0)] = Field(0.0, description="temperature, ≥ 0", examples=[0.05])
     base_measure: dict[str, Law] | None = Field(
         None,
@@ -37,11 +46,13 @@ class ModelSection(Section):
     )
 
 
-class NetworkModel(ModelSection):
+class NetworkModel(MeanFieldSection):
     """f(x) = ∫ c φ(x, y) dρ(y, c)."""
 
     unit: Annotated[str, one_of(UNITS)] = Field(description=f"one of {', '.join(UNITS)}", examples=["circle_rbf"])
-    loss: Annotated[str, one_of(OUTER)] = Field("least_squares", description=f"one of {', '.join(OUTER)}", examples=["least_squares"])
+    loss: Annotated[str, one_of(OUTER)] = Field(
+        "least_squares", description=f"one of {', '.join(OUTER)}", examples=["least_squares"]
+    )
     unit_parameters: dict[str, Number] = Field(
         {}, validate_default=True, description="numbers that the unit depends on, by name", examples=[{"kappa": 2.0}]
     )
@@ -71,10 +82,55 @@ def _defaults(info: ValidationInfo) -> dict[str, Any]:
     return unit_defaults(info.data["unit"]) if "unit" in info.data else {}
 
 
-class GaussianMixtureModel(ModelSection):
+class GaussianMixtureModel(MeanFieldSection):
     """Normalised Gaussian units and a mixture of Gaussians as target, F and K in closed form."""
 
     unit_variance: Positive = Field(0.5, description="variance of the unit, > 0", examples=[0.5])
+
+
+Matrix = list[list[Number]]
+
+
+class FokkerPlanckModel(ModelSection):
+    """dz = b(z) dt + √(2A(z)) dB in the coordinates x, y, z: one of the first three keys and one of the next three."""
+
+    drift_matrix: Matrix | None = Field(
+        None, description="M in the drift −Mz, D rows of D numbers", examples=[[[1.0, 2.0], [-2.0, 1.0]]]
+    )
+    potential: str | None = Field(None, description="V in the drift −∇V, an expression in x, y, z", examples=["(x**2 - 1)**2/4"])
+    drift: list[str] | None = Field(
+        None, description="the drift, one expression in x, y, z per coordinate", examples=[["-y", "x"]]
+    )
+    diffusion_matrix: Matrix | None = Field(
+        None, description="A, D rows of D numbers, symmetric, positive semidefinite", examples=[[[1.0, 0.0], [0.0, 0.25]]]
+    )
+    diffusion: list[list[str]] | None = Field(
+        None, description="A, D rows of D expressions in x, y, z", examples=[[["1 + x**2", "0"], ["0", "1"]]]
+    )
+    temperature: Annotated[Number, Field(ge=0)] | None = Field(None, description="τ in A = τI, ≥ 0", examples=[0.1])
+    parameters: dict[str, Number] = Field({}, description="numbers that the expressions may use, by name", examples=[{"a": 0.3}])
+
+    def dimension(self) -> int | None:
+        """D, where the section says it: the number of rows of a matrix or list."""
+        given = [self.drift_matrix, self.drift, self.diffusion_matrix, self.diffusion]
+        return next((len(rows) for rows in given if rows is not None), None)
+
+
+class SgdNetworkModel(ModelSection):
+    """A small network with trained weights W, and how it is trained."""
+
+    network: Annotated[str, one_of(NETWORKS)] = Field(description=f"one of {', '.join(NETWORKS)}", examples=["neuron"])
+    unit: Annotated[str, one_of(ACTIVATIONS)] = Field("tanh", description=f"one of {', '.join(ACTIVATIONS)}", examples=["tanh"])
+    loss: Annotated[str, one_of(SAMPLE_LOSSES)] = Field(
+        "least_squares", description=f"one of {', '.join(SAMPLE_LOSSES)}", examples=["least_squares"]
+    )
+    learning_rate: Positive = Field(description="step η of SGD, > 0", examples=[0.2])
+    batch_size: Count = Field(description="samples in a batch, a whole number ≥ 1", examples=[4])
+    replacement: bool = Field(True, description="whether a batch may hold a sample twice, true or false", examples=[True])
+    weight_decay: Annotated[Number, Field(ge=0)] = Field(0.0, description="λ in ½λ|W|² of the loss, ≥ 0", examples=[0.1])
+    order: Annotated[int, Field(ge=1, le=2)] = Field(
+        1, description="order in η of the diffusion's error: 1, or 2 with the modified drift", examples=[1]
+    )
 
 
 class DataSection(Section):
@@ -87,8 +143,6 @@ class DataSection(Section):
         return {}
 
 
-
-
 def _compiles(text: str) -> str:
     target_function(text)  # an expression that does not parse is refused here, under its own key
     return text
@@ -98,8 +152,14 @@ def _one_input(x: Any) -> Any:
     return [row if isinstance(row, list) else [row] for row in x] if isinstance(x, list) else x
 
 
-Target = Annotated[str, AfterValidator(_compiles), Field(description=f"the target, an expression in x or one of {', '.join(TARGETS)}", examples=["cos(x)"])]
-Points = Annotated[Count, Field(description="number of data points, a whole number ≥ 1", examples=[64])]
+Target = Annotated[
+    str,
+    AfterValidator(_compiles),
+    Field(description=f"the target, an expression in x or one of {', '.join(TARGETS)}", examples=["cos(x)"]),
+]
+Points = Annotated[
+    int, Field(ge=1, le=100_000, description="number of data points, a whole number from 1 to 100000", examples=[64])
+]
 
 
 class CircleData(DataSection):
@@ -131,7 +191,9 @@ class PointsData(DataSection):
         description="one list of inputs per point, or one number per point", examples=[[-1.0, 0.0, 1.0]]
     )
     target: list[Number] = Field(description="one number per point", examples=[[0.3, -0.2, 0.4]])
-    weights: list[Positive] | None = Field(None, description="weight of each point, > 0; absent: equal", examples=[[0.5, 0.25, 0.25]])
+    weights: list[Positive] | None = Field(
+        None, description="weight of each point, > 0; absent: equal", examples=[[0.5, 0.25, 0.25]]
+    )
 
     @model_validator(mode="after")
     def _same_lengths(self) -> PointsData:
@@ -148,9 +210,13 @@ class CsvData(DataSection):
     """Columns of a CSV file with a header line."""
 
     file: str = Field(description="a CSV file, relative to the case file", examples=["data/copper.csv"])
-    inputs: Annotated[list[str], Field(min_length=1)] = Field(description="names of the input columns", examples=[["temperature"]])
+    inputs: Annotated[list[str], Field(min_length=1)] = Field(
+        description="names of the input columns", examples=[["temperature"]]
+    )
     output: str = Field(description="name of the column to predict", examples=["expansion"])
-    standardise: bool = Field(False, description="whether columns are scaled to mean 0, deviation 1, true or false", examples=[True])
+    standardise: bool = Field(
+        False, description="whether columns are scaled to mean 0, deviation 1, true or false", examples=[True]
+    )
 
     def files(self) -> dict[str, str]:
         """The CSV file."""
@@ -175,37 +241,62 @@ class MixtureData(DataSection):
 
 @dataclass(frozen=True)
 class Source:
-    """A source of data: the keys of its section and, for sources of data sets, (section, directory of the case) → Data."""
+    """A source of data: the keys of its section, (section, directory of the case) → Data, and what to say when that fails.
+
+    `key` is the one that a wrong value most likely comes from, `remedy` what to do about it.
+    """
 
     schema: type[DataSection]
     build: Callable[[Any, Path], Data]
+    key: str = "target"
+    remedy: str = "choose a target that is finite at all data points"
 
 
 SOURCES: dict[str, Source] = {
     "circle": Source(CircleData, lambda s, _: datasets.circle(s.points, target_function(s.target))),
     "interval": Source(IntervalData, lambda s, _: datasets.interval(s.lower, s.upper, s.points, target_function(s.target))),
     "points": Source(
-        PointsData, lambda s, _: datasets.points(np.array(s.x), np.array(s.target), None if s.weights is None else np.array(s.weights))
+        PointsData,
+        lambda s, _: datasets.points(np.array(s.x), np.array(s.target), None if s.weights is None else np.array(s.weights)),
     ),
-    "csv": Source(CsvData, lambda s, directory: datasets.from_csv(directory / s.file, s.inputs, s.output, s.standardise)),
+    "csv": Source(
+        CsvData,
+        lambda s, directory: datasets.from_csv(directory / s.file, s.inputs, s.output, s.standardise),
+        key="file",
+        remedy="correct the file (its path is relative to the case file), or the names in `inputs` and `output`",
+    ),
 }
+
+
+def data_of(section: Any, directory: Path) -> Data:
+    """The data set that a section [data] describes.
+
+    Raises:
+        CaseError: with key and remedy, for a file or a target without meaning.
+    """
+    source = SOURCES[section.source]
+    try:
+        return source.build(section, directory)
+    except ValueError as error:
+        raise CaseError(f"[data] {source.key}: {error}; {source.remedy}") from None
 
 
 @dataclass(frozen=True)
 class Kind:
     """A kind of model: the keys of its section, the sections its data may have by source, and its builder.
 
-    `build` takes the two sections and the case's directory and returns base measure → model, so that the coordinates are known
-    before the base measure is put in their order.
+    `build` takes all sections of a case and the case's directory and returns base measure → model, so that the coordinates are
+    known before the base measure is put in their order.
     """
 
     schema: type[ModelSection]
     sources: Mapping[str, type[DataSection]]
-    build: Callable[[Any, Any, Path], Callable[[ProductLaw | None], MeanField]]
+    build: Callable[[Any, Path], Callable[[ProductLaw | None], MeanField]]
 
 
-def _network(model: NetworkModel, data: DataSection, directory: Path) -> Callable[[ProductLaw | None], MeanField]:
-    table = SOURCES[data.source].build(data, directory)
+def _network(sections: Any, directory: Path) -> Callable[[ProductLaw | None], MeanField]:
+    model: NetworkModel = sections.model
+    table = data_of(sections.data, directory)
     return lambda base_measure: network(
         model.unit,
         table,
@@ -217,7 +308,9 @@ def _network(model: NetworkModel, data: DataSection, directory: Path) -> Callabl
     )
 
 
-def _gaussian_mixture(model: GaussianMixtureModel, data: MixtureData, _: Path) -> Callable[[ProductLaw | None], MeanField]:
+def _gaussian_mixture(sections: Any, _: Path) -> Callable[[ProductLaw | None], MeanField]:
+    model: GaussianMixtureModel = sections.model
+    data: MixtureData = sections.data
     return lambda base_measure: gaussian_mixture(
         data.means,
         data.variances,
@@ -225,10 +318,47 @@ def _gaussian_mixture(model: GaussianMixtureModel, data: MixtureData, _: Path) -
         unit_variance=model.unit_variance,
         temperature=model.temperature,
         base_measure=base_measure,
+        reach=_reach(sections),
     )
 
+
+def _reach(sections: Any) -> float:
+    """a with |y| ≤ a wherever the target, the initial law or the domain is: there the quadrature of K must hold."""
+    data, law, box = sections.data, sections.initial.get("y"), sections.domain
+    ends = [
+        abs(mean) + 5.0 * math.sqrt(variance + sections.model.unit_variance)
+        for mean, variance in zip(data.means, data.variances, strict=True)
+    ]
+    ends += [] if law is None else [abs(end) for end in law.extent()]
+    ends += [] if box is None or box.lower is None else [abs(box.lower[0]), abs(box.upper[0])]
+    return max(ends)
+
+
+def _fokker_planck(sections: Any, _: Path) -> Callable[[ProductLaw | None], MeanField]:
+    model: FokkerPlanckModel = sections.model
+    named = [COORDINATES.index(name) + 1 for name in sections.initial if name in COORDINATES]
+    dimension = model.dimension() or max(named, default=1)
+    keys = model.model_dump(exclude={"kind"})
+    return lambda _: fokker_planck(COORDINATES[:dimension], **keys)
+
+
+def training(sections: Any, directory: Path) -> Callable[[], SgdNetwork]:
+    """How to make the training problem of a case of the kind "sgd_network"; its data are read here and now."""
+    table = data_of(sections.data, directory)
+    keys = sections.model.model_dump(exclude={"kind", "order"})
+    return lambda: sgd_problem(data=table, **keys)
+
+
+def _sgd_network(sections: Any, directory: Path) -> Callable[[ProductLaw | None], MeanField]:
+    problem = training(sections, directory)
+    return lambda _: diffusion_model(problem(), sections.model.order)
+
+
+SAMPLED = ("csv", "points")  # sources of data sets with equal weights, from which SGD draws
 
 KINDS: dict[str, Kind] = {
     "network": Kind(NetworkModel, {name: source.schema for name, source in SOURCES.items()}, _network),
     "gaussian_mixture": Kind(GaussianMixtureModel, {"gaussian_mixture": MixtureData}, _gaussian_mixture),
+    "fokker_planck": Kind(FokkerPlanckModel, {}, _fokker_planck),
+    "sgd_network": Kind(SgdNetworkModel, {name: SOURCES[name].schema for name in SAMPLED}, _sgd_network),
 }

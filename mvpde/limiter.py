@@ -16,7 +16,7 @@ _NEGLIGIBLE = 1e-15  # fluxes left over, in units of the mass, not worth another
 _STALLED = 0.999  # nor is a pass worth it after one that left more than this part
 
 
-def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: int = 1) -> None:
+def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: int = 1, negligible: float = _NEGLIGIBLE) -> None:
     """ρ_i += Σ_j α_ij f_ij / m_i with shares α_ij = α_ji ∈ [0, 1] as large as a losing node can afford, so that ρ ≥ 0 stays. Collective.
 
     One pass counts only what a node has, not what it will gain: where large fluxes almost cancel, as those of implicit steps do, what
@@ -27,6 +27,7 @@ def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: in
         fluxes: f_ij = −f_ji into i, one for each entry of the graph (local); overwritten by what was not given.
         density: ρ ≥ 0 at owned and ghost unknowns (local); changed in place.
         passes: largest number of passes.
+        negligible: Σ|f_ij| over all entries, in units of the mass, that is not worth another pass.
     """
     graph, share = domain.graph, np.zeros(len(density))
     before = np.inf
@@ -38,7 +39,7 @@ def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: in
         rest = domain.comm.allreduce(rest)
         import os
         if os.environ.get("DBG") and _%40==0: print("pass",_,"rest %.2e"%rest)
-        if rest < _NEGLIGIBLE or rest > _STALLED * before:
+        if rest < negligible or rest > _STALLED * before:
             break
         before = rest
 

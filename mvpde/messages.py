@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -11,14 +10,15 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from mvpde.models import names
 from mvpde.sections import Section
 from mvpde.toml import toml_value
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """"; did you mean `…`?" with the most similar of the options, or nothing."""
-    close = difflib.get_close_matches(str(name), list(options), n=1, cutoff=0.5)
-    return f"; did you mean `{close[0]}`?" if close else ""
+    """ "; did you mean `…`?" with the most similar of the options, or nothing."""
+    near = names.nearest(str(name), options)
+    return f"; did you mean `{near}`?" if near else ""
 
 
 def listed(options: Iterable[str]) -> str:
@@ -53,7 +53,7 @@ def _sections_in(annotation: Any) -> list[type[Section]]:
 def _tag(schema: type[Section]) -> str | None:
     """The law's name that chooses this schema among several."""
     law = schema.model_fields.get("law")
-    return get_args(law.annotation)[0] if law is not None else None
+    return next(iter(get_args(law.annotation)), None) if law is not None else None
 
 
 def locate(schema: type[Section], location: Sequence[str | int]) -> Place:
@@ -118,7 +118,19 @@ def _plain(place: Place, error: ErrorDetails) -> str:
     return f"{toml_value(error['input'])} is not allowed, {wanted}{_remedy(place)}"
 
 
+def _no_section(place: Place, _: ErrorDetails) -> str:
+    example = f", for example {toml_value(place.field.examples[0])}" if place.field and place.field.examples else ""
+    return f"must be a section with keys of its own, not a value; write [{'.'.join(place.keys)}] and its keys below it{example}"
+
+
+def _too_short(place: Place, _: ErrorDetails) -> str:
+    return f"the list is empty{_remedy(place)}"
+
+
 _EXPLANATIONS = {
+    "model_type": _no_section,
+    "dict_type": _no_section,
+    "too_short": _too_short,
     "extra_forbidden": _unknown,
     "missing": _missing,
     "choice": _choice,

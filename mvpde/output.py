@@ -41,9 +41,14 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     if not folder.is_dir():
         raise CaseError(f"--out {folder}: is a file, not a folder; choose another name")
     if not overwrite:
-        raise CaseError(f"--out {folder}: the output folder exists; choose another with --out, or replace the earlier run by --overwrite")
+        raise CaseError(
+            f"--out {folder}: the output folder exists; choose another with --out, or replace the earlier run by --overwrite"
+        )
     if any(folder.iterdir()) and not all((folder / mark).is_file() for mark in MARKS):
-        raise CaseError(f"--out {folder}: holds no earlier run ({' and '.join(MARKS)} are not in it), so --overwrite leaves it alone; choose another")
+        raise CaseError(
+            f"--out {folder}: holds no earlier run ({' and '.join(MARKS)} are not in it), "
+            "so --overwrite leaves it alone; choose another"
+        )
 
 
 def create_folder(folder: Path, case: Case, provenance: dict[str, Any]) -> None:
@@ -77,7 +82,8 @@ def _portable(case: Case) -> tuple[Case, dict[str, Path]]:
     """The case with its data and mesh files under `inputs/`, and where each of them is now."""
     table: dict[str, Any] = case.table()
     inputs: dict[str, Path] = {}
-    named = {"domain": ["mesh"], "data": list(case.sections.data.files()) if case.sections.data else []}
+    data: Any = case.sections.data
+    named = {"domain": ["mesh"], "data": [] if data is None else list(data.files())}
     for section, keys in named.items():
         for key in keys:
             if table.get(section, {}).get(key) is not None:

@@ -1,4 +1,4 @@
-"""What a run says while it computes: a bar on a terminal, otherwise one line per output time; on stderr, rank 0 only."""
+"""What a run says while it computes: one line per output time, on a terminal with a bar below them; on stderr, rank 0 only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def line(found: Record) -> str:
     parts = [f"t = {found.time:<8g}"]
     if "density" in found.numbers:
         n = found.numbers["density"]
-        parts.append(f"dt {n['step']:.2e}  mass defect {n['mass_defect']:.1e}  min {n['minimum']:+.1e}  free energy {n['free_energy']:.8g}")
+        parts.append(f"dt {n['step']:.2e}  mass defect {n['mass_defect']:.1e}  min {n['minimum']:+.1e}")
+        parts += [f"free energy {n['free_energy']:.8g}"] if "free_energy" in n else []
     parts += [f"loss of {name} {numbers['loss']:.8g}" for name, numbers in found.numbers.items()]
     return "  ".join(parts)
 
@@ -33,7 +34,7 @@ def lines(stream: TextIO) -> Progress:
 
 @contextmanager
 def shown(first_rank: bool, title: str) -> Iterator[Progress]:
-    """The progress of a run for whoever looks: a bar where stderr is a terminal, lines where it is not, nothing on other ranks."""
+    """The progress of a run for whoever looks: lines, with a bar where stderr is a terminal, nothing on other ranks."""
     if not first_rank:
         yield silent
     elif not sys.stderr.isatty():
@@ -43,12 +44,13 @@ def shown(first_rank: bool, title: str) -> Iterator[Progress]:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(), TimeRemainingColumn())
-        with Bar(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(title or "mvpde", total=None, state="")
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=Console(stderr=True, highlight=False)) as bar:
+            task = bar.add_task("starting", total=None)
+            bar.console.print(title, markup=False)
 
             def update(found: Record, times: Sequence[float]) -> None:
-                losses = "  ".join(f"{name} {numbers['loss']:.5g}" for name, numbers in found.numbers.items())
-                bar.update(task, total=times[-1] or 1.0, completed=found.time, state=f"t = {found.time:g}  loss: {losses}")
+                bar.console.print(line(found), markup=False)
+                bar.update(task, total=times[-1] or 1.0, completed=found.time, description=f"t = {found.time:g} of {times[-1]:g}")
 
             yield update

@@ -17,9 +17,9 @@ from mvpde.runtime import CaseError
 def open_run(folder: str | Path) -> xarray.Dataset:
     """Everything a run has written, also while it is still running.
 
-    Variables: the columns of series.csv over `time`; `density` (time, node) with `mesh_points` (node, axis) and `cells` (cell, vertex);
-    `particles` (time, particle, coordinate); `target`, `x` and `prediction_<measure>` (time, data_point). The attribute `summary` holds
-    summary.json.
+    Variables: the columns of series.csv over `time`; `density` (time, node) with `mesh_points` (node, axis) and `cells` (cell,
+    vertex); `particles` (time, particle, coordinate); `target`, `x` and `prediction_<measure>` (time, data_point). The attribute
+    `summary` holds summary.json.
 
     Raises:
         CaseError: if the folder holds no run.
@@ -65,7 +65,9 @@ def _particles(folder: Path) -> xarray.Dataset:
         return xarray.Dataset()
     times, arrays, coordinates = read_fields(folder / "particles.h5")
     values = np.stack([arrays[name] for name in coordinates], axis=-1)
-    return xarray.Dataset({"particles": (("time", "particle", "coordinate"), values)}, coords={"time": times, "coordinate": list(coordinates)})
+    return xarray.Dataset(
+        {"particles": (("time", "particle", "coordinate"), values)}, coords={"time": times, "coordinate": list(coordinates)}
+    )
 
 
 def _predictions(folder: Path) -> xarray.Dataset:

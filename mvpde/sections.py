@@ -7,18 +7,31 @@ the tables of `docs/cases.md` are made of them. What depends on the kind of mode
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from mvpde.models.expressions import constant
 
+# Told here without their module, which loads the solver; a test holds the names against `mvpde.density.SCHEMES`.
 SCHEMES = {
-    "auto": "flux_corrected at temperature 0, edge_averaged above",
+    "auto": "edge_averaged where diffusion is stiffer than the drift, flux_corrected otherwise; galerkin for no gradient flow",
     "flux_corrected": "explicit, limited antidiffusive fluxes",
-    "edge_averaged": "implicit, Scharfetter–Gummel fluxes",
+    "edge_averaged": "implicit, Scharfetter–Gummel fluxes, temperature > 0",
+    "galerkin": "implicit, limited Galerkin fluxes: any drift and diffusion tensor",
 }
+RUN_DYNAMICS = {"sgd": "stochastic gradient descent itself", "diffusion": "paths of its diffusion, Euler–Maruyama"}
 PARTICLE_SCHEMES = {"heun": "second order in the drift", "euler": "explicit Euler(–Maruyama)"}
 
 
@@ -61,6 +74,10 @@ class UniformLaw(Section):
     lower: Number = Field(description="lower end of the interval", examples=[-1.0])
     upper: Number = Field(description="upper end of the interval, above lower", examples=[1.0])
 
+    def extent(self) -> tuple[float, float]:
+        """The interval."""
+        return self.lower, self.upper
+
     @model_validator(mode="after")
     def _ordered(self) -> UniformLaw:
         if self.lower >= self.upper:
@@ -75,6 +92,10 @@ class NormalLaw(Section):
     mean: Number = Field(description="mean", examples=[0.0])
     std: Positive = Field(description="standard deviation, > 0", examples=[1.0])
 
+    def extent(self) -> tuple[float, float]:
+        """Six standard deviations on either side: all but 2e-9 of the law."""
+        return self.mean - 6.0 * self.std, self.mean + 6.0 * self.std
+
 
 Law = Annotated[UniformLaw | NormalLaw, Field(discriminator="law")]
 
@@ -82,12 +103,16 @@ Law = Annotated[UniformLaw | NormalLaw, Field(discriminator="law")]
 class DomainSection(Section):
     """The truncated parameter space that the density lives on: a box, or a Gmsh mesh."""
 
-    lower: list[Number] | None = Field(None, description="lower corner of the box, one number per coordinate", examples=[[-4, -6]])
+    lower: list[Number] | None = Field(
+        None, description="lower corner of the box, one number per coordinate", examples=[[-4, -6]]
+    )
     upper: list[Number] | None = Field(None, description="upper corner of the box, one number per coordinate", examples=[[4, 6]])
     cells: list[Count] | None = Field(
         None, description="number of cells in each direction, whole numbers ≥ 1", examples=[[128, 128]]
     )
-    mesh: str | None = Field(None, description="a Gmsh mesh file instead of a box, relative to the case file", examples=["disc.msh"])
+    mesh: str | None = Field(
+        None, description="a Gmsh mesh file instead of a box, relative to the case file", examples=["disc.msh"]
+    )
     periodic: list[bool] | None = Field(
         None, description="which directions are periodic; by default those of the model", examples=[[True, False]]
     )
@@ -123,8 +148,10 @@ class DensitySection(Section):
     cfl: Annotated[Number, Field(gt=0, le=1)] = Field(
         0.8, description="explicit step as a share of the largest positive one, in (0, 1]", examples=[0.8]
     )
-    tolerance: Positive = Field(1e-4, description="error of an implicit step, relative, > 0", examples=[1e-4])
-    step: Positive | None = Field(None, description="a fixed time step, > 0; absent: chosen by the scheme", examples=[0.01])
+    tolerance: Positive = Field(1e-5, description="bound on the local error of an implicit step, in L¹, > 0", examples=[1e-5])
+    step: Positive | None = Field(
+        None, description="longest explicit step, or the fixed implicit step, > 0; absent: chosen by the scheme", examples=[0.01]
+    )
 
 
 class EnsembleSection(Section):
@@ -144,12 +171,28 @@ class CharacteristicsSection(Section):
     tolerance: Positive = Field(1e-10, description="relative error of the time integration, > 0", examples=[1e-10])
 
 
+class SgdSection(Section):
+    """Independent runs of the training of a small network (kind = "sgd_network")."""
+
+    runs: Count = Field(100000, description="number of runs, a whole number ≥ 1", examples=[100000])
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the random streams, a whole number ≥ 0", examples=[0])
+    dynamics: Annotated[str, one_of(RUN_DYNAMICS)] = Field(
+        "sgd", description=f"one of {', '.join(RUN_DYNAMICS)}", examples=["sgd"]
+    )
+    step: Positive | None = Field(
+        None, description="longest step of the diffusion's paths, > 0; absent: a quarter of the learning rate", examples=[0.05]
+    )
+
+
 class TimeSection(Section):
     """Dimensionless training time."""
 
     end: Positive = Field(description="time at which the run ends, > 0", examples=[10.0])
     outputs: list[Number] = Field(
-        10, validate_default=True, description="increasing times in [0, end], or a number of equal intervals", examples=[[0, 1, 5, 10]]
+        10,
+        validate_default=True,
+        description="increasing times in [0, end], or a number of equal intervals",
+        examples=[[0, 1, 5, 10]],
     )
 
     @field_validator("outputs", mode="before")
@@ -167,7 +210,7 @@ class TimeSection(Section):
         end = info.data.get("end", float("inf"))
         if not times:
             raise refuse("the list is empty; give at least one time in [0, end]")
-        if any(b <= a for a, b in zip(times, times[1:], strict=False)):
+        if any(b <= a for a, b in pairwise(times)):
             raise refuse("the times must increase; sort them and remove repetitions")
         outside = [t for t in times if not 0 <= t <= end]
         if outside:
@@ -184,6 +227,7 @@ class OutputSection(Section):
     )
     pictures: bool = Field(True, description="draw density.png, loss.png, prediction.png, true or false", examples=[True])
     sliced_wasserstein: bool = Field(True, description="compute distances between the measures, true or false", examples=[True])
+    projections: Count = Field(32, description="directions that these distances average over, a whole number ≥ 1", examples=[32])
 
 
 class CaseSections(Section):
@@ -192,10 +236,13 @@ class CaseSections(Section):
     title: str = Field("", description="one line of text", examples=["RBF network on the circle"])
     model: Section
     data: Section | None = None
-    initial: dict[str, Law] = Field(description="the initial law of every coordinate", examples=[{"c": {"law": "normal", "mean": 0.0, "std": 1.0}}])
+    initial: dict[str, Law] = Field(
+        description="the initial law of every coordinate", examples=[{"c": {"law": "normal", "mean": 0.0, "std": 1.0}}]
+    )
     domain: DomainSection | None = None
     density: DensitySection | None = None
     ensemble: EnsembleSection | None = None
     characteristics: CharacteristicsSection | None = None
+    sgd: SgdSection | None = None
     time: TimeSection
     output: OutputSection = OutputSection()

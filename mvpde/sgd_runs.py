@@ -1,10 +1,10 @@
-"""The companion of the diffusion: many independent runs of stochastic gradient descent itself, on the same data with the same η and B.
+"""The companion of the diffusion: many independent runs of stochastic gradient descent, on the same data with the same η and B.
 
     W_{k+1} = W_k − η∇L_B(W_k),        t = ηk,        each run with its own batches,
 
-or, for comparison, as many independent paths of the diffusion dW = b dt + √(2A) dB by Euler–Maruyama. Runs are cut into blocks of 4096. A
-block, not a rank, owns a random stream, and sums over runs are sums over blocks in their fixed order, so neither the runs nor any mean
-knows how many ranks there are. Between output times there is no communication.
+or, for comparison, as many independent paths of the diffusion dW = b dt + √(2A) dB by Euler–Maruyama. Runs are cut into blocks
+of 4096. A block, not a rank, owns a random stream, and sums over runs are sums over blocks in their fixed order, so neither the
+runs nor any mean knows how many ranks there are. Between output times there is no communication.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from mvpde.runtime import InvariantError, MPI  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
@@ -26,10 +26,19 @@ from mvpde.ensemble import _stream_to_array as stream_to_array
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
 
+
+class Measure(Protocol):
+    """What the runs are compared with."""
+
+    def expectation(self, function: Callable[[Array], Array], /) -> Array:
+        """∫h dρ, shape (1,)."""
+        ...
+
+
 IN_WORK = 2**15  # entries of one (runs, batch) array at a time
 
 
-# --- one step of a block of runs, (W, shape (n, D); stream) → W ---------------------------------------------------------------------
+# --- one step of a block of runs, (W, shape (n, D); stream) → W -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,12 @@ class Dynamics:
     exact_times: bool
 
 
-def with_replacement(rng: np.random.Generator, runs: int, batch: int, size: int) -> NDArray[np.int64]:
+def with_replacement(rng: np.random.Generator, runs: int, batch: int, size: int) -> NDArray[np.int32]:
     """Indices of samples, shape (runs, batch), uniform and independent."""
     return rng.integers(0, size, (runs, batch), dtype=np.int32)
 
 
-def without_replacement(rng: np.random.Generator, runs: int, batch: int, size: int) -> NDArray[np.int64]:
+def without_replacement(rng: np.random.Generator, runs: int, batch: int, size: int) -> NDArray[np.int32]:
     """A uniform subset of ``batch`` of ``size`` indices in each row, shape (runs, batch).
 
     Floyd's algorithm (Bentley & Floyd, Comm. ACM 30 (1987) 754), all rows at once: for j = size − batch, …, size − 1 draw
@@ -71,7 +80,9 @@ def without_replacement(rng: np.random.Generator, runs: int, batch: int, size: i
 def sgd(problem: SgdNetwork, order: int, step: float | None) -> Dynamics:
     """Stochastic gradient descent; a step takes the time η. ``order`` is that of the diffusion it is compared with."""
     if step is not None and step != problem.learning_rate:
-        raise ValueError(f"sgd.step is {step}, but a step of SGD takes the time learning_rate = {problem.learning_rate}; leave it out")
+        raise ValueError(
+            f"sgd.step is {step}, but a step of SGD takes the time learning_rate = {problem.learning_rate}; leave it out"
+        )
     draw = with_replacement if problem.replacement else without_replacement
     rows = max(64, IN_WORK // problem.batch_size)
 
@@ -113,7 +124,7 @@ def euler_maruyama(model: MeanField) -> Callable[[Array, np.random.Generator, fl
 
 
 def apply_root(tensors: Array, vectors: Array) -> Array:
-    """A^{1/2} ξ for symmetric positive semidefinite A, shape (N, D, D), and ξ, shape (N, D); eigenvalues below 0 count as rounding."""
+    """A^{1/2} ξ for symmetric positive semidefinite A, shape (N, D, D), and ξ, shape (N, D); eigenvalues < 0 are rounding."""
     if tensors.shape[1] == 1:
         return np.asarray(np.sqrt(np.maximum(tensors[:, 0, :], 0.0)) * vectors)
     if tensors.shape[1] == 2:
@@ -131,7 +142,7 @@ def _apply_root_of_plane(a: Array, xi: Array) -> Array:
     return np.asarray(scale[:, None] * (np.einsum("nab,nb->na", a, xi) + delta[:, None] * xi))
 
 
-# --- the measure ------------------------------------------------------------------------------------------------------------------
+# --- the measure ----------------------------------------------------------------------------------------------------------------
 
 
 class SgdRuns:
@@ -203,7 +214,8 @@ class SgdRuns:
 
         Raises:
             ValueError: t lies before the present time.
-            InvariantError: a run became infinite or NaN, on all ranks. Runs and time stay those before the call; the streams do not.
+            InvariantError: a run became infinite or NaN, on all ranks. Runs and time stay those before the call, the streams
+                have gone on.
         """
         _require(t >= self.time, f"runs at t = {self.time:g} cannot go back to t = {t:g}")
         began = time.perf_counter()
@@ -300,6 +312,31 @@ class SgdRuns:
         self.time, self._steps = float(state["time"]), int(state["steps"])
         self._w = [state["weights"][b * BLOCK : (b + 1) * BLOCK].copy() for b in self._owned]
         self._streams = [stream_from_array(state["streams"][b]) for b in self._owned]
+
+
+# --- comparison -----------------------------------------------------------------------------------------------------------------
+
+
+def weak_errors(runs: SgdRuns, density: Measure) -> dict[str, dict[str, float]]:
+    """⟨h⟩ over the runs, its standard error, and ∫hρ, for h the weights, their products, and the loss. Collective.
+
+    The difference holds the weak error of the diffusion, O(η) or with the modified drift O(η²), beside sampling and mesh errors.
+    """
+    found = {}
+    for name, h in observed(runs.problem).items():
+        mean, error = runs.estimate(h)
+        found[name] = {"sgd": mean, "standard_error": error, "density": float(density.expectation(h)[0])}
+    return found
+
+
+def observed(problem: SgdNetwork) -> dict[str, Callable[[Array], Array]]:
+    """W_a, W_aW_b and L by name, each (N, D) → (N,)."""
+    names = problem.coordinates
+    functions: dict[str, Callable[[Array], Array]] = {name: lambda w, a=a: w[:, a] for a, name in enumerate(names)}
+    for a, first in enumerate(names):
+        for b, second in enumerate(names[: a + 1]):
+            functions[f"{second}*{first}"] = lambda w, a=a, b=b: w[:, a] * w[:, b]
+    return {**functions, "loss": problem.loss}
 
 
 def _require(condition: bool, message: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mvpde import output, plots, stopping
 from mvpde.build import Problem, checked, chosen_measures, measures
@@ -15,13 +18,14 @@ from mvpde.case import Case, load
 from mvpde.fields import FieldSeries
 from mvpde.files import write_arrays, write_csv, write_json
 from mvpde.progress import Progress, silent
-from mvpde.record import Record, record
+from mvpde.record import Record, Wanted, record
 from mvpde.runtime import MPI, InvariantError, SolverError, on_first_rank
 
 if TYPE_CHECKING:
     import xarray
 
 OUTER_MASS = 1e-3  # a larger share of the mass at the walls means that the domain is too small
+UPDATES = 1_000_000  # particle steps, a second or so, after which an ensemble looks whether it is asked to stop
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def run(
         set: values that replace the file's, by "section.key" (only with a path).
         out: output folder, by default `results/<name of the case file>`.
         overwrite: replace an earlier run in that folder.
-        without: measures to leave out: density, ensemble, characteristics.
+        without: measures to leave out: density, ensemble, characteristics, sgd.
         comm: communicator, by default MPI.COMM_WORLD.
         command: the command line, for provenance.json.
         progress: is told every output time.
@@ -109,6 +113,7 @@ def run(
     on_first_rank(comm, lambda: output.check_folder(folder, overwrite))
     setting = checked(case, comm)
     names = chosen_measures(setting, without)
+    importlib.import_module("dolfinx")  # on all ranks, and now: PETSc starts collectively, and with signal handlers of its own
     with stopping.listening(comm) as request:
         job = Run(setting, measures(setting, names, comm), folder, comm, began)
         job.warnings += _skipped(setting, names, without)
@@ -140,42 +145,78 @@ def _carry(job: Run, request: stopping.StopRequest, progress: Progress) -> dict[
     times = job.setting.case.sections.time.outputs
     try:
         for t in times:
-            _advance(job, t, request)
+            _advance(job, t, request.check)
             _record(job, t)
             progress(job.records[-1], times)
     except (SolverError, InvariantError) as error:
-        _finish(job, f"failed: {error}")
+        _finish(job, "failed", str(error))
         raise
-    except stopping.Stopped:
-        _finish(job, "stopped")
+    except stopping.Stopped as stop:
+        _finish(job, "stopped", str(stop))
         raise
     return _finish(job, "done")
 
 
-def _advance(job: Run, t: float, request: stopping.StopRequest) -> None:
+def _advance(job: Run, t: float, between_steps: Callable[[], None]) -> None:
     for name, measure in job.measures.items():
-        request.check()
+        between_steps()
         start = time.perf_counter()
-        measure.advance(t)
-        job.seconds[name] = job.seconds.get(name, 0.0) + time.perf_counter() - start
-    request.check()
+        try:
+            _ADVANCES.get(name, _at_once)(job, measure, t, between_steps)
+        finally:
+            job.seconds[name] = job.seconds.get(name, 0.0) + time.perf_counter() - start
+    between_steps()
+
+
+def _at_once(_: Run, measure: Any, t: float, between_steps: Callable[[], None]) -> None:
+    measure.advance(t)
+
+
+def _in_slices(job: Run, ensemble: Any, t: float, between_steps: Callable[[], None]) -> None:
+    """To t in the equal steps that the ensemble takes by itself, as many at a time as a signal may wait for."""
+    section: Any = job.setting.case.sections.ensemble
+    start, slice_ = ensemble.time, max(1, UPDATES // (section.particles * section.runs))
+    count = math.ceil((t - start) / section.step * (1.0 - 1e-12))
+    for k in range(slice_, count, slice_):
+        ensemble.advance(start + (t - start) * k / count)
+        between_steps()
+    ensemble.advance(t)
+
+
+_ADVANCES: dict[str, Callable[[Run, Any, float, Callable[[], None]], None]] = {
+    "density": lambda _, density, t, between_steps: density.advance(t, after_step=between_steps),
+    "ensemble": _in_slices,
+}
 
 
 def _record(job: Run, t: float) -> None:
-    wanted = job.setting.case.sections.output
-    found = record(job.setting.model, job.measures, t, particles=wanted.particles, distances=wanted.sliced_wasserstein, comm=job.comm)
+    section = job.setting.case.sections.output
+    wanted = Wanted(section.particles, section.projections if section.sliced_wasserstein else 0, _lower(job.setting))
+    found = record(job.setting.model, job.measures, t, wanted, job.comm)
     for name, numbers in found.numbers.items():
         if not math.isfinite(numbers["loss"]):
             raise InvariantError(f"{name}: the loss at t = {t:g} is not a finite number; the outputs before are kept")
     if job.records:
         previous = job.records[-1]  # arrays are kept for the last output time only
-        previous.fields, previous.clouds, previous.states, previous.particles = {}, {}, {}, None
+        previous.fields, previous.clouds, previous.particles = {}, {}, None
     job.records.append(found)
     job.statistics = _statistics(job)
-    on_first_rank(job.comm, lambda: _write(job, found))
+    states = _states(job)
+    on_first_rank(job.comm, lambda: _write(job, found, states))
 
 
-def _write(job: Run, found: Record) -> None:
+def _lower(setting: Problem) -> tuple[float, ...]:
+    domain = setting.case.sections.domain
+    box = domain.lower if domain is not None else None
+    return tuple(box or [0.0] * setting.model.dimension)
+
+
+def _states(job: Run) -> dict[str, dict[str, Any]]:
+    """The arrays from which each measure can continue; empty where it cannot, and on ranks other than 0. Collective."""
+    return {name: measure.state() or {} for name, measure in job.measures.items() if hasattr(measure, "state")}
+
+
+def _write(job: Run, found: Record, states: Mapping[str, Mapping[str, Any]]) -> None:
     wanted = job.setting.case.sections.output
     if wanted.fields and found.fields:
         job.series["density"].append_on_mesh(found.time, found.fields)
@@ -184,7 +225,7 @@ def _write(job: Run, found: Record) -> None:
     write_csv(job.folder / "series.csv", [_row(one) for one in job.records])
     if job.setting.model.data is not None:
         write_csv(job.folder / "predictions.csv", [row for one in job.records for row in _prediction_rows(job, one)])
-    write_arrays(job.folder / "checkpoint" / "state.h5", found.states)
+    write_arrays(job.folder / "checkpoint" / "state.h5", states)
     write_json(job.folder / "summary.json", _summary(job, "running"))
 
 
@@ -214,16 +255,27 @@ def _prediction_rows(job: Run, found: Record) -> list[dict[str, Any]]:
 
 
 def _listed(job: Run, name: str, keys: Sequence[str]) -> dict[str, list[float]]:
-    return {key: [one.numbers[name][key] for one in job.records] for key in keys}
+    """Lists over the output times; a key that the measure does not have is left out."""
+    return {
+        key: [one.numbers[name][key] for one in job.records]
+        for key in keys
+        if all(key in one.numbers[name] for one in job.records)
+    }
 
 
-_LISTS = {"density": ("loss", "free_energy", "outer_mass"), "ensemble": ("loss", "loss_standard_error"), "characteristics": ("loss",)}
+_LISTS = {
+    "density": ("loss", "free_energy", "outer_mass"),
+    "ensemble": ("loss", "loss_standard_error"),
+    "characteristics": ("loss",),
+    "sgd": ("loss", "loss_standard_error"),
+}
 
 
-def _summary(job: Run, status: str) -> dict[str, Any]:
+def _summary(job: Run, status: str, message: str = "") -> dict[str, Any]:
     """The content of summary.json."""
     summary: dict[str, Any] = {
         "status": status,
+        "message": message,
         "title": job.setting.case.sections.title,
         "ranks": job.comm.size,
         "wall_seconds": time.perf_counter() - job.began,
@@ -233,8 +285,14 @@ def _summary(job: Run, status: str) -> dict[str, Any]:
         summary[name] = {**job.statistics[name], **_listed(job, name, _LISTS[name]), "seconds": job.seconds.get(name, 0.0)}
     compared = job.records[-1].comparison if job.records else {}
     summary["comparison"] = {
-        pair: {key: [one.comparison[pair][key] for one in job.records] for key in quantities} for pair, quantities in compared.items()
+        pair: {key: [one.comparison[pair][key] for one in job.records] for key in quantities}
+        for pair, quantities in compared.items()
     }
+    if any(one.weak_errors for one in job.records):
+        summary["weak_errors"] = {
+            function: {key: [one.weak_errors[function][key] for one in job.records] for key in quantities}
+            for function, quantities in job.records[-1].weak_errors.items()
+        }
     return {**summary, "warnings": job.warnings + _warnings(job)}
 
 
@@ -242,23 +300,42 @@ def _warnings(job: Run) -> list[str]:
     found = []
     outer = max((one.numbers["density"]["outer_mass"] for one in job.records if "density" in one.numbers), default=0.0)
     if outer > OUTER_MASS:
-        found.append(f"domain: {outer:.1e} of the mass reached the outer layer of cells; widen [domain] lower and upper")
+        found.append(
+            f"domain: {outer:.1e} of the mass reached the outer layer of cells; widen [domain] lower and upper, or its mesh"
+        )
     bad_edges = job.statistics.get("density", {}).get("negative_edges", 0)
     if bad_edges:
-        found.append(f"mesh: {bad_edges} edges have a negative weight (obtuse angles) and are treated by upwinding; use a better mesh")
+        found.append(
+            f"mesh: {bad_edges} edges have a negative weight (obtuse angles) and are treated by upwinding; use a better mesh"
+        )
     return found
 
 
-def _finish(job: Run, status: str) -> dict[str, Any]:
-    """Summary and pictures of what has been recorded. Collective."""
+def _finite(states: Mapping[str, Mapping[str, Any]]) -> bool:
+    return all(np.isfinite(values).all() for arrays in states.values() for values in arrays.values())
+
+
+def _draw(job: Run, mesh: tuple[Any, Any] | None) -> None:
+    try:
+        plots.draw(job.folder, job.setting.model, job.records, mesh, job.setting.case.sections.title)
+    except Exception as error:  # whatever a plotting library makes of numbers near overflow, the results and the exit code stand
+        job.warnings.append(f"pictures: not all could be drawn ({error})")
+
+
+def _finish(job: Run, status: str, message: str = "") -> dict[str, Any]:
+    """Summary and pictures of what has been recorded; after an early end also the state reached since. Collective."""
     job.statistics = _statistics(job)
     wanted = job.setting.case.sections.output.pictures
     mesh = job.measures["density"].domain.mesh_arrays() if wanted and "density" in job.measures else None
+    states = _states(job)
 
     def close() -> dict[str, Any]:
+        if status != "done" and _finite(states):  # later than the last output
+            write_arrays(job.folder / "checkpoint" / "state.h5", states)
+        write_json(job.folder / "summary.json", _summary(job, status, message))  # before the pictures, which may fail
         if wanted and job.records:
-            plots.draw(job.folder, job.setting.model, job.records, mesh, job.setting.case.sections.title)
-        summary = _summary(job, status)
+            _draw(job, mesh)
+        summary = _summary(job, status, message)
         write_json(job.folder / "summary.json", summary)
         return summary
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,6 +12,7 @@ from types import FrameType
 from mvpde.runtime import MPI
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AGAIN = 1.0  # seconds: one Ctrl-C may arrive twice, from the terminal and from mpirun
 
 
 class Stopped(Exception):
@@ -24,13 +26,15 @@ class StopRequest:
         """No request so far."""
         self.comm = comm
         self.received: int | None = None
+        self.at = 0.0
 
     def remember(self, number: int, _: FrameType | None) -> None:
-        """The signal handler. A second signal ends the process at once, in case the first is never looked at."""
-        if self.received is not None:
+        """The signal handler. A second request ends the process at once, in case the first is never looked at."""
+        now = time.monotonic()
+        if self.received is not None and now - self.at > AGAIN:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.received = number
+        self.received, self.at = number, now
 
     def check(self) -> None:
         """Raise `Stopped` on all ranks if any of them has received a signal. Collective."""
@@ -41,7 +45,7 @@ class StopRequest:
 
 @contextmanager
 def listening(comm: MPI.Intracomm) -> Iterator[StopRequest]:
-    """A `StopRequest` that listens to SIGINT and SIGTERM until the end of the block (in the main thread; elsewhere it hears nothing)."""
+    """A `StopRequest` that listens to SIGINT and SIGTERM until the end of the block; outside the main thread it hears nothing."""
     request = StopRequest(comm)
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -29,7 +29,9 @@ def toml_text(table: Mapping[str, Any]) -> str:
     parts = ["\n".join(values)] if values else []
     for name, section in table.items():
         if isinstance(section, dict):
-            parts.append("\n".join([f"[{_key(name)}]", *(f"{_key(key)} = {toml_value(value)}" for key, value in section.items())]))
+            parts.append(
+                "\n".join([f"[{_key(name)}]", *(f"{_key(key)} = {toml_value(value)}" for key, value in section.items())])
+            )
     return "\n\n".join(parts) + "\n"
 
 

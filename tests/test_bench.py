@@ -73,6 +73,16 @@ def test_page_names_machine_date_and_versions(folder: Path, record: dict) -> Non
     assert "GB/s" in page and "ns/non-zero" in page and "Load before the start" in page
 
 
+def test_times_taken_on_a_busy_machine_decide_nothing(monkeypatch: pytest.MonkeyPatch, record: dict) -> None:
+    monkeypatch.syspath_prepend(str(BENCH.parent))
+    from bench_table import QUIET, claims, verdict
+
+    for taken, decided in ((0.5 * QUIET, True), (2.0 * QUIET, False)):
+        for claim in claims(record["results"], taken):
+            assert claim["decided"] == (decided or claim["quantity"].startswith("memory"))
+            assert ("undecided" in verdict(claim)) != claim["decided"]
+
+
 def test_efficiency_is_the_ratio_of_speed_ups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ranks 1.6 times as fast as one, two processes 1.8 times as fast as one: 1.6/1.8, whatever the machine's drift."""
     monkeypatch.syspath_prepend(str(BENCH.parent))

@@ -13,7 +13,7 @@ import pytest
 from scipy.integrate import quad, solve_ivp
 from scipy.special import expit
 
-from mvpde.models import MODELS, OUTER, UNITS, MeanField, Normal, ProductLaw, Uniform, gaussian_mixture, network
+from mvpde.models import OUTER, UNITS, MeanField, Normal, ProductLaw, Uniform, gaussian_mixture, network
 from mvpde.models.data import Data, circle, points, target_function
 from mvpde.models.gaussian_mixture import kernel, target, target_energy, target_field, trapezoid
 from mvpde.models.mean_field import Array, feature_sum, potential, potential_gradient, predictions
@@ -207,7 +207,6 @@ def test_models_that_make_no_sense_are_refused() -> None:
     for build, what in wrong:
         with pytest.raises(ValueError, match=what):
             build()
-    assert set(MODELS) == {"network", "gaussian_mixture"}
 
 
 def test_the_closed_forms_of_the_mixture_are_the_integrals() -> None:

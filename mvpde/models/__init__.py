@@ -1,8 +1,6 @@
-"""Mean-field models, numpy only: they know no mesh, no time step, no rank. `MODELS` maps the kinds of case files to builders."""
+"""Mean-field models, numpy only: they know no mesh, no time step, no rank. `mvpde.kinds` says how case files name them."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from mvpde.models.data import TARGETS, Data
 from mvpde.models.gaussian_mixture import gaussian_mixture
@@ -12,11 +10,8 @@ from mvpde.models.network import network
 from mvpde.models.outer import OUTER
 from mvpde.models.units import UNITS
 
-MODELS: dict[str, Callable[..., MeanField]] = {"network": network, "gaussian_mixture": gaussian_mixture}
-
 __all__ = [
     "LAWS",
-    "MODELS",
     "OUTER",
     "TARGETS",
     "UNITS",

@@ -1,7 +1,7 @@
 """Exact derivatives of expressions: a tree in, a tree of the same vocabulary out.
 
-Where a function has a kink (abs, minimum, maximum) its derivative is the mean of both sides, by sign(0) = 0 and heaviside(0) = ½. Where
-it jumps (sign, heaviside) there is no derivative that is a function, and the expression is refused.
+Where a function has a kink (abs, minimum, maximum) its derivative is the mean of both sides, by sign(0) = 0 and heaviside(0) =
+½. Where it jumps (sign, heaviside) there is no derivative that is a function, and the expression is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def differentiate(expression: Expression, variable: str) -> Expression:
         ValueError: if e has no such variable.
     """
     if variable not in expression.variables:
-        raise ValueError(f"the expression '{expression.text}' is not one in '{variable}' but in {', '.join(expression.variables)}")
+        raise ValueError(
+            f"the expression '{expression.text}' is not one in '{variable}' but in {', '.join(expression.variables)}"
+        )
     return Expression(f"d({expression.text})/d{variable}", expression.variables, derivative(expression.tree, variable))
 
 
@@ -46,7 +48,7 @@ def derivative(tree: Node, variable: str) -> Node:
     return ZERO
 
 
-# --- building trees without superfluous nodes -------------------------------------------------------------------------------------
+# --- building trees without superfluous nodes -----------------------------------------------------------------------------------
 
 
 def _folded(operation: str, *arguments: Node) -> Node:
@@ -99,7 +101,7 @@ def _call(function: str, a: Node) -> Node:
     return Apply(function, (a,))
 
 
-# --- rules: (tree, derivatives of its arguments, not all of them 0) → derivative ----------------------------------------------------
+# --- rules: (tree, derivatives of its arguments, not all of them 0) → derivative ------------------------------------------------
 
 Rule = Callable[[Apply, tuple[Node, ...]], Node]
 

@@ -2,8 +2,8 @@
 
     ∂_tρ = ∇·(−bρ + ∇·(Aρ)),        b = −Mz, −∇V, or as written;        A ⪰ 0 a matrix, τI, or as written.
 
-A may be full, depend on the place and be degenerate. b = −∇V (also −Mz with M symmetric, V = ½z·Mz) with A = τI is the gradient flow of
-∫Vρ + τ∫ρ log ρ, whose stationary law is ∝ exp(−V/τ); anything else has a stationary probability current in general
+A may be full, depend on the place and be degenerate. b = −∇V (also −Mz with M symmetric, V = ½z·Mz) with A = τI is the gradient
+flow of ∫Vρ + τ∫ρ log ρ, whose stationary law is ∝ exp(−V/τ); anything else has a stationary probability current in general
 (Risken, The Fokker–Planck Equation, 2nd ed. 1989, ch. 6).
 """
 
@@ -81,7 +81,8 @@ def fokker_planck(
     temperature: float | None = None,
     parameters: Mapping[str, float] = NO_PARAMETERS,
 ) -> MeanField:
-    """The model with one of ``drift_matrix``, ``potential``, ``drift`` and one of ``diffusion_matrix``, ``diffusion``, ``temperature``.
+    """The model with one of ``drift_matrix``, ``potential``, ``drift`` and one of ``diffusion_matrix``, ``diffusion``,
+    ``temperature``.
 
     A potential that does not keep the law away from the walls of a domain is not noticed here: the mass at the walls shows it.
 
@@ -91,13 +92,13 @@ def fokker_planck(
         diffusion_matrix: A, shape (D, D), symmetric and positive semidefinite; it may be degenerate.
         potential: V in b = −∇V, an expression in the coordinates; it is differentiated exactly.
         drift: b, one expression per coordinate.
-        diffusion: A, D rows of D expressions; symmetry and sign are checked at every point where A is evaluated.
+        diffusion: A, D rows of D expressions. A density checks at its nodes that A is symmetric and positive semidefinite.
         temperature: τ ≥ 0 in A = τI.
         parameters: numbers that the expressions may use, by name.
 
     Raises:
-        ValueError: no drift or no diffusion given, or two; a matrix that is not square, not D × D or not finite; a diffusion that is
-            not symmetric or has a negative eigenvalue. `ExpressionError`: an expression is refused.
+        ValueError: no drift or no diffusion given, or two; a matrix that is not square, not D × D or not finite; a diffusion
+            that is not symmetric or has a negative eigenvalue. `ExpressionError`: an expression is refused.
     """
     setting = Setting(tuple(coordinates), parameters)
     b = _only("a drift", _DRIFTS, {"drift_matrix": drift_matrix, "potential": potential, "drift": drift}, setting)
@@ -118,6 +119,7 @@ def _model(coordinates: tuple[str, ...], b: Drift, a: Diffusion) -> MeanField:
         "profile_field": lambda y, r: (np.full(len(y), r[0]), np.zeros_like(y)),
         "outer_energy": lambda m: 0.0 * m[..., 0],
         "outer_gradient": np.zeros_like,
+        "interacting": False,
     }
     if b.potential is not None:
         shared |= {"external_potential": b.potential, "external_gradient": lambda z: -b.velocity(z)}
@@ -135,7 +137,7 @@ def _only(what: str, builders: Mapping[str, Callable[[Any, Setting], Any]], give
     return builders[keys[0]](given[keys[0]], setting)
 
 
-# --- drifts -----------------------------------------------------------------------------------------------------------------------
+# --- drifts ---------------------------------------------------------------------------------------------------------------------
 
 
 def _linear_drift(matrix: ArrayLike, setting: Setting) -> Drift:
@@ -157,12 +159,12 @@ def _written_drift(texts: Sequence[str], setting: Setting) -> Drift:
     return Drift(lambda z: np.column_stack([part(z) for part in parts]))
 
 
-# --- diffusions -------------------------------------------------------------------------------------------------------------------
+# --- diffusions -----------------------------------------------------------------------------------------------------------------
 
 
 def _constant_diffusion(matrix: ArrayLike, setting: Setting) -> Diffusion:
     a = square(matrix, "diffusion_matrix", setting.dimension)
-    positive(a[None], "diffusion_matrix")
+    check_diffusion(a, "diffusion_matrix")
     isotropic = bool(np.array_equal(a, a[0, 0] * np.eye(len(a))))
     return Diffusion(lambda z: np.broadcast_to(a, (len(z), *a.shape)), float(a[0, 0]) if isotropic else None)
 
@@ -176,15 +178,12 @@ def _isotropic_diffusion(temperature: float, setting: Setting) -> Diffusion:
 def _written_diffusion(texts: Sequence[Sequence[str]], setting: Setting) -> Diffusion:
     d = setting.dimension
     if len(texts) != d or any(len(row) != d for row in texts):
-        raise ValueError(f"diffusion: needs {d} rows of {d} expressions, it has rows of {', '.join(str(len(row)) for row in texts)}")
+        raise ValueError(
+            f"diffusion: needs {d} rows of {d} expressions, it has rows of {', '.join(str(len(row)) for row in texts)}"
+        )
     parts = [[setting.functions(text)[0] for text in row] for row in texts]
 
-    def tensor(z: Array) -> Array:
-        values = np.stack([np.stack([part(z) for part in row], axis=-1) for row in parts], axis=-2)
-        positive(values, "diffusion", z)
-        return values
-
-    return Diffusion(tensor)
+    return Diffusion(lambda z: np.stack([np.stack([part(z) for part in row], axis=-1) for row in parts], axis=-2))
 
 
 _DRIFTS: dict[str, Callable[[Any, Setting], Drift]] = {
@@ -199,7 +198,7 @@ _DIFFUSIONS: dict[str, Callable[[Any, Setting], Diffusion]] = {
 }
 
 
-# --- checks -----------------------------------------------------------------------------------------------------------------------
+# --- checks ---------------------------------------------------------------------------------------------------------------------
 
 
 def square(matrix: ArrayLike, name: str, dimension: int) -> Array:
@@ -214,35 +213,30 @@ def square(matrix: ArrayLike, name: str, dimension: int) -> Array:
         raise ValueError(f"{name}: is not a matrix of numbers; its rows need the same length") from None
     shape = " × ".join(str(n) for n in array.shape)
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
-        raise ValueError(f"{name}: must be a square matrix, a list of D rows of D numbers; this one has the shape {shape or 'of a number'}")
+        raise ValueError(
+            f"{name}: must be a square matrix, a list of D rows of D numbers; this one has the shape {shape or 'of a number'}"
+        )
     if len(array) != dimension:
-        raise ValueError(f"{name}: is {shape}, but there are {dimension} coordinates")
+        raise ValueError(f"{name}: is {shape}, but the number of coordinates is {dimension}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: has an entry that is not a finite number")
     return array
 
 
-def positive(tensors: Array, name: str, places: Array | None = None) -> None:
-    """Check that all A, shape (N, D, D), are symmetric and positive semidefinite, up to rounding.
+def check_diffusion(a: Array, name: str) -> None:
+    """Refuse a matrix, shape (D, D), that is not symmetric and positive semidefinite up to rounding.
 
     Raises:
-        ValueError: naming the first place, a row of ``places``, where one is not.
+        ValueError: naming the entries that differ or the negative eigenvalue.
     """
-
-    def at(index: int) -> str:
-        return "" if places is None else f" at ({', '.join(f'{value:.6g}' for value in places[index])})"
-
-    finite = np.isfinite(tensors).all(axis=(1, 2))
-    if not finite.all():
-        raise ValueError(f"{name}: is not finite{at(int(np.argmin(finite)))}")
-    scale = ROUNDING * np.abs(tensors).max(axis=(1, 2))
-    skew = np.abs(tensors - tensors.transpose(0, 2, 1)).max(axis=(1, 2))
-    if np.any(skew > scale):
-        raise ValueError(f"{name}: must be symmetric, and is not{at(int(np.argmax(skew > scale)))}; entries [i][j] and [j][i] must agree")
-    smallest = np.linalg.eigvalsh(tensors)[:, 0]
-    if np.any(smallest < -scale):
-        worst = int(np.argmin(smallest))
+    size = float(np.abs(a).max())
+    skew = np.abs(a - a.T)
+    if skew.max() > ROUNDING * size:
+        i, j = np.unravel_index(int(np.argmax(skew)), a.shape)
+        raise ValueError(f"{name}: must be symmetric, but [{i}][{j}] = {a[i, j]:g} and [{j}][{i}] = {a[j, i]:g} differ")
+    smallest = float(np.linalg.eigvalsh(a)[0])
+    if smallest < -ROUNDING * size:
         raise ValueError(
-            f"{name}: must be positive semidefinite, but has the eigenvalue {smallest[worst]:.6g}{at(worst)}; a diffusion spreads in every "
-            "direction or not at all"
+            f"{name}: must be positive semidefinite, but has the eigenvalue {smallest:.6g}; off the diagonal, "
+            "[i][j]² may be at most [i][i]·[j][j]"
         )

@@ -5,7 +5,8 @@
     ∂_tρ = ∇·(ρ∇L + ∇·(Aρ)),          A = ½ηΣ = gC,  with the noise scale g = η/(2B) (times the same factor).
 
 With the drift −∇(L + ¼η|∇L|²) and the same noise the weak error at a finite time is O(η²) instead of O(η)
-(Li, Tai & E, arXiv:1511.06251). The noise scale g: Smith & Le, arXiv:1710.06451. Weight decay is part of every ∇ℓ_s and drops out of C.
+(Li, Tai & E, arXiv:1511.06251). The noise scale g: Smith & Le, arXiv:1710.06451. Weight decay is part of every ∇ℓ_s and drops
+out of C.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ from mvpde.models.outer import OUTER
 IN_WORK = 2**15  # entries of one (points, samples) array at a time: 256 KiB, half a dozen of them stay in the cache
 
 
-# --- what a network is made of ----------------------------------------------------------------------------------------------------
+# --- what a network is made of --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ def _jet(terms: Sequence[Term], sigma: Activation, columns: Sequence[Array], x: 
     return f, slopes
 
 
-def _second_derivatives(terms: Sequence[Term], sigma: Activation, columns: Sequence[Array], x: Array) -> dict[tuple[int, int], Array]:
+def _second_derivatives(
+    terms: Sequence[Term], sigma: Activation, columns: Sequence[Array], x: Array
+) -> dict[tuple[int, int], Array]:
     """∂²f/∂W_j∂W_k by (j, k), both orders; pairs that are not there are 0."""
     found: dict[tuple[int, int], Array] = {}
 
@@ -137,7 +141,7 @@ def _second_derivatives(terms: Sequence[Term], sigma: Activation, columns: Seque
     return found
 
 
-# --- the problem ------------------------------------------------------------------------------------------------------------------
+# --- the problem ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,7 @@ class SgdNetwork:
         """∇ℓ_s(W) with the weight decay, shape (N, S, D): for small N."""
         return np.stack(self._gradients(w, self.x, self.y), axis=2) + self.weight_decay * w[:, None, :]
 
-    def batch_gradient(self, w: Array, samples: NDArray[np.int64]) -> Array:
+    def batch_gradient(self, w: Array, samples: NDArray[np.integer[Any]]) -> Array:
         """∇L_B(W), shape (N, D), each point with its own batch: indices of samples, shape (N, B)."""
         slopes = self._gradients(w, self.x[samples], self.y[samples])
         return np.stack([g.mean(axis=1) for g in slopes], axis=1) + self.weight_decay * w
@@ -275,7 +279,7 @@ def _second_order_drift(problem: SgdNetwork, w: Array) -> Array:
 DRIFTS: dict[int, Callable[[SgdNetwork, Array], Array]] = {1: lambda problem, w: -problem.gradient(w), 2: _second_order_drift}
 
 
-# --- building ---------------------------------------------------------------------------------------------------------------------
+# --- building -------------------------------------------------------------------------------------------------------------------
 
 
 def sgd_problem(
@@ -322,7 +326,9 @@ def sgd_problem(
         f"choose a batch_size of at most {size} or replacement = true",
     )
     _require(data.x.shape[1] == 1, f"a small network has one input, the data have {data.x.shape[1]}")
-    _require(bool(np.ptp(data.weights) <= 1e-12 * data.weights.max()), "every sample needs the same weight: SGD draws them uniformly")
+    _require(
+        bool(np.ptp(data.weights) <= 1e-12 * data.weights.max()), "every sample needs the same weight: SGD draws them uniformly"
+    )
     OUTER[loss](data)  # the classes of the logistic loss are checked there
     return SgdNetwork(
         architecture=NETWORKS[network],
@@ -356,6 +362,7 @@ def diffusion_model(problem: SgdNetwork, order: int = 1) -> MeanField:
         outer_gradient=np.ones_like,
         drift=lambda w, _: problem.drift(w, order),
         diffusion=lambda w, _: problem.diffusion(w),
+        interacting=False,
     )
 
 
