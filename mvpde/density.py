@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.domain import Domain, integrate_against_basis
-from mvpde.implicit import ImplicitSteps
-from mvpde.limiter import add_limited_fluxes
 from mvpde.edge_averaged import edge_averaged
 from mvpde.flux_corrected import FluxCorrected
 from mvpde.galerkin import galerkin
+from mvpde.implicit import ImplicitSteps
+from mvpde.limiter import add_limited_fluxes
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.nodal_features import NodalFeatures, nodal_features
@@ -32,8 +32,8 @@ class Density:
 
     A model with a drift or a diffusion tensor of its own solves ∂_tρ = ∇·(−bρ + ∇·(Aρ)) instead.
 
-    Integrals use the lumped mass: ∫hρ ≈ Σ_i m_i h(z_i) ρ_i, with which mass and free energy of the scheme are exact laws. The start
-    is ρ_i = (1/m_i)∫ρ_0 φ_i, which keeps the mass and the first moments of ρ_0 even where it jumps.
+    Integrals use the lumped mass: ∫hρ ≈ Σ_i m_i h(z_i) ρ_i, with which mass and free energy of the scheme are exact laws. The
+    start is ρ_i = (1/m_i)∫ρ_0 φ_i, which keeps the mass and the first moments of ρ_0 even where it jumps.
 
     Attributes:
         model, domain: what is solved, and where.
@@ -59,19 +59,21 @@ class Density:
             model: with as many coordinates as the domain has dimensions.
             domain: see `mvpde.domain`.
             law: ρ_0.
-            scheme: a name of `SCHEMES`, or "auto": Galerkin for a model that is no gradient flow, else edge-averaged where diffusion makes
-                explicit steps shorter than the drift does.
+            scheme: a name of `SCHEMES`, or "auto": Galerkin for a model that is no gradient flow, else edge-averaged where
+                diffusion makes explicit steps shorter than the drift does.
             cfl: part of the largest positive explicit step, in (0, 1].
             tolerance: bound on the local error of an implicit step, in L¹.
             step: longest explicit step, or the fixed implicit step without error control.
 
         Raises:
-            CaseError: if dimensions differ, ``scheme`` does not suit the model or its temperature, A is no diffusion tensor, or the domain
+            CaseError: if dimensions differ, ``scheme`` does not suit the model or its temperature, A is no diffusion tensor, or
+            the domain
                 holds less than 99 % of ``law``.
         """
         if not model.dimension == domain.dimension == law.dimension:
             raise CaseError(
-                f"[domain] the mesh has {domain.dimension} directions, the model {model.dimension} coordinates ({', '.join(model.coordinates)})"
+                f"[domain] the mesh has {domain.dimension} directions, "
+                f"the model {model.dimension} coordinates ({', '.join(model.coordinates)})"
             )
         self.model, self.domain, self.time = model, domain, 0.0
         self.features = nodal_features(model, domain.coordinates, domain.comm)
@@ -79,7 +81,10 @@ class Density:
         self._mass = self.mass()
         self.scheme = _suitable(self) if scheme == "auto" else scheme
         if self.scheme != "galerkin" and not model.gradient_flow:
-            raise CaseError(f'[density] scheme: "{self.scheme}" is for gradient flows; this model\'s drift or tensor needs "galerkin" or "auto"')
+            raise CaseError(
+                f'[density] scheme: "{self.scheme}" is for gradient flows; this model\'s drift or tensor '
+                'needs "galerkin" or "auto"'
+            )
         if self.scheme == "edge_averaged" and not model.temperature > 0.0:
             raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
         self._scheme = SCHEMES[self.scheme](domain, self.features, model, {"cfl": cfl, "tolerance": tolerance, "step": step})
@@ -91,7 +96,8 @@ class Density:
         """Solve up to ``end`` ≥ time, hit exactly; ``after_step`` is called after each step. Collective.
 
         Raises:
-            SolverError: no convergence, InvariantError: not a number or mass lost; on all ranks alike, with the last good state kept.
+            SolverError: no convergence, InvariantError: not a number or mass lost; on all ranks alike, with the last good state
+            kept.
         """
         while self.time < end:
             began = time.perf_counter()
@@ -109,7 +115,8 @@ class Density:
         smallest, largest = self.domain.extremes(owned)
         if not np.isfinite(mass):
             raise InvariantError(
-                f"density: not a number after t = {self.time:g}; the drift is not finite there: check the data and the domain's size"
+                f"density: not a number after t = {self.time:g}; the drift is not finite there: "
+                "check the data and the domain's size"
             )
         self.mass_defect = max(self.mass_defect, abs(mass - self._mass) / self._mass)
         if self.mass_defect > MASS_TOLERANCE:
@@ -171,7 +178,9 @@ class Density:
             "limiter_share": self._scheme.limiter_share,
             "rejected_steps": self._scheme.rejected_steps,
             "solver_iterations": self._scheme.iterations,
-            "node_updates_per_second": self.domain.nodes * self._scheme.stages * self.steps / self._seconds if self._seconds else 0.0,
+            "node_updates_per_second": self.domain.nodes * self._scheme.stages * self.steps / self._seconds
+            if self._seconds
+            else 0.0,
         }
 
     def state(self) -> dict[str, Any] | None:
@@ -200,8 +209,8 @@ def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
     """The law's nodal values at owned and ghost unknowns, scaled to mass 1, and the share of it that the domain holds.
 
     ρ_i = (1/m_i)∫ρ_0φ_i keeps mass and first moments even where ρ_0 jumps, but spreads each point over its cell. On any simplex the second
-    moments that this adds are half of those that the consistent mass matrix would add, so the fluxes ½m_ij(ρ_i − ρ_j) take them away, as
-    far as positivity allows.
+    moments that this adds are half of those that the consistent mass matrix would add, so the fluxes ½m_ij(ρ_i − ρ_j) take them
+    away, as far as positivity allows.
     """
     loads = integrate_against_basis(domain, law.density)
     inside = float(domain.sum(np.array([loads.sum()]))[0])
@@ -220,7 +229,7 @@ def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
 
 
 def _suitable(density: Density) -> str:
-    """Galerkin for drifts and tensors of their own; else edge-averaged where τ > 0 and explicit diffusion would need shorter steps than explicit transport."""
+    """Galerkin for no gradient flow; else edge-averaged where explicit diffusion needs shorter steps than explicit transport."""
     if not density.model.gradient_flow:
         return "galerkin"
     domain, temperature = density.domain, density.model.temperature

@@ -23,7 +23,9 @@ _ITERATIONS = 200  # by then LU factors are the better way
 
 
 @njit(cache=True)
-def rate(offsets: Integers, columns: Integers, lumped: Array, inward: Array, outward: Array, density: Array, result: Array) -> None:
+def rate(
+    offsets: Integers, columns: Integers, lumped: Array, inward: Array, outward: Array, density: Array, result: Array
+) -> None:
     """dρ_i/dt = Σ_j F_ij / m_i on owned rows into ``result``; ``density`` holds ghosts."""
     for i in range(lumped.size):
         total = 0.0
@@ -57,7 +59,14 @@ def add_fluxes(
 
 @njit(cache=True)
 def _fill(
-    offsets: Integers, lumped: Array, inward: Array, outward: Array, factor: float, place: Integers, diagonal: Integers, values: Array
+    offsets: Integers,
+    lumped: Array,
+    inward: Array,
+    outward: Array,
+    factor: float,
+    place: Integers,
+    diagonal: Integers,
+    values: Array,
 ) -> None:
     for i in range(lumped.size):
         total = 0.0
@@ -101,10 +110,10 @@ class EdgeMatrix:
 class ShiftedSystem:
     """Solves (M + a𝓛)ρ = b for the lumped mass M and −𝓛 the flux operator, by BiCGStab with block-Jacobi ILU(0).
 
-    The matrix is nonsymmetric but close to an M-matrix of moderate condition at the steps that accuracy allows; incomplete factors
-    then take about ten iterations, where algebraic multigrid takes many more. For a shift a where they do not converge (large steps, A
-    degenerate) and for larger ones MUMPS' sparse LU factors take over; with ``direct`` they do the work from the start, which pays where
-    many right sides meet the same matrix. Both are kept until the next `set`. Collective.
+    The matrix is nonsymmetric but close to an M-matrix of moderate condition at the steps that accuracy allows; incomplete
+    factors then take about ten iterations, where algebraic multigrid takes many more. For a shift a where they do not converge
+    (large steps, A degenerate) and for larger ones MUMPS' sparse LU factors take over; with ``direct`` they do the work from the
+    start, which pays where many right sides meet the same matrix. Both are kept until the next `set`. Collective.
     """
 
     def __init__(self, domain: Domain, *, direct: bool = False) -> None:
@@ -150,7 +159,9 @@ class ShiftedSystem:
         self.iterations += self._iterative.getIterationNumber()
         reason = self._iterative.getConvergedReason()
         if reason == PETSc.KSP.ConvergedReason.DIVERGED_NANORINF:
-            raise SolverError("the linear solver met a number that is not finite; check the model, its data and the domain's size")
+            raise SolverError(
+                "the linear solver met a number that is not finite; check the model, its data and the domain's size"
+            )
         return bool(reason > 0)
 
     def _factor_and_solve(self) -> None:
@@ -159,7 +170,8 @@ class ShiftedSystem:
             self._direct.solve(self._right, self._solution)
         except PETSc.Error as error:
             raise SolverError(
-                f"neither iteration nor LU factors solved the linear system (PETSc error {error.ierr}: singular matrix, or too little "
+                f"neither iteration nor LU factors solved the linear system (PETSc error {error.ierr}: singular matrix, or "
+                "too little "
                 "memory for the factors); choose a smaller density.step or density.tolerance"
             ) from None
 

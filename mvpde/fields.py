@@ -20,6 +20,8 @@ from mvpde.models.mean_field import Array
 
 TOPOLOGIES = {2: 'TopologyType="Polyline" NodesPerElement="2"', 3: 'TopologyType="Triangle"', 4: 'TopologyType="Tetrahedron"'}
 
+_KINDS = {1: "Scalar", 2: "Vector"}  # by the dimensions of an array of values at points
+
 
 @dataclass
 class FieldSeries:
@@ -49,7 +51,7 @@ class FieldSeries:
             file.attrs["coordinates"] = list(coordinates)
 
     def append_on_mesh(self, t: float, fields: Mapping[str, Array]) -> None:
-        """Add time t with fields of shape (n,) each, by name."""
+        """Add time t with fields by name: numbers, shape (n,), or vectors, shape (n, 3)."""
         with h5py.File(self.file, "a") as file:
             shape = file["mesh/cells"].shape
             geometry = _geometry(self._item(file["mesh/points"]))
@@ -85,8 +87,9 @@ class FieldSeries:
 
     def _add_grid(self, file: h5py.File, t: float, mesh: str, fields: Mapping[str, Array]) -> None:
         attributes = "".join(
-            f'<Attribute Name={quoteattr(key)} AttributeType="Scalar" Center="Node">{item}</Attribute>'
-            for key, item in ((key, self._item(file[self._name(key)])) for key in fields)
+            f'<Attribute Name={quoteattr(key)} AttributeType="{_KINDS[values.ndim]}" Center="Node">'
+            f"{self._item(file[self._name(key)])}</Attribute>"
+            for key, values in fields.items()
         )
         self.grids.append(f'<Grid Name="{self.name}" GridType="Uniform"><Time Value="{t!r}"/>{mesh}{attributes}</Grid>')
         self.times.append(t)

@@ -1,14 +1,14 @@
 """The Galerkin operator of a general drift and diffusion tensor on the edge graph.
 
-For ∂_tρ = ∇·(−bρ + ∇·(Aρ)) with b and A ⪰ 0 (full, degenerate, dependent on the state) the group finite-element form interpolates bρ
-and Aρ at the nodes, so that (Kρ)_i = Σ_j k_ij ρ_j with
+For ∂_tρ = ∇·(−bρ + ∇·(Aρ)) with b and A ⪰ 0 (full, degenerate, dependent on the state) the group finite-element form
+interpolates bρ and Aρ at the nodes, so that (Kρ)_i = Σ_j k_ij ρ_j with
 
     k_ij = b_j·G_ij − A_j : S_ij,        G_ij = ∫φ_j ∇φ_i,   S_ij = ∫∇φ_i ⊗ ∇φ_j.
 
-Its columns sum to zero because the φ_i sum to one, hence (Kρ)_i = Σ_j (k_ij ρ_j − k_ji ρ_i): edge fluxes like those of the other schemes. G
-and S are geometry, integrated once; a step needs nodal values of b and A only. On meshes where each node is the centre of its
-patch the means of 1, z and z⊗z obey their exact equations away from the walls. Nothing keeps k_ij ≥ 0: positivity is the business of discrete upwinding
-and the limiter (Kuzmin & Turek 2002; Fletcher 1983 for the group form).
+Its columns sum to zero because the φ_i sum to one, hence (Kρ)_i = Σ_j (k_ij ρ_j − k_ji ρ_i): edge fluxes like those of the other
+schemes. G and S are geometry, integrated once; a step needs nodal values of b and A only. On meshes where each node is the
+centre of its patch the means of 1, z and z⊗z obey their exact equations away from the walls. Nothing keeps k_ij ≥ 0: positivity
+is the business of discrete upwinding and the limiter (Kuzmin & Turek 2002; Fletcher 1983 for the group form).
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coeff
     """The coefficients k_ij, k_ji as a function of the moments. Collective.
 
     Raises:
-        CaseError: from the coefficients, on all ranks alike, where A is not a symmetric positive semidefinite D × D matrix at each node.
+        CaseError: from the coefficients, on all ranks alike, where A is not a symmetric positive semidefinite D × D matrix at
+        each node.
     """
     graph, z, geometry = domain.graph, domain.coordinates, edge_geometry(domain)
     _check_tensor(domain, diffusion(model, z, features.moments(graph.lumped)))
@@ -84,7 +85,9 @@ def edge_geometry(domain: Domain) -> EdgeGeometry:
     p, q = (fem.Constant(space.mesh, np.zeros(dimension)) for _ in range(2))
     along = lambda w, direction: ufl.inner(ufl.grad(w), direction)  # noqa: E731
     unit, entries = np.eye(dimension), len(domain.graph.columns)
-    result = EdgeGeometry(np.empty((entries, dimension)), np.empty((entries, dimension)), np.empty((entries, dimension, dimension)))
+    result = EdgeGeometry(
+        np.empty((entries, dimension)), np.empty((entries, dimension)), np.empty((entries, dimension, dimension))
+    )
     for k in range(dimension):
         p.value[:] = unit[k]
         result.inward[:, k] = _entries(domain, u * along(v, p) * ufl.dx)
@@ -97,7 +100,7 @@ def edge_geometry(domain: Domain) -> EdgeGeometry:
 
 
 def gradient(domain: Domain, geometry: EdgeGeometry, values: Array) -> Array:
-    """∇h at owned nodes, shape (owned, D), as the lumped projection (1/m_i)∫φ_i∇h of nodal values h (owned + ghosts): second order inside."""
+    """∇h at owned nodes, shape (owned, D): the lumped projection (1/m_i)∫φ_i∇h of nodal values h (owned + ghosts)."""
     graph = domain.graph
     row = np.repeat(np.arange(domain.owned), np.diff(graph.offsets))
     rise = values[graph.columns] - values[row]
@@ -107,7 +110,15 @@ def gradient(domain: Domain, geometry: EdgeGeometry, values: Array) -> Array:
 
 @njit(cache=True)
 def coefficients(
-    offsets: Integers, columns: Integers, into: Array, out: Array, stiffness: Array, b: Array, a: Array, inward: Array, outward: Array
+    offsets: Integers,
+    columns: Integers,
+    into: Array,
+    out: Array,
+    stiffness: Array,
+    b: Array,
+    a: Array,
+    inward: Array,
+    outward: Array,
 ) -> None:
     """For each entry (i, j): ``inward`` k_ij = b_j·G_ij − A_j:S_ij and ``outward`` k_ji = b_i·G_ji − A_i:S_ij."""
     dimension = into.shape[1]
@@ -138,13 +149,18 @@ def _check_tensor(domain: Domain, a: Array) -> None:
     expected = (len(domain.coordinates), domain.dimension, domain.dimension)
     if a.shape != expected:
         raise CaseError(f"[model] diffusion: A has the shape {a.shape[1:]}; {expected[1:]} is needed, one row per coordinate")
-    skew = np.abs(a - a.swapaxes(1, 2)).max(initial=0.0)
-    smallest = -np.linalg.eigvalsh(a).min(initial=0.0)
-    scale = np.abs(a).max(initial=0.0)
-    skew, smallest, scale = (domain.extremes(np.array([value]))[1] for value in (skew, smallest, scale))
+    found = np.abs(a - a.swapaxes(1, 2)).max(initial=0.0), -np.linalg.eigvalsh(a).min(initial=0.0), np.abs(a).max(initial=0.0)
+    skew, negative, scale = (domain.extremes(np.array([value]))[1] for value in found)
     if not np.isfinite(scale):
-        raise CaseError("[model] diffusion: A is not a finite number at some node of the mesh; check the expression or make the domain smaller")
+        raise CaseError(
+            "[model] diffusion: A is not a finite number at some node of the mesh; "
+            "check the expression or make the domain smaller"
+        )
     if skew > _ROUNDING * scale:
-        raise CaseError(f"[model] diffusion: A is not symmetric (entries differ by {skew:.3g}); only its symmetric part diffuses: give that")
-    if smallest > _ROUNDING * scale:
-        raise CaseError(f"[model] diffusion: A has the negative eigenvalue {-smallest:.3g}; a diffusion tensor must be positive semidefinite")
+        raise CaseError(
+            f"[model] diffusion: A is not symmetric (entries differ by {skew:.3g}); only its symmetric part diffuses: give that"
+        )
+    if negative > _ROUNDING * scale:
+        raise CaseError(
+            f"[model] diffusion: A has the negative eigenvalue {-negative:.3g}; a diffusion tensor must be positive semidefinite"
+        )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.edge_fluxes import ShiftedSystem, add_fluxes, make_positive, rate
 from mvpde.domain import Domain
+from mvpde.edge_fluxes import ShiftedSystem, add_fluxes, make_positive, rate
 from mvpde.limiter import add_limited_fluxes
 from mvpde.nodal_features import NodalFeatures
 from mvpde.runtime import SolverError
@@ -25,13 +25,14 @@ SOLVER_TOLERANCE = 1e-13
 _ROUNDS = 20  # of adding nodes to those with upwinding; two or three do
 _PASSES = 200  # of the limiter; a few do unless the step is long and the density nearly empty
 _WORTHWHILE = 1.5  # growth of the step that pays for new factors where the old ones would do
-_SAME = 1e-11  # steps that differ by less than this part of themselves use one matrix; the fluxes then differ by as much, the mass not at all
+_SAME = 1e-11  # steps that differ by less than this part use one matrix; fluxes then differ by as much, the mass not at all
 _EMPTY = 1e-10  # part of the maximum below which it does not matter how a node diffuses
 _LEFT_OVER = 1e-6  # of the tolerance: fluxes of the limiter that small are not offered again
 _NEGATIVE = -1e-15  # below this part of the maximum a value is negative by more than rounding
 
 
-# (moments, inward, outward): fills in k_ij and k_ji of each entry, with which the flux into i from j is F_ij = k_ij ρ_j − k_ji ρ_i
+# (moments, inward, outward): fills in k_ij and k_ji of each entry, with which the flux into i from j is F_ij = k_ij ρ_j − k_ji
+# ρ_i
 Coefficients = Callable[[Array, Array, Array], None]
 
 
@@ -43,9 +44,10 @@ class ImplicitSteps:
         M Y₁ = M ρ + γh 𝓕(m₁)Y₁,     M Y₂ = M ρ + (1−γ)h 𝓕(m₁)Y₁ + γh 𝓕(m₂)Y₂,     ρ_next = ρ + h M⁻¹[(1−γ)𝓕(m₁)Y₁ + γ𝓕(m₂)Y₂],
 
     order 2, L-stable. m₁ and m₂ are moments extrapolated to the stage times from m, dm/dt and m(Y₁), to an error O(h²), so
-    each stage is one linear system. The update in flux form conserves mass to rounding, whatever the linear solver leaves. If it has
-    a negative value (neither a second-order step nor an operator with some k_ij < 0 need be positive), its fluxes are limited against
-    those of an implicit Euler step made positive by discrete upwinding where it is needed. The local error is estimated against a quadrature of order 3, smoothed by one more solve, in the L¹ norm.
+    each stage is one linear system. The update in flux form conserves mass to rounding, whatever the linear solver leaves. If it
+    has a negative value (neither a second-order step nor an operator with some k_ij < 0 need be positive), its fluxes are limited
+    against those of an implicit Euler step made positive by discrete upwinding where it is needed. The local error is estimated
+    against a quadrature of order 3, smoothed by one more solve, in the L¹ norm.
     """
 
     order = 2
@@ -63,7 +65,8 @@ class ImplicitSteps:
     ) -> None:
         """``tolerance`` bounds the local error of a step in L¹ (the mass is 1); ``step`` fixes the step length instead.
 
-        ``static``: the coefficients do not depend on the moments, so that they are computed once, and matrices factored once per step length.
+        ``static``: the coefficients do not depend on the moments, so that they are computed once, and matrices factored once per
+        step length.
         """
         graph, entries = domain.graph, len(domain.graph.columns)
         self._domain, self._features, self._coefficients_at, self._static = domain, features, coefficients, static
@@ -71,7 +74,7 @@ class ImplicitSteps:
         self._rows, self._lumped = (graph.offsets, graph.columns), graph.lumped
         self._inward, self._outward = [np.zeros(entries) for _ in range(2)], [np.zeros(entries) for _ in range(2)]
         self._system, self._shift = self._new_system(), math.nan
-        self._positive = [np.zeros(entries) for _ in range(2)]
+        self._positive = np.zeros(entries), np.zeros(entries)
         self._positive_system: ShiftedSystem | None = None
         self._upwinded, self._positive_shift = np.zeros(len(domain.coordinates)), math.nan
         if static:
@@ -93,7 +96,10 @@ class ImplicitSteps:
 
     @property
     def limiter_share(self) -> float:
-        """Part of the antidiffusive fluxes Σ|f_ij| that the limiter cut, over all steps it was called in so far; the same on all ranks."""
+        """Part of the antidiffusive fluxes Σ|f_ij| that the limiter cut, over all steps it was called in so far; the same on
+
+        all ranks.
+        """
         return self._cut / self._offered if self._offered > 0.0 else 0.0
 
     def step(self, density: Array, remaining: float) -> tuple[Array, float]:
@@ -116,7 +122,9 @@ class ImplicitSteps:
                 growth = 1.0
             if error <= self._tolerance:
                 # A step cut short by an output time says nothing against the longer one proposed before.
-                self._proposal = max(length * growth, min(self._proposal, wish) if growth >= 1.0 and not math.isinf(self._proposal) else 0.0)
+                self._proposal = max(
+                    length * growth, min(self._proposal, wish) if growth >= 1.0 and not math.isinf(self._proposal) else 0.0
+                )
                 return result, length
             self.rejected_steps += 1
             wish = length * max(0.1, min(0.9, growth))
@@ -180,9 +188,10 @@ class ImplicitSteps:
     def _positive_euler(self, density: Array, trial: Array, guess: Array, length: float) -> Array:
         """Y ≥ 0 with M Y = M ρ + h 𝓕⁺Y, where 𝓕⁺ is 𝓕 with discrete upwinding at as few nodes as it takes.
 
-        It starts with the nodes where ``trial`` < 0 and adds those where Y < 0, until there are no more. Then Y ≥ 0 holds, for the fluxes
-        into the set of nodes with Y < 0 would all be ≥ 0, but their sum is that of M(Y − ρ) < 0 over the set. Upwinding everywhere is positive at
-        once, but far off under strong cross diffusion. Nodes of the last step that are as good as empty stay, so that its matrix may serve again.
+        It starts with the nodes where ``trial`` < 0 and adds those where Y < 0, until there are no more. Then Y ≥ 0 holds, for
+        the fluxes into the set of nodes with Y < 0 would all be ≥ 0, but their sum is that of M(Y − ρ) < 0 over the set.
+        Upwinding everywhere is positive at once, but far off under strong cross diffusion. Nodes of the last step that are as
+        good as empty stay, so that its matrix may serve again.
         """
         domain = self._domain
         largest = domain.extremes(trial[: domain.owned])[1]
@@ -190,13 +199,13 @@ class ImplicitSteps:
         for _ in range(_ROUNDS):
             euler = self._solve_upwinded(density, cut, guess, length)
             more = self._negative_nodes(euler, cut)
-            if domain.sum((more - cut)[: domain.owned].sum()) == 0.0:
+            if domain.sum(np.array((more - cut)[: domain.owned].sum())) == 0.0:
                 return euler
             cut, guess = more, euler
         return self._solve_upwinded(density, np.ones(len(trial)), guess, length)
 
     def _solve_upwinded(self, density: Array, cut: Array, guess: Array, length: float) -> Array:
-        """One solve of `_positive_euler`, which leaves the coefficients of 𝓕⁺ in ``_positive``; exact to rounding, which positivity is up to."""
+        """One solve of `_positive_euler`, refined to rounding; leaves the coefficients of 𝓕⁺ in ``_positive``."""
         (offsets, columns), owned, lumped = self._rows, self._domain.owned, self._lumped
         if self._positive_system is None:
             self._positive_system = self._new_system() if self._static else self._system

@@ -17,10 +17,11 @@ _STALLED = 0.999  # nor is a pass worth it after one that left more than this pa
 
 
 def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: int = 1, negligible: float = _NEGLIGIBLE) -> None:
-    """ρ_i += Σ_j α_ij f_ij / m_i with shares α_ij = α_ji ∈ [0, 1] as large as a losing node can afford, so that ρ ≥ 0 stays. Collective.
+    """ρ_i += Σ_j α_ij f_ij / m_i with shares α_ij = α_ji ∈ [0, 1] as large as a losing node can afford, so that ρ ≥ 0 stays.
+    Collective.
 
-    One pass counts only what a node has, not what it will gain: where large fluxes almost cancel, as those of implicit steps do, what
-    was cut is offered again to the new ρ (iterated flux correction, Schär & Smolarkiewicz 1996), up to ``passes`` times.
+    One pass counts only what a node has, not what it will gain: where large fluxes almost cancel, as those of implicit steps do,
+    what was cut is offered again to the new ρ (iterated flux correction, Schär & Smolarkiewicz 1996), up to ``passes`` times.
 
     Args:
         domain: whose edge graph the fluxes live on.
@@ -37,8 +38,6 @@ def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: in
         rest = _apply(graph.offsets, graph.columns, graph.lumped, share, fluxes, density)
         domain.exchange.update(density)
         rest = domain.comm.allreduce(rest)
-        import os
-        if os.environ.get("DBG") and _%40==0: print("pass",_,"rest %.2e"%rest)
         if rest < negligible or rest > _STALLED * before:
             break
         before = rest
@@ -46,7 +45,10 @@ def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: in
 
 @njit(cache=True)
 def _apply(offsets: Integers, columns: Integers, lumped: Array, share: Array, fluxes: Array, result: Array) -> float:
-    """result_i += Σ_j α_ij f_ij / m_i with α the share of the losing node; leaves (1 − α)f in ``fluxes`` and returns Σ|(1 − α)f|."""
+    """result_i += Σ_j α_ij f_ij / m_i with α the share of the losing node; leaves (1 − α)f in ``fluxes`` and returns Σ|(1 −
+
+    α)f|.
+    """
     rest = 0.0
     for i in range(lumped.size):
         total = 0.0

@@ -184,6 +184,16 @@ class SgdSection(Section):
     )
 
 
+class StationarySection(Section):
+    """The stationary law, its current and its exact identities (models without interaction, with a density)."""
+
+
+class SpectrumSection(Section):
+    """The slowest modes, and how fast the run approaches its stationary law (models without interaction, with a density)."""
+
+    modes: Count = Field(4, description="number of modes, a whole number ≥ 1", examples=[4])
+
+
 class TimeSection(Section):
     """Dimensionless training time."""
 
@@ -244,5 +254,7 @@ class CaseSections(Section):
     ensemble: EnsembleSection | None = None
     characteristics: CharacteristicsSection | None = None
     sgd: SgdSection | None = None
+    stationary: StationarySection | None = None
+    spectrum: SpectrumSection | None = None
     time: TimeSection
     output: OutputSection = OutputSection()

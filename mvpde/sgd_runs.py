@@ -332,11 +332,13 @@ def weak_errors(runs: SgdRuns, density: Measure) -> dict[str, dict[str, float]]:
 def observed(problem: SgdNetwork) -> dict[str, Callable[[Array], Array]]:
     """W_a, W_aW_b and L by name, each (N, D) → (N,)."""
     names = problem.coordinates
-    functions: dict[str, Callable[[Array], Array]] = {name: lambda w, a=a: w[:, a] for a, name in enumerate(names)}
-    for a, first in enumerate(names):
-        for b, second in enumerate(names[: a + 1]):
-            functions[f"{second}*{first}"] = lambda w, a=a, b=b: w[:, a] * w[:, b]
-    return {**functions, "loss": problem.loss}
+    functions = {name: _product(a) for a, name in enumerate(names)}
+    pairs = [(b, a) for a in range(len(names)) for b in range(a + 1)]
+    return functions | {f"{names[b]}*{names[a]}": _product(b, a) for b, a in pairs} | {"loss": problem.loss}
+
+
+def _product(*axes: int) -> Callable[[Array], Array]:
+    return lambda w: np.asarray(w[:, axes].prod(axis=1))
 
 
 def _require(condition: bool, message: str) -> None:

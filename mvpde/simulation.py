@@ -24,6 +24,8 @@ from mvpde.runtime import MPI, InvariantError, SolverError, on_first_rank
 if TYPE_CHECKING:
     import xarray
 
+    from mvpde.long_time import LongTime
+
 OUTER_MASS = 1e-3  # a larger share of the mass at the walls means that the domain is too small
 UPDATES = 1_000_000  # particle steps, a second or so, after which an ensemble looks whether it is asked to stop
 
@@ -63,6 +65,7 @@ class Run:
         statistics: `statistics()` of each measure, as of the last output time.
         series: the density's and the particles' files, rank 0.
         warnings: what the user should know, beside what the numbers say.
+        long_time: stationary law and modes, where the case asks for them.
     """
 
     setting: Problem
@@ -75,6 +78,7 @@ class Run:
     statistics: dict[str, dict[str, Any]] = field(default_factory=dict)
     series: dict[str, FieldSeries] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    long_time: LongTime | None = None
 
 
 def run(
@@ -117,10 +121,23 @@ def run(
     with stopping.listening(comm) as request:
         job = Run(setting, measures(setting, names, comm), folder, comm, began)
         job.warnings += _skipped(setting, names, without)
+        job.long_time = _long_time(job)
         mesh = job.measures["density"].domain.mesh_arrays() if "density" in names else None
         on_first_rank(comm, lambda: _open(job, mesh, output.provenance(case, comm.size, command)))
+        if job.long_time is not None and setting.case.sections.output.fields:
+            job.long_time.write(folder, setting.model.coordinates)
         summary = _carry(job, request, progress)
     return Result(folder, summary)
+
+
+def _long_time(job: Run) -> LongTime | None:
+    """Stationary law and modes, before anything else is computed, as the approach to them is observed. Collective."""
+    sections = job.setting.case.sections
+    if sections.stationary is None and sections.spectrum is None or "density" not in job.measures:
+        return None
+    from mvpde.long_time import long_time
+
+    return long_time(job.measures["density"], None if sections.spectrum is None else sections.spectrum.modes)
 
 
 def _skipped(setting: Problem, names: Sequence[str], without: Collection[str]) -> list[str]:
@@ -200,6 +217,8 @@ def _record(job: Run, t: float) -> None:
         previous = job.records[-1]  # arrays are kept for the last output time only
         previous.fields, previous.clouds, previous.particles = {}, {}, None
     job.records.append(found)
+    if job.long_time is not None:
+        job.long_time.observe(job.measures["density"])
     job.statistics = _statistics(job)
     states = _states(job)
     on_first_rank(job.comm, lambda: _write(job, found, states))
@@ -293,6 +312,8 @@ def _summary(job: Run, status: str, message: str = "") -> dict[str, Any]:
             function: {key: [one.weak_errors[function][key] for one in job.records] for key in quantities}
             for function, quantities in job.records[-1].weak_errors.items()
         }
+    if job.long_time is not None:
+        summary |= job.long_time.summary(summary["times"])
     return {**summary, "warnings": job.warnings + _warnings(job)}
 
 
@@ -302,6 +323,11 @@ def _warnings(job: Run) -> list[str]:
     if outer > OUTER_MASS:
         found.append(
             f"domain: {outer:.1e} of the mass reached the outer layer of cells; widen [domain] lower and upper, or its mesh"
+        )
+    if job.long_time is not None and job.long_time.law.outer_mass > OUTER_MASS:
+        found.append(
+            f"stationary: {job.long_time.law.outer_mass:.1e} of the mass of the stationary law lies in the outer layer of cells; the "
+            "model does not confine it to this box: widen [domain] lower and upper, or add a confining potential or weight decay"
         )
     bad_edges = job.statistics.get("density", {}).get("negative_edges", 0)
     if bad_edges:

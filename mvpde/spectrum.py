@@ -1,12 +1,13 @@
 """Slowest modes of a linear Fokker–Planck equation, by SLEPc, and the decay they rule.
 
-A mode ρ_k with eigenvalue λ_k makes ρ_∞ + ερ_k e^{−λ_k t} a solution: −𝓛ρ_k = λ_kρ_k, λ_0 = 0 for ρ_∞ itself. In a gradient flow u = ρ/ρ_∞
-obeys a symmetric equation in L²_μ, dμ = ρ_∞dz; with y = u√ρ_∞ the edge-averaged operator is the symmetric matrix
+A mode ρ_k with eigenvalue λ_k makes ρ_∞ + ερ_k e^{−λ_k t} a solution: −𝓛ρ_k = λ_kρ_k, λ_0 = 0 for ρ_∞ itself. In a gradient flow
+u = ρ/ρ_∞ obeys a symmetric equation in L²_μ, dμ = ρ_∞dz; with y = u√ρ_∞ the edge-averaged operator is the symmetric matrix
 
     H_ij = −s_ij τ (x/2)/sinh(x/2),  x = (V_i − V_j)/τ,      H_ii = Σ_j s_ij τ B(−x),      H y = λ M y,
 
-free of the huge and tiny numbers of ρ_∞. λ₁ is then τ over the Poincaré constant of e^{−V/τ}. Otherwise −Kρ = λMρ is not symmetric, eigenvalues may be complex and
-the decay rate is the smallest Re λ. With u = ρ/ρ_∞ and the Dirichlet energy E = ½∫∇u·A∇u dμ
+free of the huge and tiny numbers of ρ_∞. λ₁ is then τ over the Poincaré constant of e^{−V/τ}. Otherwise −Kρ = λMρ is not
+symmetric, eigenvalues may be complex and the decay rate is the smallest Re λ. With u = ρ/ρ_∞ and the Dirichlet energy
+E = ½∫∇u·A∇u dμ
 
     ½ d/dt ‖u − 1‖²_{L²_μ} = −2E,
 
@@ -37,7 +38,7 @@ Complex = NDArray[np.complex128]
 
 _TOLERANCE = 1e-11  # residual of an eigenpair, in units of its eigenvalue in the shifted inverse problem
 _ITERATIONS = 1000
-_SEEN = 1e-10  # nodes with less than this part of the maximum of ρ_∞ do not enter ‖ρ/ρ_∞ − 1‖: rounding errors would be all one saw there
+_SEEN = 1e-10  # nodes with less than this part of the maximum of ρ_∞ do not enter ‖ρ/ρ_∞ − 1‖: one would see rounding errors
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Spectrum:
 def spectrum(density: Density, modes: int, stationary: Stationary) -> Spectrum:
     """The ``modes`` slowest modes of the equation that ``density`` solves, on its mesh. Collective.
 
-    The nonsymmetric problem is searched around zero: 3·modes + 6 eigenvalues of least modulus are found and those of least real part kept,
-    so that a slow mode with a large imaginary part can be missed when few modes are asked for.
+    The nonsymmetric problem is searched around zero: 3·modes + 6 eigenvalues of least modulus are found and those of least real
+    part kept, so that a slow mode with a large imaginary part can be missed when few modes are asked for.
 
     Args:
         density: its present state does not matter.
@@ -80,7 +81,9 @@ def spectrum(density: Density, modes: int, stationary: Stationary) -> Spectrum:
     try:
         values, vectors = (_symmetric if reversible else _nonsymmetric)(density, modes, stationary, shift)
     except PETSc.Error as error:
-        raise SolverError(f"[spectrum] the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh") from None
+        raise SolverError(
+            f"[spectrum] the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh"
+        ) from None
     order = np.lexsort((values.imag, values.real))[:modes]
     return Spectrum(values[order], np.array([_normalised(density.domain, vectors[k]) for k in order]), reversible)
 
@@ -108,7 +111,8 @@ def decay_rate(times: Sequence[float], norms: Sequence[float], frequency: float 
     Args:
         times: increasing.
         norms: > 0, at these times.
-        frequency: Im λ₁; with a complex pair the logarithm is a line plus a function of period π/|Im λ₁|, of which two harmonics are fitted.
+        frequency: Im λ₁; with a complex pair the logarithm is a line plus a function of period π/|Im λ₁|, of which two harmonics
+            are fitted.
     """
     t, logarithm = np.asarray(times, float), np.log(np.asarray(norms, float))
     late = t >= 0.5 * (t[0] + t[-1])
@@ -125,7 +129,7 @@ def _relative(stationary: Stationary, values: Array) -> tuple[Array, NDArray[np.
 
 
 def _typical_rate(density: Density, stationary: Stationary) -> float:
-    """⟨Tr A⟩/Tr Cov: of the order of the slow rates or above; the spectrum is sought around minus this number, where nothing is singular."""
+    """⟨Tr A⟩/Tr Cov, a slow rate or above: the spectrum is sought around minus this number, where nothing is singular."""
     domain, owned = density.domain, density.domain.owned
     trace = np.trace(diffusion(density.model, domain.coordinates[:owned], density.moments()[0]), axis1=1, axis2=2)
     mean = domain.sum(np.array(trace @ (domain.graph.lumped * stationary.values[:owned])))
@@ -188,7 +192,9 @@ def _generic(domain: Domain) -> Array:
     """A smooth function at owned unknowns that no symmetry of a model makes orthogonal to a mode."""
     lower, upper = np.array(domain.lower), np.array(domain.upper)
     place = (domain.coordinates[: domain.owned] - lower) / (upper - lower)
-    return np.exp(place @ np.sqrt([2.0, 3.0, 5.0][: domain.dimension])) + 0.3 * np.sin(7.0 * place @ np.sqrt([7.0, 2.0, 3.0][: domain.dimension]))
+    return np.exp(place @ np.sqrt([2.0, 3.0, 5.0][: domain.dimension])) + 0.3 * np.sin(
+        7.0 * place @ np.sqrt([7.0, 2.0, 3.0][: domain.dimension])
+    )
 
 
 def _solve(solver: SLEPc.EPS, matrix: PETSc.Mat, wanted: int) -> tuple[Complex, Complex]:

@@ -22,11 +22,13 @@ from mvpde.runtime import CaseError, SolverError
 
 Array = NDArray[np.float64]
 
-_LONG = 1e12  # a pseudo-time step in units of the fastest rate: long against every slow rate that double precision can tell from zero
+_LONG = (
+    1e12  # a pseudo-time step in units of the fastest rate: long against every slow rate that double precision can tell from zero
+)
 _SOLVES = 100  # of inverse iteration; two or three do where λ₁ is not tiny
 _UNIQUE = 1e-6  # L¹ distance between laws found from two starts
 _SETTLED = 1e-13  # change in L¹ at which inverse iteration ends
-_DOSE = 0.25  # of upwinding at a node each time ρ < 0 there; smaller doses cut less (a third of the covariance error of full ones) in a few more rounds
+_DOSE = 0.25  # of upwinding at a node each time ρ < 0 there: errors a third of those of full doses, for a few more rounds
 _ROUNDS = 100  # of adding nodes to those with upwinding
 _NEGATIVE = -1e-14  # below this part of the maximum a value is negative by more than rounding
 _SEEN = 1e-12  # nodes with less than this part of the maximum count as empty where a ratio to ρ is taken
@@ -73,7 +75,8 @@ def stationary(density: Density) -> Stationary:
     """The stationary law of the equation that ``density`` solves, on its mesh; its present state does not matter. Collective.
 
     Raises:
-        CaseError: for an interacting model, or one without diffusion. SolverError: no unique stationary law found. On all ranks alike.
+        CaseError: for an interacting model, or one without diffusion. SolverError: no unique stationary law found. On all ranks
+        alike.
     """
     model, domain = density.model, density.domain
     check_linear(model)
@@ -119,15 +122,16 @@ def check_linear(model: MeanField) -> None:
 
 
 def identities(model: MeanField, domain: Domain, values: Array, drift_at: Callable[[Array], Array], a: Array) -> dict[str, float]:
-    """Residuals of exact laws of any stationary ρ without mass at the wall: ⟨b·∇h + A:∇∇h⟩ = 0 for h = z_a, z_a z_c, |z|²/2 and L.
+    """Residuals of exact laws of any stationary ρ without mass at the wall: ⟨b·∇h + A:∇∇h⟩ = 0, h = z_a, z_a z_c, |z|²/2, L.
 
         drift_a             ⟨b_a⟩ = 0
         second_moment_a_c   ⟨z_a b_c⟩ + ⟨z_c b_a⟩ + 2⟨A_ac⟩ = 0
         virial              ⟨z·b⟩ + ⟨Tr A⟩ = 0
         squared_drift       ⟨|b|²⟩ + ⟨Tr(A∇b)⟩ = 0, where b = −∇L
 
-    Each is |Σ of the means| over the mean of ⟨|term|⟩. Along periodic directions, around which a current may flow, there is none. With
-    A = gC and b = −∇L they read ⟨∇L⟩ = 0, ⟨W_a∂_cL + W_c∂_aL⟩ = 2g⟨C_ac⟩, ⟨W·∇L⟩ = g⟨Tr C⟩, ⟨|∇L|²⟩ = g⟨Tr(C∇²L)⟩. Collective.
+    Each is |Σ of the means| over the mean of ⟨|term|⟩. Along periodic directions, around which a current may flow, there is
+    none. With A = gC and b = −∇L they read ⟨∇L⟩ = 0, ⟨W_a∂_cL + W_c∂_aL⟩ = 2g⟨C_ac⟩, ⟨W·∇L⟩ = g⟨Tr C⟩ and
+    ⟨|∇L|²⟩ = g⟨Tr(C∇²L)⟩. Collective.
 
     Args:
         model: for the names of its coordinates.
@@ -189,9 +193,9 @@ def _gibbs(density: Density) -> tuple[Array, Array, Array, float, int]:
 def _null_vector(density: Density) -> tuple[Array, Array, Array, float, int]:
     """The null vector of the Galerkin operator with discrete upwinding of the edges at as few nodes as positivity takes.
 
-    It starts without upwinding and adds a dose of it at the nodes where ρ < 0, until there are none. That ends: if N were the set with
-    ρ < 0 and all doses were full there, no edge into it would have a negative coefficient, so that each flux into N would be ≥ 0; their sum
-    vanishes, hence each does, and N would be cut off from the rest.
+    It starts without upwinding and adds a dose of it at the nodes where ρ < 0, until there are none. That ends: if N were the
+    set with ρ < 0 and all doses were full there, no edge into it would have a negative coefficient, so that each flux into N
+    would be ≥ 0; their sum vanishes, hence each does, and N would be cut off from the rest.
     """
     domain, graph, owned = density.domain, density.domain.graph, density.domain.owned
     entries, local = len(graph.columns), len(density.domain.coordinates)
@@ -226,7 +230,8 @@ def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> A
             break
     if not change < 1e3 * _SETTLED:
         raise SolverError(
-            f"[stationary] the law still changed by {change:.1e} after {_SOLVES} long steps; it is not unique (parts of the domain do not "
+            f"[stationary] the law still changed by {change:.1e} after {_SOLVES} long steps; "
+            "it is not unique (parts of the domain do not "
             "communicate) or relaxes too slowly for double precision"
         )
     result = np.empty(len(domain.coordinates))
@@ -243,7 +248,8 @@ def _check_unique(domain: Domain, system: ShiftedSystem, values: Array) -> None:
     gap = float(domain.sum(np.array(domain.graph.lumped @ np.abs(other - values)[:owned])))
     if gap > _UNIQUE:
         raise SolverError(
-            f"[stationary] the law is not unique: two starts end {gap:.1e} apart in L¹; parts of the domain do not communicate, as where the "
+            f"[stationary] the law is not unique: two starts end {gap:.1e} apart in L¹; "
+            "parts of the domain do not communicate, as where the "
             "diffusion vanishes or a barrier is far too high"
         )
 
@@ -284,7 +290,7 @@ def _entropy_production(domain: Domain, values: Array, current: Array, a: Array)
     largest = domain.extremes(values[:owned])[1]
     seen = values[:owned] > _SEEN * largest
     eigenvalues = np.linalg.eigvalsh(a[:owned][seen])
-    worst = domain.extremes((eigenvalues[:, 0] / np.maximum(eigenvalues[:, -1], 1e-300)))[0]
+    worst = domain.extremes(eigenvalues[:, 0] / np.maximum(eigenvalues[:, -1], 1e-300))[0]
     if not worst > 1e-12:
         return None
     velocity = current[seen] / values[:owned][seen, None]

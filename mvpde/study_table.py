@@ -60,6 +60,8 @@ def row(point: Point, found: State, summary: Mapping[str, Any]) -> dict[str, Any
     cells |= {"status": found.status, "message": found.message, "folder": f"{POINTS}/{point.name}"}
     count = len(summary.get("times", ()))
     for key, value in _results(summary).items():
+        if key in cells:
+            continue  # a parameter keeps its value: what the summary calls characteristics.nodes is their product
         if _over_time(key, value, count):
             cells[f"{key}[-1]"] = value[-1]
         elif not isinstance(value, list):

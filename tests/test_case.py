@@ -13,8 +13,9 @@ from mvpde.build import chosen_measures, measures, problem
 from mvpde.case import assignments, load, parse
 from mvpde.density import SCHEMES
 from mvpde.ensemble import SCHEMES as PARTICLE_SCHEMES
+from mvpde.kinds import KINDS, SOURCES
 from mvpde.runtime import MPI, CaseError
-from mvpde.toml import toml_text
+from mvpde.toml import toml_text, toml_value
 
 CASES = Path(__file__).parents[1] / "cases"
 DISC = str(CASES.parent / "meshes" / "disc.msh")
@@ -237,6 +238,39 @@ def test_the_mixture_keeps_its_kernel_wherever_the_case_goes(changes: dict[str, 
 def test_the_schema_names_what_exists() -> None:
     assert set(sections.SCHEMES) == {"auto", *SCHEMES}
     assert set(sections.PARTICLE_SCHEMES) == set(PARTICLE_SCHEMES)
+
+
+def documented(schema: type[sections.Section]) -> list[str]:
+    """The rows of a section's table in docs/cases.md."""
+    rows = []
+    for name, field in schema.model_fields.items():
+        absent = field.default is None and not field.is_required()
+        default = "required" if field.is_required() else "absent" if absent else f"`{toml_value(field.default)}`"
+        example = f"`{toml_value(field.examples[0])}`" if field.examples else ""
+        if name not in ("kind", "source", "law"):  # these choose the table
+            rows.append(f"| `{name}` | {default} | {field.description} | {example} |")
+    return rows
+
+
+TABLES_OF_KEYS: dict[str, type[sections.Section]] = {
+    **{f"kind = {name}": kind.schema for name, kind in KINDS.items()},
+    **{f"source = {name}": source.schema for name, source in SOURCES.items()},
+    "uniform": sections.UniformLaw,
+    "normal": sections.NormalLaw,
+    "domain": sections.DomainSection,
+    "density": sections.DensitySection,
+    "ensemble": sections.EnsembleSection,
+    "characteristics": sections.CharacteristicsSection,
+    "time": sections.TimeSection,
+    "output": sections.OutputSection,
+}
+
+
+@pytest.mark.parametrize("table", TABLES_OF_KEYS)
+def test_every_key_is_documented_as_it_is(table: str) -> None:
+    lines = (CASES.parent / "docs" / "cases.md").read_text().splitlines()
+    missing = [row for row in documented(TABLES_OF_KEYS[table]) if row not in lines]
+    assert not missing, "add to docs/cases.md:\n" + "\n".join(missing)
 
 
 def test_toml_is_read_back() -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from laws_and_models import free, order
 from scipy.linalg import expm
 
-from laws_and_models import free, order
 from mvpde.density import Density
 from mvpde.domain import Domain, box, from_mesh
 from mvpde.edge_fluxes import ShiftedSystem, rate
@@ -69,7 +69,7 @@ def sheared(comm: MPI.Intracomm, cells: int) -> Domain:
 
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 def test_geometry(comm: MPI.Intracomm, dimension: int) -> None:
-    """Tr S_ij = −s_ij; G_ij + G_ji = ∫∇(φ_iφ_j) vanishes off the walls; the recovered gradient of a linear function is exact everywhere."""
+    """Tr S_ij = −s_ij; G_ij + G_ji = ∫∇(φ_iφ_j) vanishes off the walls; recovered gradients of linear functions are exact."""
     domain = box(comm, [0.0] * dimension, [1.0, 2.0, 0.5][:dimension], [5, 4, 3][:dimension])
     geometry, graph = edge_geometry(domain), domain.graph
     assert np.allclose(np.trace(geometry.stiffness, axis1=1, axis2=2), -graph.stiffness, atol=1e-13)
@@ -82,7 +82,7 @@ def test_geometry(comm: MPI.Intracomm, dimension: int) -> None:
 
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 def test_moments_obey_their_exact_equations(comm: MPI.Intracomm, dimension: int) -> None:
-    """d⟨z_a⟩/dt = ⟨b_a⟩ and d⟨z_a z_c⟩/dt = ⟨z_a b_c + z_c b_a + 2A_ac⟩ to rounding, b and A nonlinear, where nothing is at the wall.
+    """d⟨z_a⟩/dt = ⟨b_a⟩ and d⟨z_a z_c⟩/dt = ⟨z_a b_c + z_c b_a + 2A_ac⟩ to rounding for nonlinear b and A, off the walls.
 
     A divergence of A on the wrong side (Stratonovich, A∇ρ for ∇·(Aρ)), a transposed tensor or a factor 2 fail here.
     """
@@ -163,7 +163,7 @@ def test_gaussians_under_full_and_degenerate_tensors(comm: MPI.Intracomm, pair: 
 
 
 def test_rough_starts_stay_positive_under_strong_cross_diffusion(comm: MPI.Intracomm) -> None:
-    """A start with jumps, on a sheared mesh, A with eigenvalues 1 and 0: positivity and mass are the limiter's work; moments are exact in law."""
+    """A start with jumps, on a sheared mesh, A with eigenvalues 1 and 0: ρ ≥ 0, mass and the mixed moment are kept."""
     a = np.array([[0.5, 0.5], [0.5, 0.5]])
     model = general(2, np.negative, lambda z: np.broadcast_to(a, (len(z), 2, 2)))
     density = Density(model, sheared(comm, 48), ProductLaw((Uniform(-0.6, 0.3), Uniform(-0.2, 0.5))), tolerance=1e-5)
@@ -202,7 +202,7 @@ def test_static_operators_are_computed_and_factored_once(comm: MPI.Intracomm, mo
 
 
 def test_interacting_drift_follows_its_moments(comm: MPI.Intracomm) -> None:
-    """b = −(z − ⟨z⟩) − ½⟨z⟩: the mean decays like e^{−t/2}, the variance like e^{−2t}, so the coefficients are those of the present law."""
+    """b = −(z − ⟨z⟩) − ½⟨z⟩: the mean decays like e^{−t/2}, the variance like e^{−2t}, if b is that of the present law."""
     model = replace(
         free(1, 0.0, lambda z: 0.0 * z[:, 0]),
         profile=lambda y: y.copy(),
@@ -216,7 +216,7 @@ def test_interacting_drift_follows_its_moments(comm: MPI.Intracomm) -> None:
     assert density.expectation(lambda z: (z[:, 0] - mean) ** 2)[0] == pytest.approx(0.1 - 0.01 * np.exp(-2.0), abs=2e-4)
 
 
-# --- faults and ranks -------------------------------------------------------------------------------------------------------------
+# --- faults and ranks -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -237,12 +237,16 @@ def test_what_is_no_diffusion_tensor_is_refused(comm: MPI.Intracomm, tensor: obj
 @pytest.mark.parametrize("scheme", ["edge_averaged", "flux_corrected"])
 def test_schemes_of_gradient_flows_refuse_others(comm: MPI.Intracomm, scheme: str) -> None:
     with pytest.raises(CaseError, match="galerkin"):
-        Density(ornstein_uhlenbeck(*CROSSED[:2]), around(comm, CROSSED[2], 16), ProductLaw((Normal(0.0, 0.5),) * 2), scheme=scheme)
+        Density(
+            ornstein_uhlenbeck(*CROSSED[:2]), around(comm, CROSSED[2], 16), ProductLaw((Normal(0.0, 0.5),) * 2), scheme=scheme
+        )
 
 
 def test_result_does_not_depend_on_the_ranks(comm: MPI.Intracomm) -> None:
     law = ProductLaw((Normal(0.5, 0.5), Normal(-0.2, 0.3)))
-    together, alone = (Density(ornstein_uhlenbeck(*DEGENERATE[:2]), around(c, DEGENERATE[2], 40), law) for c in (comm, MPI.COMM_SELF))
+    together, alone = (
+        Density(ornstein_uhlenbeck(*DEGENERATE[:2]), around(c, DEGENERATE[2], 40), law) for c in (comm, MPI.COMM_SELF)
+    )
     together.advance(1.0)
     alone.advance(1.0)
     assert together.steps == alone.steps

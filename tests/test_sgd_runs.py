@@ -242,7 +242,7 @@ CASES = COPPER.parent.parent
 
 def test_a_case_compares_the_density_with_the_runs(shared_tmp_path):
     """The difference of the two is sampling error (4.5 standard errors) and the weak error of the diffusion, which at η = 0.05
-    and t = 1 is below 2e-3 in every test function (half of what the exact chain gives at η = 0.1; the mesh adds less than a third).
+    and t = 1 is below 2e-3 in every test function: half of what the exact chain gives at η = 0.1, and the mesh error less.
     """
     settings = {
         "model.learning_rate": 0.05,

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from laws_and_models import free, kuramoto
+from test_galerkin import PAIRS, around, ornstein_uhlenbeck
+
 from mvpde.density import Density
 from mvpde.domain import box
 from mvpde.models.laws import Normal, ProductLaw, Uniform
@@ -16,7 +17,6 @@ from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI, CaseError
 from mvpde.spectrum import Spectrum, decay_rate, dirichlet_energy, distance, spectrum
 from mvpde.stationary import Stationary, stationary
-from test_galerkin import PAIRS, around, ornstein_uhlenbeck
 
 QUARTIC = (lambda z: (z[:, 0] ** 2 - 1.0) ** 2 / 4.0, lambda z: z**3 - z)
 DEEP = (lambda z: z[:, 0] ** 4 - 2.0 * z[:, 0] ** 2, lambda z: 4.0 * z**3 - 4.0 * z)
@@ -46,7 +46,9 @@ def test_gaps_of_double_wells(comm: MPI.Intracomm, potential: Potential, tempera
     law, found = solve(density, 4)
     assert found.reversible
     assert found.decay_rate == pytest.approx(gap, rel=1e-4)
-    coarse = [abs(solve(line(comm, gradient_flow(potential, temperature), cells), 1)[1].decay_rate / gap - 1.0) for cells in (100, 200)]
+    coarse = [
+        abs(solve(line(comm, gradient_flow(potential, temperature), cells), 1)[1].decay_rate / gap - 1.0) for cells in (100, 200)
+    ]
     assert coarse[0] / coarse[1] > 3.5
     domain, modes = density.domain, found.modes
     lumped, owned = domain.graph.lumped, domain.owned
@@ -89,7 +91,7 @@ def test_both_forms_agree(comm: MPI.Intracomm) -> None:
 
 @pytest.mark.parametrize(("temperature", "gap"), [(0.5, 0.4229446457), (0.1, 0.03354528728)])
 def test_decay_of_a_double_well(comm: MPI.Intracomm, temperature: float, gap: float) -> None:
-    """From an uneven start ‖ρ/ρ_∞ − 1‖ decays with λ₁ and the Dirichlet energy with 2λ₁, within 1 %; ½ d‖·‖²/dt = −2E on the way."""
+    """From an uneven start ‖ρ/ρ_∞ − 1‖ decays with λ₁ and the Dirichlet energy E with 2λ₁, within 1 %; ½ d‖·‖²/dt = −2E."""
     density = line(comm, gradient_flow(QUARTIC, temperature), 400, tolerance=1e-6)
     law = stationary(density)
     times, norms, energies = [], [], []
@@ -112,7 +114,9 @@ def test_decay_of_a_double_well(comm: MPI.Intracomm, temperature: float, gap: fl
 def test_an_even_start_does_not_see_the_first_mode(comm: MPI.Intracomm) -> None:
     """The first mode of an even potential is odd: an even start decays with λ₂."""
     model = gradient_flow(QUARTIC, 0.5)
-    density = Density(model, box(comm, [-3.5], [3.5], [400]), ProductLaw((Normal(0.0, 0.3),)), scheme="edge_averaged", tolerance=1e-8)
+    density = Density(
+        model, box(comm, [-3.5], [3.5], [400]), ProductLaw((Normal(0.0, 0.3),)), scheme="edge_averaged", tolerance=1e-8
+    )
     law, found = solve(density, 2)
     times, norms = [], []
     density.advance(1.5, lambda: (times.append(density.time), norms.append(distance(law, density.values))))  # type: ignore[func-returns-value]
@@ -121,7 +125,7 @@ def test_an_even_start_does_not_see_the_first_mode(comm: MPI.Intracomm) -> None:
 
 @pytest.mark.parametrize(("pair", "frequency"), [("oscillating", 2.0), ("crossed", 0.0)])
 def test_decay_without_detailed_balance(comm: MPI.Intracomm, pair: str, frequency: float) -> None:
-    """The rate measured over a run is Re λ₁ within 1 %, with complex eigenvalues (around which the norm wavers) and with real ones."""
+    """The rate measured over a run is Re λ₁ within 1 %, with real eigenvalues and with complex ones, where the norm wavers."""
     m, a, covariance = PAIRS[pair]
     spread = np.sqrt(np.diag(np.array(covariance)))
     law = ProductLaw(tuple(Normal(0.5 * s, 0.8 * s) for s in spread))
@@ -143,7 +147,9 @@ def test_decay_without_detailed_balance(comm: MPI.Intracomm, pair: str, frequenc
 
 def test_interacting_models_are_refused(comm: MPI.Intracomm) -> None:
     model = kuramoto(1.0, 0.2)
-    density = Density(model, box(comm, [0.0], [2.0 * np.pi], [20], [True]), ProductLaw((Uniform(0.0, 2.0 * np.pi, periodic=True),)))
+    density = Density(
+        model, box(comm, [0.0], [2.0 * np.pi], [20], [True]), ProductLaw((Uniform(0.0, 2.0 * np.pi, periodic=True),))
+    )
     linear = line(comm, gradient_flow(QUARTIC, 0.5), 50)
     with pytest.raises(CaseError, match="linear"):
         spectrum(density, 1, stationary(linear))

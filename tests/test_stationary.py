@@ -1,4 +1,4 @@
-"""Laws of stationary densities: Gibbs states, Ornstein–Uhlenbeck covariances and currents, exact identities, one dimension exactly."""
+"""Laws of stationary densities: Gibbs states, Ornstein–Uhlenbeck covariances and currents, exact identities, one dimension."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from laws_and_models import TWO_PI, free, kuramoto, order
+from test_galerkin import CROSSED, OSCILLATING, PAIRS, around, gaussian, general, l1, ornstein_uhlenbeck, sheared
+
 from mvpde.density import Density
 from mvpde.domain import Domain, box
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI, CaseError, SolverError
 from mvpde.stationary import Stationary, identities, stationary
-from test_galerkin import CROSSED, OSCILLATING, PAIRS, around, gaussian, general, l1, ornstein_uhlenbeck, sheared
 
 
 def any_law(domain: Domain) -> ProductLaw:
@@ -32,12 +32,13 @@ def production(m: Array, a: Array, covariance: Array) -> float:
     return float(np.trace(q.T @ np.linalg.inv(a) @ q @ covariance))
 
 
-# --- Ornstein–Uhlenbeck ----------------------------------------------------------------------------------------------------------
+# --- Ornstein–Uhlenbeck ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_covariances_of_ornstein_uhlenbeck(comm: MPI.Intracomm, pair: str) -> None:
-    """Covariance within 1 % at 128² (it is 1e-5), covariance and density of order ≥ 1.7, ρ ≥ 0, mass 1, identities, a falling limiter share.
+    """Covariance within 1 % at 128² (it is 1e-5), covariance and density of order ≥ 1.7, ρ ≥ 0, mass 1, identities, a falling
+    limiter share.
 
     Upwinding alone would miss the covariance of the crossed pair by nine tenths on any mesh; Galerkin without limiter has ρ < 0.
     """
@@ -113,7 +114,7 @@ def test_three_dimensions(comm: MPI.Intracomm) -> None:
     assert found.minimum >= -1e-14
 
 
-# --- one dimension, circles, Gibbs -----------------------------------------------------------------------------------------------
+# --- one dimension, circles, Gibbs ----------------------------------------------------------------------------------------------
 
 
 def test_one_dimension_exactly(comm: MPI.Intracomm) -> None:
@@ -176,7 +177,10 @@ def test_gibbs_state_of_a_gradient_flow(comm: MPI.Intracomm) -> None:
 
 
 def test_galerkin_finds_the_gibbs_state(comm: MPI.Intracomm) -> None:
-    """The null vector of the Galerkin operator of a gradient flow is e^{−V/τ} up to second order, with hardly any entropy production."""
+    """The null vector of the Galerkin operator of a gradient flow is e^{−V/τ} up to second order, with hardly any entropy
+
+    production.
+    """
     errors, productions = [], []
     for cells in (24, 48, 96):
         domain = box(comm, [-3.0, -3.0], [3.0, 3.0], [cells, cells])
@@ -215,7 +219,7 @@ def test_the_stationary_law_stays(comm: MPI.Intracomm) -> None:
     assert domain.sum(np.array(domain.graph.lumped @ np.abs(density.values - found.values)[: domain.owned])) < 1e-6
 
 
-# --- faults and ranks -------------------------------------------------------------------------------------------------------------
+# --- faults and ranks -----------------------------------------------------------------------------------------------------------
 
 
 def test_what_has_no_stationary_law_is_refused(comm: MPI.Intracomm) -> None:
@@ -240,7 +244,9 @@ def test_result_does_not_depend_on_the_ranks(comm: MPI.Intracomm) -> None:
 
 
 def test_law_of_a_density_is_left_alone(comm: MPI.Intracomm) -> None:
-    density = Density(ornstein_uhlenbeck(*CROSSED[:2]), around(comm, CROSSED[2], 24), ProductLaw((Normal(0.1, 0.5), Normal(0.0, 0.3))))
+    density = Density(
+        ornstein_uhlenbeck(*CROSSED[:2]), around(comm, CROSSED[2], 24), ProductLaw((Normal(0.1, 0.5), Normal(0.0, 0.3)))
+    )
     before = density.values.copy()
     stationary(density)
     assert np.array_equal(density.values, before)

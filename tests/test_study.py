@@ -272,20 +272,17 @@ def test_the_density_is_compared_with_one_on_half_the_cells(tmp_path: Path) -> N
 
 
 def test_a_failed_point_stays_in_the_table(tmp_path: Path) -> None:
-    """No solver reaches a tolerance below rounding."""
-    path = write_study(
-        tmp_path,
-        set={key: value for key, value in SMALL.items() if not key.startswith("ensemble")},
-        vary={"characteristics.tolerance": [1e-6, 1e-30]},
-        options={"without": ["density", "ensemble"]},
-    )
+    """Two coordinates need two numbers of nodes: what the first point's check cannot see, the second says itself."""
+    fixed = {key: value for key, value in SMALL.items() if key != "characteristics.nodes"}
+    without = {"without": ["density", "ensemble"]}
+    path = write_study(tmp_path, set=fixed, vary={"characteristics.nodes": [[8, 8], [8]]}, options=without)
     data = compute_here(path, tmp_path / "out")
     rows = (tmp_path / "out" / "table.csv").read_text().splitlines()
-    assert rows[1].startswith("1e-06,done,") and rows[2].startswith("1e-30,failed,") and "tolerance" in rows[2]
-    assert "tolerance" in str(data["message"].sel(tolerance=1e-30).values)
-    assert np.isnan(data["characteristics.loss"].sel(tolerance=1e-30)).all()
-    assert np.isfinite(data["characteristics.loss"].sel(tolerance=1e-6)).all()
-    assert json.loads((tmp_path / "out" / POINTS / "tolerance=1e-30" / MARK).read_text())["status"] == FAILED
+    assert rows[1].startswith("8x8,done,") and rows[2].startswith("8,failed,") and "[characteristics] nodes" in rows[2]
+    assert "[characteristics] nodes" in str(data["message"].sel(nodes="8").values)
+    assert np.isnan(data["characteristics.loss"].sel(nodes="8")).all()
+    assert np.isfinite(data["characteristics.loss"].sel(nodes="8x8")).all()
+    assert json.loads((tmp_path / "out" / POINTS / "nodes=8" / MARK).read_text())["status"] == FAILED
 
 
 def test_another_case_makes_results_count_as_none(tmp_path: Path) -> None:
