@@ -208,9 +208,9 @@ def outer_mass(domain: Domain, values: Array) -> float:
 def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
     """The law's nodal values at owned and ghost unknowns, scaled to mass 1, and the share of it that the domain holds.
 
-    ρ_i = (1/m_i)∫ρ_0φ_i keeps mass and first moments even where ρ_0 jumps, but spreads each point over its cell. On any simplex the second
-    moments that this adds are half of those that the consistent mass matrix would add, so the fluxes ½m_ij(ρ_i − ρ_j) take them
-    away, as far as positivity allows.
+    ρ_i = (1/m_i)∫ρ_0φ_i keeps mass and first moments even where ρ_0 jumps, but spreads each point over its cell. On any simplex
+    the second moments that this adds are half of those that the consistent mass matrix would add, so the fluxes
+    ½m_ij(ρ_i − ρ_j) take them away, as far as positivity allows.
     """
     loads = integrate_against_basis(domain, law.density)
     inside = float(domain.sum(np.array([loads.sum()]))[0])

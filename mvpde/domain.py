@@ -158,7 +158,11 @@ class Domain:
 
 
 def box(
-    comm: MPI.Intracomm, lower: Sequence[float], upper: Sequence[float], cells: Sequence[int], periodic: Sequence[bool] | None = None
+    comm: MPI.Intracomm,
+    lower: Sequence[float],
+    upper: Sequence[float],
+    cells: Sequence[int],
+    periodic: Sequence[bool] | None = None,
 ) -> Domain:
     """A box of intervals, triangles or tetrahedra, all without obtuse angles. Collective.
 
@@ -201,7 +205,8 @@ def from_gmsh(comm: MPI.Intracomm, path: str | Path, dimension: int, periodic: S
     kind = str(grid.topology.cell_name())
     if grid.topology.dim != dimension or kind not in ("interval", "triangle", "tetrahedron"):
         raise CaseError(
-            f"[domain] mesh: '{path}' has {kind} cells of dimension {grid.topology.dim}, but the model has {dimension} coordinates; "
+            f"[domain] mesh: '{path}' has {kind} cells of dimension {grid.topology.dim}, "
+            f"but the model has {dimension} coordinates; "
             "give a mesh of intervals, triangles or tetrahedra of that dimension"
         )
     return from_mesh(grid, tuple(periodic) if periodic is not None else (False,) * dimension)
@@ -271,7 +276,8 @@ def identified_rows(
 ) -> tuple[Integers, NDArray[np.int64], Array]:
     """PᵀAP of the bilinear form's matrix A by rows of owned unknowns: offsets, columns numbered over all ranks, values.
 
-    ``numbers`` are the unknowns of the local degrees of freedom, ghosts included. All forms of one space share one pattern. Collective.
+    ``numbers`` are the unknowns of the local degrees of freedom, ghosts included. All forms of one space share one pattern.
+    Collective.
     """
     matrix = fem.assemble_matrix(fem.form(integrand))
     matrix.scatter_reverse()
@@ -336,10 +342,13 @@ def _read_gmsh(comm: MPI.Intracomm, path: Path, dimension: int) -> mesh.Mesh:
         found = gmsh.model.getDimension()
         if found != dimension:
             raise CaseError(
-                f"[domain] mesh: '{path}' has dimension {found}, but the model has {dimension} coordinates; give a mesh of that dimension"
+                f"[domain] mesh: '{path}' has dimension {found}, but the model has {dimension} coordinates; "
+                "give a mesh of that dimension"
             )
         if not gmsh.model.getPhysicalGroups(dimension):
-            raise CaseError(f"[domain] mesh: '{path}' has no physical group of dimension {dimension}; add one in Gmsh and save again")
+            raise CaseError(
+                f"[domain] mesh: '{path}' has no physical group of dimension {dimension}; add one in Gmsh and save again"
+            )
         kinds = gmsh.model.mesh.getElementTypes(dimension)
         if list(kinds) != [{1: 1, 2: 2, 3: 4}[dimension]]:
             raise CaseError(f"[domain] mesh: '{path}' must hold first-order intervals, triangles or tetrahedra only")
@@ -359,7 +368,8 @@ def _gmsh_can_read(path: Path) -> None:
         importlib.import_module("gmsh")
     except OSError as error:
         raise CaseError(
-            f"[domain] mesh: Gmsh's library cannot be loaded ({error}); run 'apt install libglu1-mesa libxcursor1 libxft2 libxinerama1'"
+            f"[domain] mesh: Gmsh's library cannot be loaded ({error}); "
+            "run 'apt install libglu1-mesa libxcursor1 libxft2 libxinerama1'"
         ) from None
 
 
@@ -397,7 +407,9 @@ def _identify(
         distance, nearest = cKDTree(places / (upper - lower)).query(wrapped / (upper - lower))
         matched = bool(np.all(distance < 10 * _MATCH)) and len(places) > 0
         if not comm.allreduce(matched, MPI.LAND):
-            raise CaseError("[domain] periodic: opposite faces of the mesh carry no matching nodes; make the mesh periodic in Gmsh")
+            raise CaseError(
+                "[domain] periodic: opposite faces of the mesh carry no matching nodes; make the mesh periodic in Gmsh"
+            )
         numbers[identified] = their_numbers[nearest] if len(places) else 0
     return numbers, masters
 

@@ -5,8 +5,9 @@ Zikatanov 1999) gives the flux into i from j
 
     F_ij = s_ij τ [ B(x) ρ_j − B(−x) ρ_i ],      x = (V_i − V_j)/τ,   B(x) = x/(eˣ − 1).
 
-It vanishes exactly for ρ ∝ e^{−V/τ}, its sign is that of the difference of ρe^{V/τ}, so the discrete free energy cannot rise, and where
-s_ij ≥ 0 the implicit matrix is an M-matrix. Edges with s_ij < 0 (obtuse angles; none on boxes) are left to the limiter of the time steps.
+It vanishes exactly for ρ ∝ e^{−V/τ}, its sign is that of the difference of ρe^{V/τ}, so the discrete free energy cannot rise,
+and where s_ij ≥ 0 the implicit matrix is an M-matrix. Edges with s_ij < 0 (obtuse angles; none on boxes) are left to the
+limiter of the time steps.
 """
 
 from __future__ import annotations

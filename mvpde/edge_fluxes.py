@@ -10,11 +10,10 @@ import math
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from petsc4py import PETSc
 
 from mvpde.domain import Domain
 from mvpde.runtime import SolverError
-
-from petsc4py import PETSc
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int32]

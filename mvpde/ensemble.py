@@ -91,7 +91,7 @@ def heun(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
 
 @dataclass(frozen=True)
 class Scheme:
-    """A one-step map (flow, blocks, m, t, h) → blocks with its declared order: of the weak error at τ > 0, of the error at τ = 0."""
+    """A one-step map (flow, blocks, m, t, h) → blocks and its order: of the weak error at τ > 0, of the error at τ = 0."""
 
     order: int
     step: Callable[[Flow, Blocks, Array, float, float], Blocks]
@@ -162,8 +162,8 @@ class Ensemble:
             step: longest time step, > 0.
             scheme: a key of ``SCHEMES``.
             driven_by: t → m, shape (K,), the moments of another law that moves these particles instead of their own: with the
-                moments of the limit ρ_t they are the coupled copies Z̄_i of the ensemble with the same seed and size, which has the
-                same start and noise.
+                moments of the limit ρ_t they are the coupled copies Z̄_i of the ensemble with the same seed and size, which
+                has the same start and noise.
             comm: communicator over which the blocks are distributed.
 
         Raises:

@@ -1,12 +1,13 @@
 """The central limit theorem, predicted: the covariance of √n(f_n − f_t) from the tangent flow of the characteristics.
 
-Particles start independent, so the empirical law is ρ_0 + n^{-½}ω_0 with ω_0 Gaussian white noise of ρ_0. The moments answer linearly:
-√n(m_n − m)(t) → ∫ h_t(z) ω_0(dz), where the influence h_t(z) ∈ R^K of one more particle at z solves, along Θ_t(z),
+Particles start independent, so the empirical law is ρ_0 + n^{-½}ω_0 with ω_0 Gaussian white noise of ρ_0. The moments answer
+linearly: √n(m_n − m)(t) → ∫ h_t(z) ω_0(dz), where the influence h_t(z) ∈ R^K of one more particle at z solves, along Θ_t(z),
 
     h_t(z) = g(Θ_t(z)) + ∫ ∇g(Θ_t(z')) D_t(z', z) ρ_0(dz'),
     ∂_t D_t(z', z) = −∇∇V(Θ_t(z')) D_t(z', z) − ∇g(Θ_t(z'))ᵀ R''(m_t) h_t(z),      D_0 = 0,
 
-with D the displacement at z' that this particle causes. Then Cov = ∫ h hᵀ dρ_0 − ∫h dρ_0 ∫hᵀ dρ_0. Eliminating D gives the Volterra equation of
+with D the displacement at z' that this particle causes. Then Cov = ∫ h hᵀ dρ_0 − ∫h dρ_0 ∫hᵀ dρ_0. Eliminating D gives the
+Volterra equation of
 Chen, Rotskoff, Bruna & Vanden-Eijnden, arXiv:2008.09623, eq. (19); without the second term of h it is their resampling bound.
 """
 
@@ -43,7 +44,9 @@ class Fluctuations:
     resampling_bound: Array
 
 
-def fluctuations(model: MeanField, law: ProductLaw, nodes: Sequence[int], times: Sequence[float], *, step: float = 0.25) -> Fluctuations:
+def fluctuations(
+    model: MeanField, law: ProductLaw, nodes: Sequence[int], times: Sequence[float], *, step: float = 0.25
+) -> Fluctuations:
     """Solve the tangent flow at N quadrature nodes by Runge–Kutta of order 4. Local: no communication.
 
     Work is O(N² D r) per step for features of numerical rank r, memory O(N² D).
@@ -83,7 +86,7 @@ def _trace(model: MeanField, covariance: Array) -> Array:
 
 
 def _basis(model: MeanField, z: Array) -> Array:
-    """Right singular vectors B of the profile at the start, shape (K, r): g ≈ B Bᵀg. Particles move, so the range is widened first."""
+    """Right singular vectors B of the profile, shape (K, r): g ≈ B Bᵀg; over a range wider than the start, as particles move."""
     y = z[:, : model.profile_dimension]
     wide = np.concatenate([y, y + 0.5 * (y - y.mean(axis=0))])
     _, values, vectors = np.linalg.svd(model.profile(wide), full_matrices=False)

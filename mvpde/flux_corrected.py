@@ -18,14 +18,17 @@ Array = NDArray[np.float64]
 class FluxCorrected:
     """∂_tρ = ∇·(ρ∇V + τ∇ρ) by the kernels of `mvpde.transport`; for τ = 0 and for τ too small to be stiff.
 
-    Each stage evaluates the moments of its own state, so the mean field is as accurate in time as the transport. Arrays are local to the rank.
+    Each stage evaluates the moments of its own state, so the mean field is as accurate in time as the transport. Arrays are
+    local to the rank.
     """
 
     order = 3
     stages = len(STAGES)
     limiter_share: float | None = None  # fused into the kernels, not measured
 
-    def __init__(self, domain: Domain, features: NodalFeatures, temperature: float, *, cfl: float, step: float | None = None) -> None:
+    def __init__(
+        self, domain: Domain, features: NodalFeatures, temperature: float, *, cfl: float, step: float | None = None
+    ) -> None:
         """Allocate work arrays. ``cfl`` in (0, 1] is the part of the largest positive step to take, ``step`` a further bound."""
         graph, exchange = domain.graph, domain.exchange
         local = len(domain.coordinates)
@@ -38,7 +41,7 @@ class FluxCorrected:
         self.limited_steps = self.rejected_steps = self.iterations = 0
 
     def step(self, density: Array, remaining: float) -> tuple[Array, float]:
-        """The density (owned + ghosts) one step later and the step's length ≤ remaining, which divides ``remaining`` evenly. Collective."""
+        """The density (owned + ghosts) one step later and the step's length, a whole part of ``remaining``. Collective."""
         limit = math.inf if self._bound is None else self._bound
         while True:
             result, length, fastest = self._try(density, remaining, limit)

@@ -96,10 +96,7 @@ class ImplicitSteps:
 
     @property
     def limiter_share(self) -> float:
-        """Part of the antidiffusive fluxes Σ|f_ij| that the limiter cut, over all steps it was called in so far; the same on
-
-        all ranks.
-        """
+        """Part of the antidiffusive fluxes Σ|f_ij| that was cut, over all limited steps so far; the same on all ranks."""
         return self._cut / self._offered if self._offered > 0.0 else 0.0
 
     def step(self, density: Array, remaining: float) -> tuple[Array, float]:

@@ -45,10 +45,7 @@ def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: in
 
 @njit(cache=True)
 def _apply(offsets: Integers, columns: Integers, lumped: Array, share: Array, fluxes: Array, result: Array) -> float:
-    """result_i += Σ_j α_ij f_ij / m_i with α the share of the losing node; leaves (1 − α)f in ``fluxes`` and returns Σ|(1 −
-
-    α)f|.
-    """
+    """result_i += Σ_j α_ij f_ij / m_i, α the share of the losing node; leaves (1 − α)f in ``fluxes``, returns Σ|(1 − α)f|."""
     rest = 0.0
     for i in range(lumped.size):
         total = 0.0

@@ -1,4 +1,4 @@
-"""What a case says of long times: its stationary law, its slowest modes, and how fast a run approaches the one along the other."""
+"""What a case says of long times: its stationary law, its slowest modes, and how fast a run approaches the law."""
 
 from __future__ import annotations
 
@@ -75,12 +75,16 @@ class LongTime:
         return decay_rate(times, norms, float(self.modes.eigenvalues[0].imag))
 
     def write(self, folder: Path, coordinates: tuple[str, ...]) -> None:
-        """Fields for ParaView: `stationary.xdmf` with ρ and the current J, `modes.xdmf` with one mode per time step. Collective."""
+        """Fields for ParaView: `stationary.xdmf` with ρ and current J, `modes.xdmf` with one mode per time. Collective."""
         domain = self.law.domain
         mesh = domain.mesh_arrays()
         current = [domain.to_mesh(np.ascontiguousarray(column)) for column in self.law.current.T]
         rho = domain.to_mesh(self.law.values)
-        modes = [] if self.modes is None else [(domain.to_mesh(m.real.copy()), domain.to_mesh(m.imag.copy())) for m in self.modes.modes]
+        modes = (
+            []
+            if self.modes is None
+            else [(domain.to_mesh(m.real.copy()), domain.to_mesh(m.imag.copy())) for m in self.modes.modes]
+        )
 
         def store() -> None:
             assert mesh is not None

@@ -39,15 +39,15 @@ class Place:
         """`[section] key`, `[section]`, or a top-level key."""
         if len(self.keys) > 1:
             return f"[{'.'.join(self.keys[:-1])}] {self.keys[-1]}"
-        is_section = self.field is None or _sections_in(self.field.annotation)
+        is_section = self.field is None or sections_in(self.field.annotation)
         return f"[{self.keys[0]}]" if is_section else self.keys[0]
 
 
-def _sections_in(annotation: Any) -> list[type[Section]]:
+def sections_in(annotation: Any) -> list[type[Section]]:
     """Every section schema inside a type such as `X | None` or `dict[str, X | Y]`."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
-    return [found for inner in get_args(annotation) for found in _sections_in(inner)]
+    return [found for inner in get_args(annotation) for found in sections_in(inner)]
 
 
 def _tag(schema: type[Section]) -> str | None:
@@ -71,7 +71,7 @@ def locate(schema: type[Section], location: Sequence[str | int]) -> Place:
             siblings = tuple(dict.fromkeys(key for option in current for key in option.model_fields))
             owner = next((option for option in current if item in option.model_fields), None)
             field = owner.model_fields[item] if owner else None
-            current = _sections_in(field.annotation) if field else current
+            current = sections_in(field.annotation) if field else current
             keys.append(item)
     return Place(tuple(keys), field, siblings)
 

@@ -4,8 +4,8 @@ With g = cφ(y) the moments m = Σ_i m_i ρ_i c_i φ(y_i) need of ρ only the we
 
     m = B (Aᵀγ),        U = A (Bᵀ ∂R(m)),       Φ ≈ A Bᵀ,  A = ΦB,
 
-where B holds the right singular vectors of Φ (one row per distinct y) that rise above rounding. On a tensor-product mesh there are N_y
-distinct y; on any other mesh each node is its own, by the same code.
+where B holds the right singular vectors of Φ (one row per distinct y) that rise above rounding. On a tensor-product mesh there
+are N_y distinct y; on any other mesh each node is its own, by the same code.
 """
 
 from __future__ import annotations

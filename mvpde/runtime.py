@@ -1,7 +1,7 @@
 """Start-up and the way errors leave the program: the only module that knows which build of DOLFINx is installed.
 
-Importing this module loads the wheel's solver libraries when the wheel is what is installed (conda installs have none), and makes an
-exception on any rank end the whole run instead of leaving the other ranks waiting.
+Importing this module loads the wheel's solver libraries when the wheel is what is installed (conda installs have none), and
+makes an exception on any rank end the whole run instead of leaving the other ranks waiting.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-# One thread per rank unless the user says otherwise: ranks are the parallelism here, and BLAS threads would fight over their cores.
+# One thread per rank unless the user says otherwise: ranks are the parallelism here, and BLAS threads would fight over their
+# cores.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 if importlib.util.find_spec("dolfinx_solver") is not None:  # must precede petsc4py and dolfinx
     importlib.import_module("dolfinx_solver")
 
-from mpi4py import MPI
+from mpi4py import MPI  # noqa: E402 - after the solver libraries
 
 Result = TypeVar("Result")
 
@@ -58,13 +59,13 @@ def on_first_rank(comm: MPI.Intracomm, work: Callable[[], Result]) -> Result:
 
     Whatever one rank can find out (a file, a case, a folder) goes through here, so that all ranks stop together with one message.
     """
-    outcome: tuple[Result | None, BaseException | None] = (None, None)
+    outcome: tuple[Any, Exception | None] = (None, None)
     if comm.rank == 0:
         try:
             outcome = (work(), None)
         except Exception as error:
             outcome = (None, error)
-    result, error = comm.bcast(outcome)
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
+    result, raised = comm.bcast(outcome)
+    if raised is not None:
+        raise raised
+    return cast("Result", result)

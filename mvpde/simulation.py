@@ -133,7 +133,7 @@ def run(
 def _long_time(job: Run) -> LongTime | None:
     """Stationary law and modes, before anything else is computed, as the approach to them is observed. Collective."""
     sections = job.setting.case.sections
-    if sections.stationary is None and sections.spectrum is None or "density" not in job.measures:
+    if (sections.stationary is None and sections.spectrum is None) or "density" not in job.measures:
         return None
     from mvpde.long_time import long_time
 
@@ -326,8 +326,8 @@ def _warnings(job: Run) -> list[str]:
         )
     if job.long_time is not None and job.long_time.law.outer_mass > OUTER_MASS:
         found.append(
-            f"stationary: {job.long_time.law.outer_mass:.1e} of the mass of the stationary law lies in the outer layer of cells; the "
-            "model does not confine it to this box: widen [domain] lower and upper, or add a confining potential or weight decay"
+            f"stationary: {job.long_time.law.outer_mass:.1e} of the mass of the stationary law lies in the outer layer of cells; "
+            "the model does not confine it to this box: widen [domain] lower and upper, or add confinement"
         )
     bad_edges = job.statistics.get("density", {}).get("negative_edges", 0)
     if bad_edges:

@@ -4,14 +4,15 @@ For ∂_tρ = ∇·(ρ∇V + τ∇ρ) with nodal V, edge ij carries into i the c
 
     w_ij (ρ_i + ρ_j)/2 + τ s_ij (ρ_j − ρ_i),      w_ij = s_ij (V_j − V_i) = −w_ji,
 
-which is what walls without flux need: nothing leaves through a node. The upwind flux max(w,0)ρ_j + min(w,0)ρ_i + τ max(s,0)(ρ_j − ρ_i) is
-positive under dt·Σ_j outflow ≤ m_i. Their difference, with the correction that turns the lumped into the consistent mass matrix,
+which is what walls without flux need: nothing leaves through a node. The upwind flux max(w,0)ρ_j + min(w,0)ρ_i
++ τ max(s,0)(ρ_j − ρ_i) is positive under dt·Σ_j outflow ≤ m_i. Their difference, with the correction that turns the lumped
+into the consistent mass matrix,
 
     f_ij = dt [ m_ij (ρ̇_i − ρ̇_j) + (½|w_ij| + τ max(−s_ij,0)) (ρ_i − ρ_j) ] = −f_ji,
 
 is given back as far as the limiter allows. Drift compresses, so ρ has no maximum principle; the physical bound is ρ ≥ 0, and the
-limiter (Zalesak 1979, Kuzmin & Turek 2002) takes for each edge the share that the node losing mass can afford. Time: SSP Runge–Kutta of
-order 3 (Shu & Osher 1988), whose stages are convex combinations of such steps, so positivity and mass carry over.
+limiter (Zalesak 1979, Kuzmin & Turek 2002) takes for each edge the share that the node losing mass can afford. Time: SSP
+Runge–Kutta of order 3 (Shu & Osher 1988), whose stages are convex combinations of such steps, so positivity and mass carry over.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Integers = NDArray[np.int32]
 
 TINY = 1e-290  # subnormal numbers are slow and lose their sign; a density this small is none
 AFFORDABLE = 1.0 - 1e-14  # of what a node has it may lose this part, so that rounding cannot overdraw it
-# (share of the state at the start of the step, share of the Euler step from the last stage, time of the last stage): Shu–Osher form
+# (share of the state at the start of the step, share of the Euler step from the last stage, time of the last
+# stage): Shu–Osher form
 STAGES = ((0.0, 1.0), (0.75, 0.25), (1.0 / 3.0, 2.0 / 3.0))
 
 
@@ -41,7 +43,7 @@ def predict(
     low: Array,
     rate: Array,
 ) -> float:
-    """Upwind rate into ``low`` and central rate into ``rate`` (both dρ_i/dt, owned rows); returns the largest outflow rate per mass.
+    """Upwind rate into ``low``, central rate into ``rate`` (dρ_i/dt, owned rows); returns the largest outflow rate per mass.
 
     ``potential`` and ``density`` hold owned and ghost values. 1/(returned value) is the largest positive Euler step on this rank.
     """

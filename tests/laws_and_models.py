@@ -14,7 +14,9 @@ from mvpde.models.network import network
 TWO_PI = 2.0 * np.pi
 
 
-def free(dimension: int, temperature: float, potential: Callable[[Array], Array], gradient: Callable[[Array], Array] = np.zeros_like) -> MeanField:
+def free(
+    dimension: int, temperature: float, potential: Callable[[Array], Array], gradient: Callable[[Array], Array] = np.zeros_like
+) -> MeanField:
     """A model whose particles do not see each other: ∂_tρ = ∇·(ρ∇V0 + τ∇ρ)."""
     return MeanField(
         coordinates=("x", "y", "z")[:dimension],

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
 from laws_and_models import TWO_PI, circle_network, free, kuramoto, order
+
 from mvpde.characteristics import Characteristics
 from mvpde.density import SCHEMES, Density
 from mvpde.domain import Domain, box, from_gmsh
@@ -125,7 +125,9 @@ def test_rough_starts_stay_positive_and_keep_their_mass(comm: MPI.Intracomm, sch
 def test_a_large_implicit_step_is_limited_not_clipped(comm: MPI.Intracomm) -> None:
     """The second-order step from a jump goes below zero; its fluxes are cut until it does not, with the mass kept to rounding."""
     model = free(1, 1.0, lambda z: 0.0 * z[:, 0])
-    density = Density(model, box(comm, [0.0], [1.0], [100]), ProductLaw((Uniform(0.495, 0.505),)), scheme="edge_averaged", step=0.02)
+    density = Density(
+        model, box(comm, [0.0], [1.0], [100]), ProductLaw((Uniform(0.495, 0.505),)), scheme="edge_averaged", step=0.02
+    )
     density.advance(0.02)
     assert density.statistics()["limited_steps"] == 1
     assert density.minimum >= -1e-14
@@ -168,7 +170,7 @@ def test_free_energy_never_rises_near_its_minimum(comm: MPI.Intracomm) -> None:
     assert energies[-2] - energies[-1] < 1e-6
 
 
-# --- accuracy on the reference problems --------------------------------------------------------------------------------------------
+# --- accuracy on the reference problems ---------------------------------------------------------------------------------------
 
 
 def test_circle_at_zero_temperature_converges_to_the_characteristics(comm: MPI.Intracomm) -> None:
@@ -254,7 +256,9 @@ def test_explicit_steps_have_order_three(comm: MPI.Intracomm) -> None:
     domain = box(comm, [0.0], [TWO_PI], [24], [True])
 
     def values(step: float) -> Array:
-        density = Density(model, domain, ProductLaw((Uniform(0.0, TWO_PI, periodic=True),)), scheme="flux_corrected", step=step, cfl=1.0)
+        density = Density(
+            model, domain, ProductLaw((Uniform(0.0, TWO_PI, periodic=True),)), scheme="flux_corrected", step=step, cfl=1.0
+        )
         density.values = (1.0 + 0.3 * np.cos(domain.coordinates[:, 0]) + 0.2 * np.sin(2.0 * domain.coordinates[:, 0])) / TWO_PI
         density.advance(1.0)
         return density.values[: domain.owned]
@@ -277,7 +281,7 @@ def test_error_control_follows_its_tolerance(comm: MPI.Intracomm) -> None:
     assert 2.0 < steps[1e-5] / steps[1e-3] < 12.0
 
 
-# --- other meshes -----------------------------------------------------------------------------------------------------------------
+# --- other meshes -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("gmsh_library")
@@ -320,7 +324,7 @@ def test_obtuse_meshes_are_positive_and_keep_gibbs_states(comm: MPI.Intracomm) -
     assert explicit.minimum >= 0.0
 
 
-# --- ranks ------------------------------------------------------------------------------------------------------------------------
+# --- ranks --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("temperature", "tolerance"), [(0.0, 1e-10), (0.05, 1e-9)])
@@ -342,15 +346,17 @@ def test_moments_are_the_sums_over_nodes(comm: MPI.Intracomm) -> None:
     """Marginal and rank cut change nothing: m = Σ m_i ρ_i g(z_i) by hand, on a tensor mesh and on the same mesh sheared."""
     model, law = circle_network()
     for domain in (circle(comm, 16), stretched(comm)):
-        density = Density(model, domain, ProductLaw((Normal(0.0, 0.3), Normal(0.0, 0.3))) if domain.boundary.sum() and not domain.periods[0] else law)
-        z = domain.coordinates[: domain.owned]
-        by_hand = domain.sum(
-            (domain.graph.lumped * density.values[: domain.owned] * z[:, 1]) @ model.profile(z[:, :1])
+        density = Density(
+            model,
+            domain,
+            ProductLaw((Normal(0.0, 0.3), Normal(0.0, 0.3))) if domain.boundary.sum() and not domain.periods[0] else law,
         )
+        z = domain.coordinates[: domain.owned]
+        by_hand = domain.sum((domain.graph.lumped * density.values[: domain.owned] * z[:, 1]) @ model.profile(z[:, :1]))
         assert np.allclose(density.moments()[0], by_hand, atol=1e-13)
 
 
-# --- faults -----------------------------------------------------------------------------------------------------------------------
+# --- faults -------------------------------------------------------------------------------------------------------------------
 
 
 def test_wrong_uses_are_named(comm: MPI.Intracomm) -> None:
@@ -366,7 +372,10 @@ def test_wrong_uses_are_named(comm: MPI.Intracomm) -> None:
 def test_not_a_number_is_caught_with_the_last_state_kept(comm: MPI.Intracomm) -> None:
     model, law = circle_network()
     broken = MeanField(
-        **{**{f: getattr(model, f) for f in model.__dataclass_fields__}, "outer_gradient": lambda m: np.where(m[0] > 0.02, np.nan, model.outer_gradient(m))}
+        **{
+            **{f: getattr(model, f) for f in model.__dataclass_fields__},
+            "outer_gradient": lambda m: np.where(m[0] > 0.02, np.nan, model.outer_gradient(m)),
+        }
     )
     density = Density(broken, circle(comm, 16), law)
     with pytest.raises(InvariantError, match="not a number"):

@@ -24,7 +24,9 @@ def rows(domain: Domain) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("lower", "upper", "cells", "periodic"), BOXES)
-def test_counts_volume_and_signs(comm: MPI.Intracomm, lower: list[float], upper: list[float], cells: list[int], periodic: list[bool]) -> None:
+def test_counts_volume_and_signs(
+    comm: MPI.Intracomm, lower: list[float], upper: list[float], cells: list[int], periodic: list[bool]
+) -> None:
     domain = box(comm, lower, upper, cells, periodic)
     assert domain.nodes == np.prod([n if p else n + 1 for n, p in zip(cells, periodic, strict=True)])
     volume = float(np.prod(np.subtract(upper, lower)))
@@ -67,7 +69,7 @@ def test_periodic_laplacian_has_its_eigenvalue(comm: MPI.Intracomm) -> None:
 def test_mesh_order_is_that_of_one_rank(
     comm: MPI.Intracomm, lower: list[float], upper: list[float], cells: list[int], periodic: list[bool]
 ) -> None:
-    """Points, cells and gathered values in mesh-input order do not depend on the number of ranks; seams carry their partner's value."""
+    """Points, cells and gathered values in mesh-input order do not depend on the ranks; seams carry their partner's value."""
     domain, alone = box(comm, lower, upper, cells, periodic), box(MPI.COMM_SELF, lower, upper, cells, periodic)
 
     def wave(d: Domain) -> np.ndarray:

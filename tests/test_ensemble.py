@@ -13,10 +13,9 @@ from mvpde.runtime import MPI, InvariantError  # isort: skip
 
 import numpy as np
 import pytest
+from laws_and_models import circle_network
 from scipy.integrate import solve_ivp
 from scipy.interpolate import CubicSpline
-
-from laws_and_models import circle_network
 
 from mvpde.characteristics import Characteristics
 from mvpde.ensemble import BLOCK, SCHEMES, Ensemble, Flow
@@ -293,8 +292,9 @@ def test_periodic_coordinates_are_wrapped_only_on_the_way_out():
     z, _ = WORLD.bcast(e.cloud())
     assert z.min() >= 0.0
     assert z.max() < 1.0
-    assert np.mean(np.exp(2j * np.pi * z)) == pytest.approx(e.expectation(lambda z: np.cos(2 * np.pi * z[:, 0]))[0] + 1j *
-                                                            e.expectation(lambda z: np.sin(2 * np.pi * z[:, 0]))[0])
+    assert np.mean(np.exp(2j * np.pi * z)) == pytest.approx(
+        e.expectation(lambda z: np.cos(2 * np.pi * z[:, 0]))[0] + 1j * e.expectation(lambda z: np.sin(2 * np.pi * z[:, 0]))[0]
+    )
 
 
 def test_delta_method_agrees_with_the_spread_of_independent_runs():
@@ -379,7 +379,7 @@ def test_arguments_out_of_range_are_named(wrong, message):
 
 
 def test_coupled_copies_stay_close_like_the_square_root_of_their_number(comm: MPI.Intracomm) -> None:
-    """Copies driven by the limit's moments from the same start: E|Z_i − Z̄_i| falls like n^{-½} (propagation of chaos, arXiv:1906.00193)."""
+    """Copies driven by the limit's moments: E|Z_i − Z̄_i| falls like n^{-½} (propagation of chaos, arXiv:1906.00193)."""
     model, law = circle_network()
     grid = np.linspace(0.0, 2.0, 41)
     truth = Characteristics(model, law, nodes=[48, 16], comm=comm)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from laws_and_models import circle_network, free
+
 from mvpde.ensemble import Ensemble
 from mvpde.fluctuations import fluctuations
 from mvpde.models.gaussian_mixture import gaussian_mixture
@@ -26,14 +26,15 @@ def test_free_particles_fluctuate_like_fresh_ones() -> None:
     """Without interaction the influence of a particle is its own feature: prediction and resampling agree."""
     model, law = circle_network()
     frozen = type(model)(
-        **{f: getattr(model, f) for f in model.__dataclass_fields__} | {"outer_gradient": lambda m: np.broadcast_to(0.01, np.shape(m))}
+        **{f: getattr(model, f) for f in model.__dataclass_fields__}
+        | {"outer_gradient": lambda m: np.broadcast_to(0.01, np.shape(m))}
     )
     found = fluctuations(frozen, law, (16, 8), [0.0, 2.0])
     assert found.predicted == pytest.approx(found.resampling_bound, rel=1e-10)
 
 
 def test_ensembles_fluctuate_as_predicted(comm: MPI.Intracomm) -> None:
-    """200 runs of 400 particles on the circle: n·E‖f_n − f_t‖² within four standard errors of the prediction plus its O(1/n) part."""
+    """200 runs of 400 particles on the circle: n·E‖f_n − f_t‖² within four standard errors of the prediction."""
     model, law = circle_network()
     found = fluctuations(model, law, (24, 12), [2.0])
     ensemble = Ensemble(model, law, particles=400, runs=200, seed=11, step=0.1, comm=comm)

@@ -48,7 +48,8 @@ class MeanField:
         periods: period of each of the D coordinates, None on the real line; left out, all are on the real line.
         drift: (z, m) with shapes (N, D), (K,) → b(z; m), shape (N, D), for a model that is no gradient flow; None: b = −∇V.
         diffusion: (z, m) → A(z; m) ⪰ 0, shape (N, D, D), in Itô form, dZ = b dt + √(2A) dB; None: A = τI.
-        interacting: whether V, b or A depends on m; without interaction the density's equation is linear and its operator never changes.
+        interacting: whether V, b or A depends on m; without interaction the density's equation is linear and its operator
+        never changes.
         data: the data set that the first P moments predict (f[ρ](x_p) = m_p, p < P), or None for a model without one.
 
     Raises:
