@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from mvpde.domain import Domain
 from mvpde.nodal_features import NodalFeatures
-from mvpde.runtime import MPI
+from mvpde.runtime import MPI, SolverError
 from mvpde.transport import STAGES, afford, correct, predict
 
 Array = NDArray[np.float64]
+
+_ATTEMPTS = 50  # at one step; two or three do where the drift is smooth in time
 
 
 class FluxCorrected:
@@ -41,14 +43,22 @@ class FluxCorrected:
         self.limited_steps = self.rejected_steps = self.iterations = 0
 
     def step(self, density: Array, remaining: float) -> tuple[Array, float]:
-        """The density (owned + ghosts) one step later and the step's length, a whole part of ``remaining``. Collective."""
+        """The density (owned + ghosts) one step later and the step's length, a whole part of ``remaining``. Collective.
+
+        Raises:
+            SolverError: the drift grows faster than any step, on all ranks alike.
+        """
         limit = math.inf if self._bound is None else self._bound
-        while True:
+        for _ in range(_ATTEMPTS):
             result, length, fastest = self._try(density, remaining, limit)
             if length * fastest <= 1.0 or not math.isfinite(fastest):
                 return result, length
             self.rejected_steps += 1
             limit = 0.9 * self._cfl / fastest  # the drift grew during the step; positivity needs a shorter one
+        raise SolverError(
+            f"density: no step is short enough, the last one tried was {limit:.1e}: the drift grows without bound; "
+            "check the size of the targets and of [domain]"
+        )
 
     def _try(self, start: Array, remaining: float, limit: float) -> tuple[Array, float, float]:
         state, length, fastest = start, remaining, 0.0

@@ -13,7 +13,7 @@ import pytest
 
 from mvpde import cli, simulation
 from mvpde.kinds import KINDS
-from mvpde.messages import _sections_in as sections_in
+from mvpde.messages import sections_in
 from mvpde.sections import CaseSections, Section
 
 ROOT = Path(__file__).parents[1]
