@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 Scheme = FluxCorrected | ImplicitSteps
 
 MASS_TOLERANCE = 1e-9  # a larger relative defect means the scheme is not the one documented
-_INSIDE = 0.99  # share of the initial law that the domain must hold
+_OUTSIDE = 0.01  # share of the initial law that the domain may miss, or count twice
 
 
 class Density:
@@ -66,15 +66,15 @@ class Density:
             step: longest explicit step, or the fixed implicit step without error control.
 
         Raises:
-            CaseError: if dimensions differ, ``scheme`` does not suit the model or its temperature, A is no diffusion tensor, or
-            the domain
-                holds less than 99 % of ``law``.
+            ValueError: an option outside its range. CaseError: if dimensions differ, ``scheme`` does not suit the model or its temperature, A is no diffusion tensor, or
+            the mesh does not hold ``law`` to 1 %.
         """
         if not model.dimension == domain.dimension == law.dimension:
             raise CaseError(
                 f"[domain] the mesh has {domain.dimension} directions, "
                 f"the model {model.dimension} coordinates ({', '.join(model.coordinates)})"
             )
+        _check_options(scheme, cfl, tolerance, step)
         self.model, self.domain, self.time = model, domain, 0.0
         self.features = nodal_features(model, domain.coordinates, domain.comm)
         self.values, self.mass_inside = _project(domain, law)
@@ -99,6 +99,8 @@ class Density:
             SolverError: no convergence, InvariantError: not a number or mass lost; on all ranks alike, with the last good state
             kept.
         """
+        if not end >= self.time:
+            raise ValueError(f"a density at t = {self.time:g} cannot go to t = {end:g}")
         while self.time < end:
             began = time.perf_counter()
             values, length = self._scheme.step(self.values, end - self.time)
@@ -146,10 +148,7 @@ class Density:
         """𝓕 = R(m) + ∫V0 dρ + τ∫ρ log ρ, None for a model that is no gradient flow. Collective."""
         if not self.model.gradient_flow:
             return None
-        owned = self.domain.owned
-        masses, rho = self._nodal_masses(), np.maximum(self.values[:owned], 1e-300)
-        local = masses @ (self.features.external[:owned] + self.model.temperature * np.log(rho))
-        return float(self.model.outer_energy(self.moments()[0])) + float(self.domain.sum(np.array([local]))[0])
+        return _free_energy(self.domain, self.features, self.values[: self.domain.owned])
 
     def outer_mass(self) -> float:
         """Share of the mass in the outer layer of cells along the walls: a domain too small shows here. Collective."""
@@ -205,6 +204,13 @@ def outer_mass(domain: Domain, values: Array) -> float:
     return float(outer / total)
 
 
+def _free_energy(domain: Domain, features: NodalFeatures, owned_values: Array) -> float:
+    """R(m) + ∫V0 dρ + τ∫ρ log ρ with the lumped mass. Collective."""
+    masses, logarithm = domain.graph.lumped * owned_values, np.log(np.maximum(owned_values, 1e-300))
+    local = masses @ (features.external[: domain.owned] + features.model.temperature * logarithm)
+    return float(features.model.outer_energy(features.moments(masses))) + float(domain.sum(np.array([local]))[0])
+
+
 def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
     """The law's nodal values at owned and ghost unknowns, scaled to mass 1, and the share of it that the domain holds.
 
@@ -214,10 +220,10 @@ def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
     """
     loads = integrate_against_basis(domain, law.density)
     inside = float(domain.sum(np.array([loads.sum()]))[0])
-    if not inside >= _INSIDE:
+    if not abs(inside - 1.0) <= _OUTSIDE:
         raise CaseError(
             f"[domain] lower, upper: the domain holds {100 * inside:.1f} % of the initial law; enlarge it or narrow [initial]"
-            f" (a mesh too coarse for the law shows the same: [domain] cells)"
+            f" (a mesh too coarse for the law, or a period counted twice, shows the same: [domain] cells)"
         )
     values = np.empty(len(domain.coordinates))
     values[: domain.owned] = loads / (domain.graph.lumped * inside)
@@ -226,6 +232,15 @@ def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
     fluxes = 0.5 * graph.mass * (values[row] - values[graph.columns])
     add_limited_fluxes(domain, fluxes, values)
     return values, inside
+
+
+def _check_options(scheme: str, cfl: float, tolerance: float, step: float | None) -> None:
+    if scheme != "auto" and scheme not in SCHEMES:
+        raise ValueError(f"[density] scheme: '{scheme}' is not one of auto, {', '.join(SCHEMES)}")
+    if not 0.0 < cfl <= 1.0:
+        raise ValueError(f"[density] cfl must lie in (0, 1], not {cfl!r}")
+    if not tolerance > 0.0 or not (step is None or step > 0.0):
+        raise ValueError(f"[density] tolerance and step must be positive, not {tolerance!r} and {step!r}")
 
 
 def _suitable(density: Density) -> str:
@@ -256,6 +271,7 @@ SCHEMES: Mapping[str, Callable[[Domain, NodalFeatures, MeanField, Mapping[str, A
         tolerance=options["tolerance"],
         step=options["step"],
         static=not model.interacting,
+        energy=lambda owned_values: _free_energy(domain, features, owned_values),
     ),
     "galerkin": lambda domain, features, model, options: ImplicitSteps(
         domain,

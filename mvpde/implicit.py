@@ -28,6 +28,7 @@ _WORTHWHILE = 1.5  # growth of the step that pays for new factors where the old 
 _SAME = 1e-11  # steps that differ by less than this part use one matrix; fluxes then differ by as much, the mass not at all
 _EMPTY = 1e-10  # part of the maximum below which it does not matter how a node diffuses
 _LEFT_OVER = 1e-6  # of the tolerance: fluxes of the limiter that small are not offered again
+_ROUNDING = 1e-14  # relative, of a free energy
 _NEGATIVE = -1e-15  # below this part of the maximum a value is negative by more than rounding
 
 
@@ -47,7 +48,8 @@ class ImplicitSteps:
     each stage is one linear system. The update in flux form conserves mass to rounding, whatever the linear solver leaves. If it
     has a negative value (neither a second-order step nor an operator with some k_ij < 0 need be positive), its fluxes are limited
     against those of an implicit Euler step made positive by discrete upwinding where it is needed. The local error is estimated
-    against a quadrature of order 3, smoothed by one more solve, in the L¹ norm.
+    against a quadrature of order 3 and against the stages with the moments they turn out to have, smoothed by one more solve, in
+    the L¹ norm. A step that raises the free energy is taken again, shorter.
     """
 
     order = 2
@@ -62,17 +64,20 @@ class ImplicitSteps:
         tolerance: float,
         step: float | None = None,
         static: bool = False,
+        energy: Callable[[Array], float] | None = None,
     ) -> None:
         """``tolerance`` bounds the local error of a step in L¹ (the mass is 1); ``step`` fixes the step length instead.
 
         ``static``: the coefficients do not depend on the moments, so that they are computed once, and matrices factored once per
-        step length.
+        step length. ``energy``: (owned values) → 𝓕, which an error-controlled step must not raise beyond rounding; None: no law.
         """
         graph, entries = domain.graph, len(domain.graph.columns)
         self._domain, self._features, self._coefficients_at, self._static = domain, features, coefficients, static
         self._tolerance, self._fixed, self._proposal = tolerance, step, math.inf
         self._rows, self._lumped = (graph.offsets, graph.columns), graph.lumped
-        self._inward, self._outward = [np.zeros(entries) for _ in range(2)], [np.zeros(entries) for _ in range(2)]
+        slots = 2 if static else 3  # of the two stages, and of the rates that their moments would really give
+        self._inward, self._outward = [np.zeros(entries) for _ in range(slots)], [np.zeros(entries) for _ in range(slots)]
+        self._energy = energy
         self._system, self._shift = self._new_system(), math.nan
         self._positive = np.zeros(entries), np.zeros(entries)
         self._positive_system: ShiftedSystem | None = None
@@ -111,19 +116,23 @@ class ImplicitSteps:
         wish = min(self._proposal, remaining)
         if math.isinf(self._proposal):
             wish = min(remaining, self._first_step(density))
+        rejected = False
         while True:
             length = remaining / max(1, math.ceil(remaining / wish * (1.0 - 1e-12)))
             result, error = self._attempt(density, length)
+            if error <= self._tolerance and self._rises(density, result):
+                error = 4.0 * self._tolerance  # a shorter step, whatever the estimate says
             growth = min(3.0, 0.9 * (self._tolerance / max(error, 1e-16)) ** (1.0 / 3.0)) if math.isfinite(error) else 0.1
-            if self._static and 1.0 <= growth < _WORTHWHILE:
-                growth = 1.0
+            if rejected or (self._static and growth < _WORTHWHILE):
+                growth = min(growth, 1.0)
             if error <= self._tolerance:
                 # A step cut short by an output time says nothing against the longer one proposed before.
                 self._proposal = max(
-                    length * growth, min(self._proposal, wish) if growth >= 1.0 and not math.isinf(self._proposal) else 0.0
+                    length * growth,
+                    min(self._proposal, wish) if growth >= 1.0 and not rejected and not math.isinf(self._proposal) else 0.0,
                 )
                 return result, length
-            self.rejected_steps += 1
+            self.rejected_steps, rejected = self.rejected_steps + 1, True
             wish = length * max(0.1, min(0.9, growth))
             if wish < 1e-12 * max(1.0, remaining):
                 raise SolverError(f"no step length meets density.tolerance = {self._tolerance:g}; it fell to {wish:.1e}")
@@ -154,6 +163,9 @@ class ImplicitSteps:
         result = self._with_ghosts(right + GAMMA * length * k2)
         if self._fixed is None:
             error = length * (ERROR_WEIGHTS[0] * k0 + ERROR_WEIGHTS[1] * k1 + ERROR_WEIGHTS[2] * k2)
+            if not self._static:  # where moments are stiffer than the step, their extrapolation is what goes wrong
+                error += length * (1.0 - GAMMA) * (self._rate(y1, m1, 2) - k1)
+                error += length * GAMMA * (self._rate(y2, self._moments(y2), 2) - k2)
             smooth = self._system.solve(lumped * error, error, 1e-3)
             estimate = self._norm(smooth)
         else:
@@ -161,6 +173,13 @@ class ImplicitSteps:
         if self._negative(result[:owned]) and estimate <= self._tolerance:
             result = self._limited(density, y1, y2, result, length)
         return result, estimate
+
+    def _rises(self, density: Array, result: Array) -> bool:
+        """Whether the step raises the free energy by more than rounding."""
+        if self._energy is None:
+            return False
+        before, after = (self._energy(values[: self._domain.owned]) for values in (density, result))
+        return after > before + _ROUNDING * (1.0 + abs(before))
 
     def _limited(self, density: Array, y1: Array, y2: Array, result: Array, length: float) -> Array:
         """The step's fluxes limited against a positive implicit Euler step with the potential of its end."""

@@ -20,7 +20,8 @@ from mvpde.runtime import CaseError
 
 INPUTS = "inputs"  # data and mesh files of the case, copied
 MARKS = ("case.toml", "provenance.json")  # what tells a run's folder from any other
-FILES = (*MARKS, "series.csv", "predictions.csv", "summary.json", "density.h5", "density.xdmf", "particles.h5", "particles.xdmf")
+FIELDS = ("density", "particles", "stationary", "modes")  # each an .h5 with an .xdmf beside it
+FILES = (*MARKS, "series.csv", "predictions.csv", "summary.json", *(f"{name}.{end}" for name in FIELDS for end in ("h5", "xdmf")))
 PICTURES = ("density.png", "loss.png", "prediction.png")
 FOLDERS = (INPUTS, "checkpoint")
 

@@ -145,6 +145,8 @@ def _skipped(setting: Problem, names: Sequence[str], without: Collection[str]) -
     found = []
     if s.characteristics is not None and "characteristics" not in names and "characteristics" not in without:
         found.append("characteristics: left out, they exist at temperature 0 only")
+    if (s.stationary is not None or s.spectrum is not None) and "density" not in names:
+        found.append("stationary, spectrum: left out, they are found on the mesh of a density")
     if s.time.outputs[-1] < s.time.end:
         found.append(f"time.end = {s.time.end:g}: nothing is computed after the last output time {s.time.outputs[-1]:g}")
     return found

@@ -10,7 +10,7 @@ from laws_and_models import TWO_PI, circle_network, free, kuramoto, order
 
 from mvpde.characteristics import Characteristics
 from mvpde.density import SCHEMES, Density
-from mvpde.domain import Domain, box, from_gmsh
+from mvpde.domain import Domain, box, from_gmsh, from_mesh
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import Array, MeanField
@@ -153,21 +153,36 @@ def test_gibbs_state_of_a_frozen_potential_is_stationary(comm: MPI.Intracomm, di
 @pytest.mark.parametrize("temperature", [0.01, 0.05, 0.2])
 def test_free_energy_never_rises(comm: MPI.Intracomm, temperature: float) -> None:
     model, law = circle_network(temperature)
-    density = Density(model, circle(comm, 32, 6.0), law)
+    density = Density(model, circle(comm, 32, 6.0), law, scheme="edge_averaged")
     energies = [density.free_energy()]
     density.advance(6.0, lambda: energies.append(density.free_energy()))
     assert len(energies) > 5
     assert np.diff(energies).max() < 0.0
 
 
-def test_free_energy_never_rises_near_its_minimum(comm: MPI.Intracomm) -> None:
-    """Where nothing is left to dissipate, rounding and the linear solver are all that may show."""
-    model, law = circle_network(0.2)
-    density = Density(model, circle(comm, 24, 6.0), law)
+@pytest.mark.parametrize("temperature", [0.05, 0.1, 0.2])
+def test_free_energy_never_rises_near_its_minimum(comm: MPI.Intracomm, temperature: float) -> None:
+    """Where nothing is left to dissipate and steps grow long, rounding is all that may show."""
+    model, law = circle_network(temperature)
+    density = Density(model, circle(comm, 24, 6.0), law, scheme="edge_averaged")
     energies = [density.free_energy()]
-    density.advance(200.0, lambda: energies.append(density.free_energy()))
-    assert np.diff(energies).max() < 1e-12
+    density.advance(300.0, lambda: energies.append(density.free_energy()))
+    assert np.diff(energies).max() < 1e-13
     assert energies[-2] - energies[-1] < 1e-6
+
+
+@pytest.mark.parametrize("tolerance", [1e-5, 1e-2, 1.0])
+def test_stiff_moments_do_not_upset_implicit_steps(comm: MPI.Intracomm, tolerance: float) -> None:
+    """Repulsive oscillators, whose moments decay 25 times faster than diffusion: they end incoherent, at any tolerance."""
+    domain = box(comm, [0.0], [TWO_PI], [64], [True])
+    law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),))
+    density = Density(kuramoto(-50.0, 1.0), domain, law, scheme="edge_averaged", tolerance=tolerance)
+    density.values = (1.0 + 0.5 * np.cos(domain.coordinates[:, 0])) / TWO_PI
+    energies = [density.free_energy()]
+    density.advance(20.0, lambda: energies.append(density.free_energy()))
+    assert np.diff(energies).max() < 1e-12
+    assert np.linalg.norm(density.moments()) < 1e-6
+    assert energies[-1] == pytest.approx(-np.log(TWO_PI), abs=1e-12)
 
 
 # --- accuracy on the reference problems ---------------------------------------------------------------------------------------
@@ -211,6 +226,7 @@ def test_warm_circle_reference_values_and_order_in_space(comm: MPI.Intracomm) ->
     errors: dict[float, list[float]] = {t: [] for t in REFERENCE_WARM}
     for cells in (64, 128, 256):
         density = Density(model, circle(comm, cells), law, tolerance=1e-6 if cells < 256 else 1e-7)
+        assert density.scheme == "edge_averaged"
         for t, (loss, _) in REFERENCE_WARM.items():
             density.advance(t)
             errors[t].append(abs(float(model.outer_energy(density.moments()[0])) / loss - 1.0))
@@ -272,13 +288,13 @@ def test_error_control_follows_its_tolerance(comm: MPI.Intracomm) -> None:
     """A hundredth of the tolerance costs about 100^{1/3} times the steps and takes the error down by at least ten."""
     model, law = circle_network(0.05)
     moments, steps = {}, {}
-    for tolerance in (1e-3, 1e-5, 1e-8):
+    for tolerance in (1e-4, 1e-6, 1e-9):
         density = Density(model, circle(comm, 24), law, scheme="edge_averaged", tolerance=tolerance)
         density.advance(4.0)
         moments[tolerance], steps[tolerance] = density.moments()[0], density.steps
-    errors = [float(np.linalg.norm(moments[tolerance] - moments[1e-8])) for tolerance in (1e-3, 1e-5)]
+    errors = [float(np.linalg.norm(moments[tolerance] - moments[1e-9])) for tolerance in (1e-4, 1e-6)]
     assert errors[1] < 0.1 * errors[0]
-    assert 2.0 < steps[1e-5] / steps[1e-3] < 12.0
+    assert 2.0 < steps[1e-6] / steps[1e-4] < 12.0
 
 
 # --- other meshes -------------------------------------------------------------------------------------------------------------
@@ -299,11 +315,9 @@ def test_disc_from_gmsh(comm: MPI.Intracomm, temperature: float) -> None:
     assert density.minimum >= -1e-14
 
 
-def stretched(comm: MPI.Intracomm) -> Domain:
+def stretched(comm: MPI.Intracomm, cells: int = 24) -> Domain:
     """A sheared and squeezed square: most triangles are obtuse, so that edges with s_ij < 0 appear."""
-    from mvpde.domain import from_mesh
-
-    grid = square(comm, 24).space.mesh
+    grid = square(comm, cells).space.mesh
     x = grid.geometry.x
     x[:, 0] += 0.9 * x[:, 1]
     return from_mesh(grid, (False, False))
@@ -343,16 +357,15 @@ def test_result_does_not_depend_on_the_ranks(comm: MPI.Intracomm, temperature: f
 
 
 def test_moments_are_the_sums_over_nodes(comm: MPI.Intracomm) -> None:
-    """Marginal and rank cut change nothing: m = Σ m_i ρ_i g(z_i) by hand, on a tensor mesh and on the same mesh sheared."""
-    model, law = circle_network()
-    for domain in (circle(comm, 16), stretched(comm)):
-        density = Density(
-            model,
-            domain,
-            ProductLaw((Normal(0.0, 0.3), Normal(0.0, 0.3))) if domain.boundary.sum() and not domain.periods[0] else law,
-        )
+    """Marginal and rank cut change nothing: m = Σ m_i ρ_i g(z_i) by hand, on a tensor mesh and on a sheared one."""
+    model, _ = circle_network()
+    tensor, sheared = circle(comm, 16), stretched(comm)
+    round_law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True), Normal(0.5, 0.7)))
+    for domain, law in ((tensor, round_law), (sheared, ProductLaw((Normal(0.1, 0.3), Normal(0.2, 0.3))))):
+        density = Density(model, domain, law)
         z = domain.coordinates[: domain.owned]
         by_hand = domain.sum((domain.graph.lumped * density.values[: domain.owned] * z[:, 1]) @ model.profile(z[:, :1]))
+        assert np.linalg.norm(by_hand) > 0.1
         assert np.allclose(density.moments()[0], by_hand, atol=1e-13)
 
 
@@ -382,3 +395,122 @@ def test_not_a_number_is_caught_with_the_last_state_kept(comm: MPI.Intracomm) ->
         density.advance(8.0)
     assert 0.0 < density.time < 8.0
     assert np.isfinite(density.values).all()
+
+
+# --- small laws that larger tests would not notice ---------------------------------------------------------------------------------
+
+
+def test_start_has_the_moments_of_its_law(comm: MPI.Intracomm) -> None:
+    """Mass, means and variances of a Gaussian start on a coarse mesh: without its correction the projection adds h²/6 to a variance."""
+    law = ProductLaw((Normal(0.1, 0.3), Normal(-0.2, 0.25)))
+    density = Density(free(2, 0.0, saddle), square(comm, 20), law)
+    for k, (mean, std) in enumerate(((0.1, 0.3), (-0.2, 0.25))):
+        assert density.expectation(lambda z, k=k: z[:, k])[0] == pytest.approx(mean, abs=1e-4)
+        variance = density.expectation(lambda z, k=k, mean=mean: (z[:, k] - mean) ** 2)[0]
+        assert variance == pytest.approx(std**2, abs=0.1 * (3.0 / 20.0) ** 2 / 6.0)
+
+
+def test_start_with_jumps_off_the_mesh_lines(comm: MPI.Intracomm) -> None:
+    law = ProductLaw((Uniform(-0.97, 0.58), Uniform(-0.33, 0.71)))
+    density = Density(free(2, 0.0, saddle), square(comm, 32), law)
+    assert density.mass_inside == pytest.approx(1.0, abs=1e-3)
+    assert density.expectation(lambda z: z[:, 0])[0] == pytest.approx(-0.195, abs=1e-3)
+
+
+def test_a_law_that_the_mesh_counts_twice_is_refused(comm: MPI.Intracomm) -> None:
+    model, law = circle_network()
+    with pytest.raises(CaseError, match=r"200\.0 %"):
+        Density(model, box(comm, [0.0, -5.0], [2.0 * TWO_PI, 5.0], [32, 32], [True, False]), law)
+
+
+def test_free_energy_of_a_known_density(comm: MPI.Intracomm) -> None:
+    """𝓕 = ∫V0ρ + τ∫ρ log ρ for a Gaussian: ½(s² + m²) − τ log(s√(2πe))."""
+    tau, s, m = 0.3, 0.2, 0.1
+    model = free(1, tau, lambda z: 0.5 * z[:, 0] ** 2)
+    density = Density(model, box(comm, [-1.5], [1.5], [400]), ProductLaw((Normal(m, s),)))
+    exact = 0.5 * (s**2 + m**2) - tau * np.log(s * np.sqrt(2.0 * np.pi * np.e))
+    assert density.free_energy() == pytest.approx(exact, abs=1e-5)
+
+
+def test_cloud_and_outer_layer_of_a_uniform_law(comm: MPI.Intracomm) -> None:
+    """The cloud carries the masses; on an n×n box the outer layer of nodes and their neighbours holds all but (n−3)²/n² cells."""
+    n = 12
+    density = Density(free(2, 0.0, saddle), square(comm, n), ProductLaw((Uniform(-1.5, 1.5),) * 2))
+    cloud = density.cloud()
+    if cloud is not None:
+        assert cloud[1].sum() == pytest.approx(1.0, abs=1e-13)
+        assert cloud[0].T @ cloud[1] == pytest.approx([0.0, 0.0], abs=1e-10)
+    assert density.outer_mass() == pytest.approx(1.0 - ((n - 3.0) / n) ** 2, abs=1e-3)
+
+
+class Leaking:
+    """A scheme that loses mass, or goes below zero, in one step of the whole way."""
+
+    order, stages, limited_steps, rejected_steps, iterations, limiter_share = 1, 1, 0, 0, 0, None
+
+    def __init__(self, change: Callable[[Array], Array]) -> None:
+        self.change = change
+
+    def step(self, density: Array, remaining: float) -> tuple[Array, float]:
+        return self.change(density), remaining
+
+
+def test_broken_laws_are_noticed(comm: MPI.Intracomm) -> None:
+    model, law = circle_network()
+    density = Density(model, circle(comm, 16), law)
+    density._scheme = Leaking(lambda rho: 0.999 * rho)  # type: ignore[assignment]
+    with pytest.raises(InvariantError, match="mass"):
+        density.advance(1.0)
+    assert density.time == 0.0
+    density = Density(model, circle(comm, 16), law)
+    swap = np.zeros(len(density.values))
+    swap[0], lumped = 1.0, density.domain.graph.lumped
+    partner = np.zeros(len(density.values))
+    partner[1] = lumped[0] / lumped[1]
+    density._scheme = Leaking(lambda rho: rho - 2.0 * rho.max() * (swap - partner))  # type: ignore[assignment]
+    density.advance(1.0)
+    assert density.minimum < -0.1
+    assert density.mass_defect < 1e-13
+
+
+def test_explicit_steps_are_redone_when_the_drift_grows(comm: MPI.Intracomm) -> None:
+    """Attractive oscillators from a nearly uniform start: the drift grows within a step, which then is taken again, and ρ ≥ 0 holds."""
+    domain = box(comm, [0.0], [TWO_PI], [64], [True])
+    law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),))
+    density = Density(kuramoto(20.0), domain, law, scheme="flux_corrected", cfl=1.0)
+    density.values = (1.0 + 0.01 * np.cos(domain.coordinates[:, 0])) / TWO_PI
+    density.advance(1.0)
+    assert density.statistics()["rejected_steps"] > 0
+    assert density.minimum >= 0.0
+    assert np.linalg.norm(density.moments()) > 0.9
+
+
+def test_explicit_steps_on_obtuse_meshes_have_order_two(comm: MPI.Intracomm) -> None:
+    """⟨z_k²⟩ relaxes to the temperature on a mesh of obtuse triangles, with errors that fall like h²."""
+    tau, errors = 0.05, []
+    exact = tau + (0.2**2 - tau) * np.exp(-6.0)
+    for cells in (24, 48):
+        model = free(2, tau, lambda z: 0.5 * np.sum(z**2, axis=1))
+        domain = stretched(comm, cells)
+        density = Density(model, domain, ProductLaw((Normal(0.0, 0.2), Normal(0.0, 0.2))), scheme="flux_corrected")
+        density.advance(3.0)
+        errors.append([abs(density.expectation(lambda z, k=k: z[:, k] ** 2)[0] - exact) for k in range(2)])
+        assert density.minimum >= 0.0
+        assert density.mass_defect < 1e-12
+    assert all(order([coarse, fine]) > 1.8 for coarse, fine in zip(*errors, strict=True))
+
+
+@pytest.mark.parametrize("options", [{"cfl": 0.0}, {"cfl": 5.0}, {"step": -1.0}, {"tolerance": 0.0}, {"scheme": "upwind"}])
+def test_options_outside_their_range(comm: MPI.Intracomm, options: dict[str, float]) -> None:
+    model, law = circle_network()
+    domain = circle(comm, 8)
+    with pytest.raises(ValueError, match="density"):
+        Density(model, domain, law, **options)  # type: ignore[arg-type]
+
+
+def test_time_does_not_run_backwards(comm: MPI.Intracomm) -> None:
+    model, law = circle_network()
+    density = Density(model, circle(comm, 16), law)
+    density.advance(0.5)
+    with pytest.raises(ValueError, match="cannot go"):
+        density.advance(0.25)

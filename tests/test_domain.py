@@ -49,9 +49,12 @@ def test_linear_functions_are_harmonic_inside(
     for k in range(domain.dimension):
         width = (upper[k] - lower[k]) / cells[k]
         flux = np.bincount(row, weights=graph.stiffness * (z[graph.columns, k] - z[row, k]), minlength=domain.owned)
-        seam = np.abs(z[: domain.owned, k] - lower[k]) < 1.5 * width
-        seam |= np.abs(z[: domain.owned, k] - upper[k]) < 1.5 * width
-        assert np.abs(flux[~seam & ~domain.boundary]).max(initial=0.0) < 1e-12
+        seam = np.zeros(domain.owned, bool)
+        if periodic[k]:
+            seam = np.minimum(z[: domain.owned, k] - lower[k], upper[k] - z[: domain.owned, k]) < 1.5 * width
+        inside = ~seam & ~domain.boundary
+        assert comm.allreduce(int(inside.sum())) > 0
+        assert np.abs(flux[inside]).max(initial=0.0) < 1e-12
 
 
 def test_periodic_laplacian_has_its_eigenvalue(comm: MPI.Intracomm) -> None:
@@ -97,10 +100,10 @@ def test_mesh_order_is_that_of_one_rank(
 
 def test_loads_integrate_polynomials(comm: MPI.Intracomm) -> None:
     domain = box(comm, [0.0, 0.0], [2.0, 1.0], [5, 4], [True, False])
-    loads = integrate_against_basis(domain, lambda z: 3.0 * z[:, 1] ** 2)
+    loads = integrate_against_basis(domain, lambda z: 1.0 + 0.1 * z[:, 1] ** 2)
     y = domain.coordinates[: domain.owned, 1]
-    assert domain.sum(np.array([loads.sum()]))[0] == pytest.approx(2.0, rel=1e-13)
-    assert domain.sum(np.array([loads @ y]))[0] == pytest.approx(1.5, rel=1e-13)  # φ_i add up to linear functions
+    assert domain.sum(np.array([loads.sum()]))[0] == pytest.approx(2.0 + 0.2 / 3.0, rel=1e-13)
+    assert domain.sum(np.array([loads @ y]))[0] == pytest.approx(1.0 + 0.05, rel=1e-13)  # φ_i add up to linear functions
 
 
 @pytest.mark.parametrize(
