@@ -66,7 +66,8 @@ class Density:
             step: longest explicit step, or the fixed implicit step without error control.
 
         Raises:
-            ValueError: an option outside its range. CaseError: if dimensions differ, ``scheme`` does not suit the model or its temperature, A is no diffusion tensor, or
+            ValueError: an option outside its range.
+            CaseError: if dimensions differ, ``scheme`` does not suit the model or its temperature, A is no diffusion tensor, or
             the mesh does not hold ``law`` to 1 %.
         """
         if not model.dimension == domain.dimension == law.dimension:

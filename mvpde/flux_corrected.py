@@ -61,25 +61,25 @@ class FluxCorrected:
         )
 
     def _try(self, start: Array, remaining: float, limit: float) -> tuple[Array, float, float]:
+        """A step, its length, and the largest outflow rate of its stages over all ranks, which decides whether it counts."""
         state, length, fastest = start, remaining, 0.0
         for stage, (of_start, of_step) in enumerate(STAGES):
             outflow = self._predict(state)
-            fastest = max(fastest, outflow)
             if stage == 0:
+                outflow = float(self._domain.comm.allreduce(outflow, MPI.MAX))
                 largest = min(limit, self._cfl / outflow if outflow > 0.0 else math.inf)
                 length = remaining / max(1, math.ceil(remaining / largest * (1.0 - 1e-12)))
+            fastest = max(fastest, outflow)
             state = self._correct(state, start, of_start, of_step, length, self._state if stage % 2 == 0 else self._next)
-            if length * fastest > 1.0:
-                break
-        return state.copy(), length, fastest
+        return state.copy(), length, float(self._domain.comm.allreduce(fastest, MPI.MAX))
 
     def _predict(self, state: Array) -> float:
-        """Rates at ``state``; returns the largest outflow rate over all ranks."""
+        """Rates at ``state``; returns the largest outflow rate on this rank."""
         moments = self._features.moments(self._lumped * state[: self._domain.owned])
         self._features.potential(moments, self._potential)
         fastest = predict(*self._rows, self._lumped, self._potential, state, self._temperature, self._low, self._rate)
         self._update(self._rate)
-        return float(self._domain.comm.allreduce(fastest, MPI.MAX))
+        return float(fastest)
 
     def _correct(self, state: Array, start: Array, of_start: float, of_step: float, length: float, result: Array) -> Array:
         terms = (*self._rows, self._mass, self._lumped, self._potential, state, self._temperature, length, self._low, self._rate)

@@ -397,11 +397,11 @@ def test_not_a_number_is_caught_with_the_last_state_kept(comm: MPI.Intracomm) ->
     assert np.isfinite(density.values).all()
 
 
-# --- small laws that larger tests would not notice ---------------------------------------------------------------------------------
+# --- small laws that larger tests would not notice ------------------------------------------------------------------------------
 
 
 def test_start_has_the_moments_of_its_law(comm: MPI.Intracomm) -> None:
-    """Mass, means and variances of a Gaussian start on a coarse mesh: without its correction the projection adds h²/6 to a variance."""
+    """Mass, means and variances on a coarse mesh: without its correction the projection adds h²/6 to a variance."""
     law = ProductLaw((Normal(0.1, 0.3), Normal(-0.2, 0.25)))
     density = Density(free(2, 0.0, saddle), square(comm, 20), law)
     for k, (mean, std) in enumerate(((0.1, 0.3), (-0.2, 0.25))):
@@ -474,7 +474,7 @@ def test_broken_laws_are_noticed(comm: MPI.Intracomm) -> None:
 
 
 def test_explicit_steps_are_redone_when_the_drift_grows(comm: MPI.Intracomm) -> None:
-    """Attractive oscillators from a nearly uniform start: the drift grows within a step, which then is taken again, and ρ ≥ 0 holds."""
+    """Attractive oscillators, nearly uniform: the drift grows within a step, which then is taken again, and ρ ≥ 0 holds."""
     domain = box(comm, [0.0], [TWO_PI], [64], [True])
     law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),))
     density = Density(kuramoto(20.0), domain, law, scheme="flux_corrected", cfl=1.0)

@@ -65,7 +65,7 @@ def test_double_well_gap_and_decay(shared_tmp_path: Path) -> None:
 
 @pytest.mark.serial
 def test_current_and_modes_open_as_fields(tmp_path: Path) -> None:
-    """PyVista reads J as vectors; it circulates: J = bρ − ∇·(Aρ) turns with the drift's rotation, against the clock where M₁₂ < 0."""
+    """PyVista reads J as vectors, and J = bρ − ∇·(Aρ) turns with the rotation of the drift."""
     mvpde.run(
         CASES / "ornstein_uhlenbeck.toml",
         set={"domain.cells": [32, 32], "time.end": 0.1, "time.outputs": 1, "density.tolerance": 1e-4},
@@ -102,3 +102,30 @@ def test_interacting_models_are_refused(shared_tmp_path: Path, comm: MPI.Intraco
         mvpde.run(path, set={"domain.cells": [16, 16]}, out=shared_tmp_path / "run", without=["ensemble"])
     comm.Barrier()
     assert not (shared_tmp_path / "run").exists()
+
+
+def test_identities_of_the_real_data_case(shared_tmp_path: Path) -> None:
+    """⟨W_a∂_bL + W_b∂_aL⟩ = 2g⟨C_ab⟩ and the others: within 1 % on the shipped mesh, better than on half of it."""
+    worst = []
+    for cells in (64, 128):
+        summary = mvpde.run(
+            CASES / "sgd_neuron.toml",
+            set={"domain.cells": [cells, cells], "time.end": 0.2, "time.outputs": 1, "density.tolerance": 1e-3},
+            out=shared_tmp_path / f"run{cells}",
+            without=["sgd"],
+        ).summary
+        assert summary["stationary"]["outer_mass"] < 1e-3
+        worst.append(max(summary["stationary"]["identities"].values()))
+    assert worst[1] < 0.01
+    assert worst[1] < worst[0]
+
+
+def test_three_weights_on_tetrahedra(shared_tmp_path: Path) -> None:
+    summary = mvpde.run(
+        CASES / "sgd_neuron_bias.toml",
+        set={"domain.cells": [12, 12, 12], "sgd.runs": 2000, "time.end": 0.5, "time.outputs": 1},
+        out=shared_tmp_path / "run",
+    ).summary
+    assert summary["status"] == "done"
+    assert summary["density"]["mass_defect"] < 1e-12
+    assert summary["density"]["minimum"] >= -1e-14
