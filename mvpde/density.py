@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.domain import Domain, integrate_against_basis
+from mvpde.domain import Domain
 from mvpde.edge_averaged import edge_averaged
 from mvpde.flux_corrected import FluxCorrected
 from mvpde.galerkin import galerkin
@@ -18,6 +18,7 @@ from mvpde.limiter import add_limited_fluxes
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.nodal_features import NodalFeatures, nodal_features
+from mvpde.quadrature import integrate_against_basis
 from mvpde.runtime import CaseError, InvariantError
 
 Array = NDArray[np.float64]

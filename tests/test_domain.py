@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mvpde.domain import Domain, box, from_gmsh, integrate_against_basis
+from mvpde.domain import Domain, box, from_gmsh
+from mvpde.quadrature import integrate_against_basis
 from mvpde.runtime import MPI, CaseError
 
 BOXES = [
