@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 
+from mvpde.domain import Domain  # isort: skip  (loads the solver libraries)
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from mvpde.domain import Domain
 from mvpde.runtime import SolverError
 
 Array = NDArray[np.float64]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from mvpde.runtime import MPI  # isort: skip  (loads the solver libraries)
+
 import dolfinx.jit
-from mpi4py import MPI
 
 # FFCx itself gives up on a form that is not compiled after this many seconds.
 PATIENCE = 10.0

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import basix
 import numpy as np
-from dolfinx import mesh
 from numpy.typing import NDArray
 
-from mvpde.domain import Domain, identified_sum  # loads the solver libraries
+from mvpde.domain import Domain, identified_sum
+
+if TYPE_CHECKING:
+    from dolfinx import mesh
 
 Array = NDArray[np.float64]
 
