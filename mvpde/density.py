@@ -199,7 +199,7 @@ def outer_mass(domain: Domain, values: Array) -> float:
     wall = np.zeros(len(domain.coordinates))
     wall[:owned] = domain.boundary
     domain.exchange.update(wall)
-    row = np.repeat(np.arange(owned), np.diff(graph.offsets))
+    row = graph.rows()
     near = np.bincount(row, weights=wall[graph.columns], minlength=owned) + wall[:owned] > 0
     masses = graph.lumped * values[:owned]
     outer, total = domain.sum(np.array([masses[near].sum(), masses.sum()]))
@@ -230,7 +230,7 @@ def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
     values = np.empty(len(domain.coordinates))
     values[: domain.owned] = loads / (domain.graph.lumped * inside)
     domain.exchange.update(values)
-    graph, row = domain.graph, np.repeat(np.arange(domain.owned), np.diff(domain.graph.offsets))
+    graph, row = domain.graph, domain.graph.rows()
     fluxes = 0.5 * graph.mass * (values[row] - values[graph.columns])
     add_limited_fluxes(domain, fluxes, values)
     return values, inside
@@ -253,7 +253,7 @@ def _suitable(density: Density) -> str:
     if temperature == 0.0:
         return "flux_corrected"
     graph, potential = domain.graph, density.potential()
-    row = np.repeat(np.arange(domain.owned), np.diff(graph.offsets))
+    row = graph.rows()
     drift = np.bincount(
         row, weights=np.maximum(-graph.stiffness * (potential[graph.columns] - potential[row]), 0.0), minlength=domain.owned
     )

@@ -75,6 +75,10 @@ class EdgeGraph:
     mass: Array
     lumped: Array
 
+    def rows(self) -> Integers:
+        """The row i of each entry, shape (entries,)."""
+        return np.repeat(np.arange(len(self.lumped), dtype=np.int32), np.diff(self.offsets))
+
 
 @dataclass(frozen=True)
 class Domain:

@@ -102,7 +102,7 @@ def edge_geometry(domain: Domain) -> EdgeGeometry:
 def gradient(domain: Domain, geometry: EdgeGeometry, values: Array) -> Array:
     """∇h at owned nodes, shape (owned, D): the lumped projection (1/m_i)∫φ_i∇h of nodal values h (owned + ghosts)."""
     graph = domain.graph
-    row = np.repeat(np.arange(domain.owned), np.diff(graph.offsets))
+    row = graph.rows()
     rise = values[graph.columns] - values[row]
     sums = [np.bincount(row, weights=rise * geometry.outward[:, k], minlength=domain.owned) for k in range(domain.dimension)]
     return np.column_stack(sums) / graph.lumped[:, None]

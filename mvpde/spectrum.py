@@ -99,7 +99,7 @@ def distance(stationary: Stationary, values: Array) -> float:
 def dirichlet_energy(stationary: Stationary, values: Array) -> float:
     """½∫∇u·A∇u dμ with u = ρ/ρ_∞ as the sum ½Σ_{i<j} ½(k_ijρ_∞j + k_jiρ_∞i)(u_i − u_j)² over edges. Collective."""
     domain, graph, u, seen = stationary.domain, stationary.domain.graph, *_relative(stationary, values)
-    row = np.repeat(np.arange(domain.owned), np.diff(graph.offsets))
+    row = graph.rows()
     conductance = 0.5 * (stationary.inward * stationary.values[graph.columns] + stationary.outward * stationary.values[row])
     both = seen[row] & seen[graph.columns]
     return float(domain.sum(np.array(0.25 * conductance[both] @ (u[row] - u[graph.columns])[both] ** 2)))
@@ -139,7 +139,7 @@ def _typical_rate(density: Density, stationary: Stationary) -> float:
 def _symmetric(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
     domain, graph, owned = density.domain, density.domain.graph, density.domain.owned
     potential, temperature = density.potential(), density.model.temperature
-    row = np.repeat(np.arange(owned), np.diff(graph.offsets))
+    row = graph.rows()
     half = 0.5 * (potential[row] - potential[graph.columns]) / temperature
     ratio = np.where(np.abs(half) < 1e-6, 1.0, half / np.sinh(np.where(np.abs(half) < 1e-6, 1.0, np.clip(half, -700.0, 700.0))))
     diagonal = np.bincount(row, weights=stationary.outward, minlength=owned)
@@ -154,7 +154,7 @@ def _symmetric(density: Density, modes: int, stationary: Stationary, shift: floa
 
 def _nonsymmetric(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
     domain, graph, owned = density.domain, density.domain.graph, density.domain.owned
-    row = np.repeat(np.arange(owned), np.diff(graph.offsets))
+    row = graph.rows()
     problem = _matrix(domain, -stationary.inward, np.bincount(row, weights=stationary.outward, minlength=owned))
     wanted = min(3 * modes + 6, domain.nodes - 1)
     values, vectors = _solve(_solver(domain, problem, SLEPc.EPS.ProblemType.GNHEP, wanted + 1, shift), problem, wanted + 1)

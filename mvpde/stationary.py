@@ -201,7 +201,7 @@ def _null_vector(density: Density) -> tuple[Array, Array, Array, float, int]:
     entries, local = len(graph.columns), len(density.domain.coordinates)
     plain = np.empty(entries), np.empty(entries)
     galerkin(domain, density.features, density.model)(density.moments()[0], *plain)
-    row = np.repeat(np.arange(owned), np.diff(graph.offsets))
+    row = graph.rows()
     fastest = domain.extremes(np.bincount(row, weights=np.abs(plain[1]), minlength=owned) / graph.lumped)[1]
     system, values, cut = ShiftedSystem(domain, direct=True), np.ones(local), np.zeros(local)
     for rounds in range(1, _ROUNDS + 1):
@@ -257,7 +257,7 @@ def _check_unique(domain: Domain, system: ShiftedSystem, values: Array) -> None:
 def _cut_share(domain: Domain, plain: tuple[Array, Array], cut: Array, values: Array) -> float:
     """Σ d_ij|ρ_i − ρ_j| over the upwinded edges, over the same sum over all edges."""
     graph = domain.graph
-    row = np.repeat(np.arange(domain.owned), np.diff(graph.offsets))
+    row = graph.rows()
     upwinding = np.maximum(0.0, -np.minimum(*plain))
     fluxes = upwinding * np.abs(values[row] - values[graph.columns])
     taken, offered = domain.sum(np.array([fluxes @ np.maximum(cut[row], cut[graph.columns]), fluxes.sum()]))
