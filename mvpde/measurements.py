@@ -1,4 +1,4 @@
-"""What is measured on a finished study: verdicts, a figure, tables. A new kind of measurement is one entry of `MEASURES`."""
+"""What is measured on a finished study: verdicts, a figure, tables. The kinds there are: `laboratory.MEASURES`."""
 
 from __future__ import annotations
 
@@ -106,9 +106,9 @@ def slope(dataset: xarray.Dataset, options: SlopeOptions) -> Outcome:
     from mvpde.slope_figure import slope_figure
 
     if options.y not in dataset:
-        return Outcome([_unmeasured(options, f"no point has the quantity {options.y}")])
+        return Outcome([unmeasured(options, f"no point has the quantity {options.y}")])
     series = [series_at(dataset, options, t) for t in _times(dataset, options)]
-    verdicts = [_judged(one, options, int((dataset["status"] == "failed").sum())) for one in series]
+    verdicts = [judged(one, options, int((dataset["status"] == "failed").sum())) for one in series]
     return Outcome(verdicts, slope_figure(series, options, str(dataset.attrs.get("title", ""))))
 
 
@@ -196,9 +196,10 @@ def _line(x: Array, y: Sequence[Estimate]) -> Line | None:
 _FLOORS = {COARSE: "discretisation error of the density", BIASED: "bias"}
 
 
-def _judged(series: Series, options: SlopeOptions, failed: int) -> Verdict:
+def judged(series: Series, options: SlopeOptions, failed: int) -> Verdict:
+    """The verdict on one slope; `failed` points are mentioned in its note."""
     if series.line is None:
-        return _unmeasured(options, f"fewer than two values of {options.x} have a positive {options.y}", series.time)
+        return unmeasured(options, f"fewer than two values of {options.x} have a positive {options.y}", series.time)
     found = series.line.slope
     interval = found.interval(options.level)
     root = 1.0 / options.power
@@ -223,7 +224,8 @@ def _notes(series: Series, options: SlopeOptions, interval: tuple[float, float] 
     return notes
 
 
-def _unmeasured(options: SlopeOptions, reason: str, t: float | None = None) -> Verdict:
+def unmeasured(options: SlopeOptions, reason: str, t: float | None = None) -> Verdict:
+    """The verdict where nothing could be measured: it does not hold, for this reason."""
     return _entry(options, t, None, None, FAILS, [reason], {})
 
 
@@ -249,4 +251,4 @@ def _entry(
     )
 
 
-MEASURES: dict[str, Measure] = {"slope": Measure(SlopeOptions, slope)}
+SLOPE = Measure(SlopeOptions, slope)

@@ -19,11 +19,11 @@ from typing import Any
 from mvpde import runtime
 from mvpde.case import load, parse
 from mvpde.files import write_json
+from mvpde.laboratory import TASKS
 from mvpde.measurements import COMPANION
 from mvpde.runtime import MPI, CaseError, InvariantError, SolverError, on_first_rank
 from mvpde.stopping import Stopped
 from mvpde.study_file import OPTIONS, Study
-from mvpde.tasks import TASKS
 
 LIST = "points.json"  # in the study's folder: what every point computes
 MARK = "point.json"  # in a point's folder: how it ended; written last

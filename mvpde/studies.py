@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mvpde import stopping
 from mvpde.files import replace_whole, write_csv, write_json
-from mvpde.measurements import COMPANION_VARIABLE, MEASURES, Outcome
+from mvpde.laboratory import MEASURES
+from mvpde.measurements import COMPANION_VARIABLE, Outcome
 from mvpde.points import (
     DONE,
     FAILED,

@@ -10,11 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, create_model
 
-from mvpde.measurements import MEASURES
+from mvpde.laboratory import MEASURES, TASKS
 from mvpde.messages import explain, listed, nearest
 from mvpde.runtime import CaseError
 from mvpde.sections import Section, one_of
-from mvpde.tasks import TASKS
 
 MODES = {"product": "every combination of the values", "zip": "first values together, second values together, …"}
 OPTIONS = "options."  # keys of [set] and [vary] that begin so belong to the task, all others to the case

@@ -1,4 +1,4 @@
-"""What a study computes at a point. A new computation is one entry of `TASKS`."""
+"""What a study computes at a point. The tasks there are: `mvpde.laboratory.TASKS`."""
 
 from __future__ import annotations
 
@@ -65,4 +65,4 @@ def summarised(
     return task
 
 
-TASKS: dict[str, Task] = {"run": Task(RunOptions, _run)}
+RUN = Task(RunOptions, _run)

@@ -21,7 +21,7 @@ import xarray
 import mvpde
 import mvpde.ensemble
 from mvpde.cli import main
-from mvpde.measurements import MEASURES
+from mvpde.laboratory import MEASURES
 from mvpde.models.laws import ProductLaw
 from mvpde.points import FAILED, MARK, POINTS, compute, expand, folder_names, short_names
 from mvpde.runtime import MPI, CaseError, SolverError
