@@ -1,7 +1,6 @@
 """All that a study file can ask for: `TASKS`, what is computed at a point, and `MEASURES`, what is fitted to the points.
 
-A new law is a module in `mvpde/limits/` and its entries here: often a task alone, since "slope" fits any number of a summary that has
-a standard error.
+A new law is a module in `mvpde/limits/` and its entries here. Often a task is enough: "slope" fits any number of a summary.
 """
 
 from __future__ import annotations
