@@ -74,7 +74,8 @@ def problem(case: Case) -> Problem:
             model = (
                 flat if base is None else with_base_measure(_product_law("model.base_measure", base, flat.coordinates, periods))
             )
-        law = _product_law("initial", sections.initial, model.coordinates, periods)
+        with _blaming("[initial]"):
+            law = _product_law("initial", _with_dimension(sections.initial, sections.model), model.coordinates, periods)
         _check_nodes(sections.characteristics, model)
         _check_companions(sections, model)
         return Problem(_with_periodic(case, model, periods), model, law)
@@ -89,10 +90,24 @@ def _uniform(section: Any, period: float | None) -> Any:
     return LAWS["uniform"](section.lower, section.upper, periodic=whole)
 
 
-_FACTORS: dict[str, Callable[[Any, float | None], Any]] = {
-    "uniform": _uniform,
-    "normal": lambda section, _: LAWS["normal"](section.mean, section.std),
-}
+def _normal(section: Any, period: float | None) -> Any:
+    return LAWS["normal"](section.mean, section.std)
+
+
+def _chi(section: Any, period: float | None) -> Any:
+    return LAWS["chi"](section.scale, section.dimension)
+
+
+_FACTORS: dict[str, Callable[[Any, float | None], Any]] = {"uniform": _uniform, "normal": _normal, "chi": _chi}
+
+
+def _with_dimension(laws: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Laws that leave their dimension to the model have the model's."""
+    dimension = getattr(model, "dimension", None)
+    missing = [name for name, law in laws.items() if law.law == "chi" and law.dimension is None]
+    if missing and not isinstance(dimension, float):
+        raise CaseError(f"[initial] {missing[0]}: the law `chi` needs `dimension` here; add it, for example dimension = 40")
+    return {name: law.model_copy(update={"dimension": dimension}) if name in missing else law for name, law in laws.items()}
 
 
 def _product_law(name: str, laws: Mapping[str, Any], coordinates: Sequence[str], periods: Periods) -> ProductLaw:
@@ -115,6 +130,8 @@ def _check_companions(sections: Any, model: MeanField) -> None:
             raise CaseError(
                 f"[{name}]: follows a gradient flow, and this model has a general drift or diffusion; remove the section"
             )
+    if sections.ensemble is not None and getattr(sections.model, "dimension", 0.0) == math.inf:
+        raise CaseError("[ensemble]: there is no network in infinite dimension; remove the section or choose a finite dimension")
     if sections.sgd is not None and sections.model.kind != "sgd_network":
         raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
 
@@ -214,6 +231,14 @@ def _ensemble(setting: Problem, comm: MPI.Intracomm) -> Any:
     from mvpde.ensemble import Ensemble
 
     s: Any = setting.case.sections.ensemble
+    model: Any = setting.case.sections.model
+    network = KINDS[model.kind].network
+    if network is not None:
+        from mvpde.one_pass import OnePassSgd
+
+        trained = network(model)
+        sizes = {"particles": s.particles, "runs": s.runs, "seed": s.seed, "step": s.step}
+        return OnePassSgd(trained, setting.model, setting.law, comm=comm, **sizes)
     return Ensemble(
         setting.model, setting.law, particles=s.particles, runs=s.runs, seed=s.seed, step=s.step, scheme=s.scheme, comm=comm
     )

@@ -17,8 +17,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from mvpde.messages import listed, nearest
 from mvpde.models import data as datasets
 from mvpde.models.data import TARGETS, Data, target_function
+from mvpde.models.expressions import constant
 from mvpde.models.fokker_planck import COORDINATES, fokker_planck
 from mvpde.models.gaussian_mixture import gaussian_mixture
+from mvpde.models.isotropic_gaussians import Classification, PiecewiseLinear, isotropic_gaussians
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network, unit_defaults
@@ -91,6 +93,14 @@ class GaussianMixtureModel(MeanFieldSection):
 Matrix = list[list[Number]]
 
 
+def _whole(value: Any) -> Any:
+    """A whole number, or inf."""
+    number = constant(value) if isinstance(value, str) else value
+    if type(number) is int or (type(number) is float and (number == math.inf or number.is_integer())):
+        return float(number)
+    raise refuse(f"{value!r} is no dimension; give a whole number of at least 2, or inf")
+
+
 class FokkerPlanckModel(ModelSection):
     """dz = b(z) dt + √(2A(z)) dB in the coordinates x, y, z: one of the first three keys and one of the next three."""
 
@@ -131,6 +141,36 @@ class SgdNetworkModel(ModelSection):
     order: Annotated[int, Field(ge=1, le=2)] = Field(
         1, description="order in η of the diffusion's error: 1, or 2 with the modified drift", examples=[1]
     )
+
+
+class Activation(Section):
+    """σ(t) = offset + Σ_j changes_j (t − knots_j)_+."""
+
+    offset: Number = Field(description="value left of all knots", examples=[-2.5])
+    knots: list[Number] = Field(description="where the slope changes", examples=[[0.5, 1.5]])
+    changes: list[Number] = Field(description="by how much, one number per knot", examples=[[10, -10]])
+
+    @model_validator(mode="after")
+    def _same_lengths(self) -> Activation:
+        if len(self.knots) != len(self.changes) or not self.knots:
+            raise refuse(f"`knots` has {len(self.knots)} numbers and `changes` {len(self.changes)}; give as many, at least one")
+        return self
+
+
+class IsotropicGaussiansModel(ModelSection):
+    """Two isotropic Gaussians in R^d told apart by a wide layer: the law of |w|, and one-pass SGD of the network itself."""
+
+    dimension: Annotated[float, BeforeValidator(_whole), Field(ge=2)] = Field(
+        description="d, a whole number ≥ 2, or inf", examples=[40]
+    )
+    delta: Annotated[Number, Field(gt=0, lt=1)] = Field(description="Δ of the variances (1 ± Δ)², in (0, 1)", examples=[0.8])
+    activation: Activation = Field(
+        Activation(offset=-2.5, knots=[0.5, 1.5], changes=[10.0, -10.0]),
+        description="the piecewise linear σ",
+        examples=[{"offset": -2.5, "knots": [0.5, 1.5], "changes": [10, -10]}],
+    )
+    temperature: Annotated[Number, Field(ge=0)] = Field(0.0, description="τ = 2/β of noisy SGD, ≥ 0", examples=[0.01])
+    weight_decay: Annotated[Number, Field(ge=0)] = Field(0.0, description="λ of noisy SGD, ≥ 0", examples=[0.1])
 
 
 class DataSection(Section):
@@ -286,12 +326,14 @@ class Kind:
     """A kind of model: the keys of its section, the sections its data may have by source, and its builder.
 
     `build` takes all sections of a case and the case's directory and returns base measure → model, so that the coordinates are
-    known before the base measure is put in their order.
+    known before the base measure is put in their order. `network` gives, from the section [model], the network whose SGD takes
+    the place of the particles where the model is a reduction of its law.
     """
 
     schema: type[ModelSection]
     sources: Mapping[str, type[DataSection]]
     build: Callable[[Any, Path], Callable[[ProductLaw | None], MeanField]]
+    network: Callable[[Any], Classification] | None = None
 
 
 def _network(sections: Any, directory: Path) -> Callable[[ProductLaw | None], MeanField]:
@@ -354,11 +396,30 @@ def _sgd_network(sections: Any, directory: Path) -> Callable[[ProductLaw | None]
     return lambda _: diffusion_model(problem(), sections.model.order)
 
 
+def _isotropic_gaussians(sections: Any, _: Path) -> Callable[[ProductLaw | None], MeanField]:
+    model: IsotropicGaussiansModel = sections.model
+    ends = [law.extent()[1] for law in sections.initial.values()] + [10.0]
+    ends += [] if sections.domain is None or sections.domain.upper is None else [sections.domain.upper[0]]
+    keys = model.model_dump(include={"dimension", "delta", "temperature", "weight_decay"})
+    return lambda _: isotropic_gaussians(**keys, activation=_activation(model), largest=max(ends))
+
+
+def _activation(model: IsotropicGaussiansModel) -> PiecewiseLinear:
+    given = model.activation
+    return PiecewiseLinear(given.offset, tuple(given.knots), tuple(given.changes))
+
+
+def _classification(model: IsotropicGaussiansModel) -> Classification:
+    keys = model.model_dump(include={"delta", "temperature", "weight_decay"})
+    return Classification(int(model.dimension), activation=_activation(model), **keys)
+
+
 SAMPLED = ("csv", "points")  # sources of data sets with equal weights, from which SGD draws
 
 KINDS: dict[str, Kind] = {
     "network": Kind(NetworkModel, {name: source.schema for name, source in SOURCES.items()}, _network),
     "gaussian_mixture": Kind(GaussianMixtureModel, {"gaussian_mixture": MixtureData}, _gaussian_mixture),
     "fokker_planck": Kind(FokkerPlanckModel, {}, _fokker_planck),
+    "mmn_isotropic": Kind(IsotropicGaussiansModel, {}, _isotropic_gaussians, _classification),
     "sgd_network": Kind(SgdNetworkModel, {name: SOURCES[name].schema for name in SAMPLED}, _sgd_network),
 }

@@ -82,8 +82,9 @@ def record(model: MeanField, measures: Mapping[str, Any], t: float, wanted: Want
     found = Record(t)
     moments = {name: measure.moments() for name, measure in measures.items()}
     for name, measure in measures.items():
-        mean_loss = float(np.mean(loss(model, moments[name])))
-        found.numbers[name] = {"loss": mean_loss, "step": measure.step or 0.0, **_NUMBERS[name](measure)}
+        losses = measure.losses() if hasattr(measure, "losses") else loss(model, moments[name])
+        found.numbers[name] = {"loss": float(np.mean(losses)), "step": measure.step or 0.0, **_NUMBERS[name](measure)}
+        found.numbers[name] |= {key: float(np.mean(measure.expectation(h))) for key, h in model.observables.items()}
         cloud = measure.cloud()
         if cloud is not None:
             found.clouds[name] = (turned(cloud[0], model.periods, wanted.lower), cloud[1])

@@ -97,7 +97,19 @@ class NormalLaw(Section):
         return self.mean - 6.0 * self.std, self.mean + 6.0 * self.std
 
 
-Law = Annotated[UniformLaw | NormalLaw, Field(discriminator="law")]
+class ChiLaw(Section):
+    """Law of the length of a vector N(0, (scale²/d) I_d)."""
+
+    law: Literal["chi"]
+    scale: Positive = Field(description="root mean square, > 0", examples=[0.8])
+    dimension: Annotated[Number, Field(ge=1)] | None = Field(None, description="d, ≥ 1; absent: that of the model", examples=[40])
+
+    def extent(self) -> tuple[float, float]:
+        """From 0 to where all but 2e-9 of the law is left behind, in any dimension."""
+        return 0.0, 6.0 * self.scale
+
+
+Law = Annotated[UniformLaw | NormalLaw | ChiLaw, Field(discriminator="law")]
 
 
 class DomainSection(Section):

@@ -303,7 +303,11 @@ def _summary(job: Run, status: str, message: str = "") -> dict[str, Any]:
         "times": [one.time for one in job.records],
     }
     for name in job.measures:
-        summary[name] = {**job.statistics[name], **_listed(job, name, _LISTS[name]), "seconds": job.seconds.get(name, 0.0)}
+        summary[name] = {
+            **job.statistics[name],
+            **_listed(job, name, (*_LISTS[name], *job.setting.model.observables)),
+            "seconds": job.seconds.get(name, 0.0),
+        }
     compared = job.records[-1].comparison if job.records else {}
     summary["comparison"] = {
         pair: {key: [one.comparison[pair][key] for one in job.records] for key in quantities}

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import roots_hermitenorm, roots_legendre
+from scipy.special import roots_genlaguerre, roots_hermitenorm, roots_legendre
 
 Array = NDArray[np.float64]
 
@@ -116,7 +116,55 @@ class Normal:
         return self.mean + self.std * t, w / w.sum()
 
 
-LAWS: dict[str, Callable[..., Law1D]] = {"uniform": Uniform, "normal": Normal}
+@dataclass(frozen=True)
+class Chi:
+    """The law of |w| for w ~ N(0, (scale²/d) I_d) in dimension d: E r² = scale².
+
+    Raises:
+        ValueError: unless scale is positive and d ≥ 1, both finite.
+    """
+
+    scale: float
+    dimension: float
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        if not (0.0 < self.scale < math.inf and 1.0 <= self.dimension < math.inf):
+            raise ValueError(
+                f"law 'chi' needs scale > 0 and a finite dimension ≥ 1, not {self.scale} and {self.dimension}; "
+                "in infinite dimension it is a point: take a narrow normal law"
+            )
+
+    @property
+    def _unit(self) -> float:
+        return self.scale / math.sqrt(self.dimension)
+
+    def density(self, z: Array) -> Array:
+        """2^{1−d/2} x^{d−1} e^{−x²/2}/(Γ(d/2) unit), x = z/unit, for z ≥ 0; 0 below."""
+        inside = np.asarray(z) > 0.0
+        return np.where(inside, np.exp(self.log_density(np.where(inside, z, 1.0))), 0.0)
+
+    def log_density(self, z: Array) -> Array:
+        """log ρ(z) for z > 0."""
+        x, d = z / self._unit, self.dimension
+        constant = (1.0 - 0.5 * d) * math.log(2.0) - math.lgamma(0.5 * d) - math.log(self._unit)
+        return constant + (d - 1.0) * np.log(x) - 0.5 * x**2
+
+    def log_density_gradient(self, z: Array) -> Array:
+        """(d − 1)/z − z/unit² for z > 0."""
+        return (self.dimension - 1.0) / z - z / self._unit**2
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """n independent draws."""
+        return self._unit * np.sqrt(rng.chisquare(self.dimension, n))
+
+    def quadrature(self, n: int) -> tuple[Array, Array]:
+        """n generalised Gauss–Laguerre points in ½(z/unit)² and weights summing to 1."""
+        t, w = roots_genlaguerre(n, 0.5 * self.dimension - 1.0)
+        return self._unit * np.sqrt(2.0 * t), w / w.sum()
+
+
+LAWS: dict[str, Callable[..., Law1D]] = {"uniform": Uniform, "normal": Normal, "chi": Chi}
 
 
 @dataclass(frozen=True)

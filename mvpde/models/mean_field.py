@@ -13,8 +13,8 @@ Rotskoff & Vanden-Eijnden, arXiv:1805.00915, for networks; any finite-rank inter
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class MeanField:
         diffusion: (z, m) → A(z; m) ⪰ 0, shape (N, D, D), in Itô form, dZ = b dt + √(2A) dB; None: A = τI.
         interacting: whether V, b or A depends on m; without interaction the density's equation is linear and its operator
         never changes.
+        observables: functions z, shape (N, D) → (N,), whose means under every measure are recorded, by name.
         data: the data set that the first P moments predict (f[ρ](x_p) = m_p, p < P), or None for a model without one.
 
     Raises:
@@ -69,6 +70,7 @@ class MeanField:
     drift: Callable[[Array, Array], Array] | None = None
     diffusion: Callable[[Array, Array], Array] | None = None
     interacting: bool = True
+    observables: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     data: Data | None = None
 
     def __post_init__(self) -> None:
