@@ -16,7 +16,7 @@ from mvpde.messages import listed, nearest
 from mvpde.models.laws import LAWS, ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import MPI, CaseError, on_first_rank
-from mvpde.sections import DomainSection
+from mvpde.sections import ADDITIVE, DomainSection
 
 if TYPE_CHECKING:
     from mvpde.domain import Domain
@@ -78,6 +78,7 @@ def problem(case: Case) -> Problem:
             law = _product_law("initial", _with_dimension(sections.initial, sections.model), model.coordinates, periods)
         _check_nodes(sections.characteristics, model)
         _check_companions(sections, model)
+        _starts(sections, model)
         return Problem(_with_periodic(case, model, periods), model, law)
 
 
@@ -124,16 +125,48 @@ def _product_law(name: str, laws: Mapping[str, Any], coordinates: Sequence[str],
 
 
 def _check_companions(sections: Any, model: MeanField) -> None:
-    """Particles and characteristics follow −∇V; runs of SGD need a training problem."""
-    for name in ("ensemble", "characteristics"):
-        if getattr(sections, name) is not None and not model.gradient_flow:
-            raise CaseError(
-                f"[{name}]: follows a gradient flow, and this model has a general drift or diffusion; remove the section"
-            )
-    if sections.ensemble is not None and getattr(sections.model, "dimension", 0.0) == math.inf:
-        raise CaseError("[ensemble]: there is no network in infinite dimension; remove the section or choose a finite dimension")
+    """Characteristics follow −∇V; Heun's scheme needs additive noise; runs of SGD need a training problem."""
+    if sections.characteristics is not None and not model.gradient_flow:
+        raise CaseError(
+            "[characteristics]: follow a gradient flow, and this model has a general drift or diffusion; remove the section"
+        )
+    if sections.ensemble is not None and sections.ensemble.scheme in ADDITIVE and not model.additive_noise:
+        raise CaseError(
+            f'[ensemble] scheme: "{sections.ensemble.scheme}" needs a constant diffusion, and this model\'s depends on the state; '
+            'write scheme = "euler" (weak order 1)'
+        )
     if sections.sgd is not None and sections.model.kind != "sgd_network":
         raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
+
+
+def stationary_starts(setting: Problem) -> list[Any] | None:
+    """Where the search for stationary branches begins, moments as arrays or laws; None where the case does not say.
+
+    Raises:
+        CaseError: for a model without interaction, another number of moments than the model has, or laws of other coordinates.
+    """
+    return _starts(setting.case.sections, setting.model)
+
+
+def _starts(sections: Any, model: MeanField) -> list[Any] | None:
+    given = None if sections.stationary is None else sections.stationary.starts
+    if given is None:
+        return None
+    if not model.interacting:
+        raise CaseError("[stationary] starts: this model has no interaction, so its stationary law is unique; remove the key")
+    count = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
+    found: list[Any] = []
+    for number, start in enumerate(given):
+        if isinstance(start, dict):
+            found.append(_product_law(f"stationary.starts[{number}]", start, model.coordinates, _periods(model)))
+        elif len(start) != count:
+            raise CaseError(
+                f"[stationary] starts: entry {number} has {len(start)} numbers, but the model has {count} moments; "
+                "give one number for each feature, or a law of every coordinate as in [initial]"
+            )
+        else:
+            found.append(np.array(start, float))
+    return found
 
 
 def _check_nodes(section: Any, model: MeanField) -> None:
@@ -272,9 +305,10 @@ def chosen_measures(setting: Problem, without: Collection[str] = ()) -> list[str
     for name in without:
         if name not in MEASURES:
             raise CaseError(f"--without {name}: there is no such measure{nearest(name, MEASURES)}; measures: {listed(MEASURES)}")
-    hot = setting.model.temperature > 0
+    hot, model = setting.model.temperature > 0, setting.case.sections.model
     names = [name for name in MEASURES if getattr(setting.case.sections, name) is not None and name not in without]
     names = [name for name in names if not (hot and name == "characteristics")]
+    names = [name for name in names if not (name == "ensemble" and getattr(model, "dimension", 0.0) == math.inf)]
     if not names:
         raise CaseError(
             f"{setting.case.path}: no measure is left to compute; add one of the sections [density], [ensemble], "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 import shutil
 import sys
@@ -104,9 +105,17 @@ def _point(study: Study, parameters: dict[str, Any]) -> Point:
     except (CaseError, ValueError) as error:
         here = ", ".join(f"{key} = {value!r}" for key, value in parameters.items())
         raise CaseError(f"{study.path}: at the point {here}:\n{error}") from None
-    return Point(
-        "", parameters, study.task, options, str(study.base.resolve()), case.table(), _digests(case.table(), study.base.parent)
-    )
+    table = _spelled(case.table())
+    return Point("", parameters, study.task, options, str(study.base.resolve()), table, _digests(table, study.base.parent))
+
+
+def _spelled(value: Any) -> Any:
+    """Infinite numbers as the text that case files have for them: JSON has none."""
+    if isinstance(value, dict):
+        return {key: _spelled(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_spelled(entry) for entry in value]
+    return "infinity" if value == math.inf else value
 
 
 def _digests(table: Mapping[str, Any], directory: Path) -> dict[str, str]:

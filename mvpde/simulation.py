@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mvpde import output, plots, stopping
-from mvpde.build import Problem, checked, chosen_measures, measures
+from mvpde.build import Problem, checked, chosen_measures, measures, stationary_starts
 from mvpde.case import Case, load
 from mvpde.fields import FieldSeries
 from mvpde.files import write_arrays, write_csv, write_json
@@ -137,7 +137,8 @@ def _long_time(job: Run) -> LongTime | None:
         return None
     from mvpde.long_time import long_time
 
-    return long_time(job.measures["density"], None if sections.spectrum is None else sections.spectrum.modes)
+    modes = None if sections.spectrum is None else sections.spectrum.modes
+    return long_time(job.measures["density"], modes, stationary_starts(job.setting))
 
 
 def _skipped(setting: Problem, names: Sequence[str], without: Collection[str]) -> list[str]:
@@ -145,6 +146,8 @@ def _skipped(setting: Problem, names: Sequence[str], without: Collection[str]) -
     found = []
     if s.characteristics is not None and "characteristics" not in names and "characteristics" not in without:
         found.append("characteristics: left out, they exist at temperature 0 only")
+    if s.ensemble is not None and "ensemble" not in names and "ensemble" not in without:
+        found.append("ensemble: left out, there is no network in infinite dimension")
     if (s.stationary is not None or s.spectrum is not None) and "density" not in names:
         found.append("stationary, spectrum: left out, they are found on the mesh of a density")
     if s.time.outputs[-1] < s.time.end:
@@ -318,6 +321,8 @@ def _summary(job: Run, status: str, message: str = "") -> dict[str, Any]:
             function: {key: [one.weak_errors[function][key] for one in job.records] for key in quantities}
             for function, quantities in job.records[-1].weak_errors.items()
         }
+    if job.setting.model.facts:
+        summary["model"] = dict(job.setting.model.facts)
     if job.long_time is not None:
         summary |= job.long_time.summary(summary["times"])
     return {**summary, "warnings": job.warnings + _warnings(job)}

@@ -13,7 +13,8 @@ of the k-th power of the cosine of two random directions. The features are c_k(�
 
     R(M) = 1 − (M_{0+} − M_{0−}) + ½ Σ_± Σ_k m_k(d) M_{k±}²,        V = Σ ∂R/∂M g = 2ψ.
 
-SGD with weight decay and noise, θ ← (1 − 2λs)θ + 2s(y − ŷ)∇σ + √(4s/β)ξ, adds V0 = λr² − τ(d − 1) log r, τ = 2/β.
+SGD with weight decay and noise, θ ← (1 − 2λs)θ + 2s(y − ŷ)∇σ + √(4s/β)ξ, adds V0 = λr² − τ(d − 1) log max(r, INNER),
+τ = 2/β.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mvpde.models.mean_field import Array, MeanField
 
 NEGLIGIBLE = 1e-8  # part of u_d(r, r) that is left out
 MOST_TERMS = 80  # of the sum over even k, for each sign: all that d = 2, where they fall slowest, is given
+INNER = 0.02  # radius below which noise pushes no harder outwards: its force grows like 1/r
 _SMALLEST = 1e-9  # radius below which the features are those of this radius
 
 
@@ -134,8 +136,9 @@ def terms(activation: PiecewiseLinear, dimension: float, scales: tuple[float, fl
     radii = np.linspace(largest / 400, largest, 400)
     weights = cosine_moments(dimension, 2 * MOST_TERMS)
     sizes = [hermite(activation, s * radii, 4 * MOST_TERMS)[:, ::2] ** 2 * weights for s in scales]
-    left_out = np.max([part[:, ::-1].cumsum(axis=1)[:, ::-1] / part.sum(axis=1, keepdims=True) for part in sizes], axis=(0, 1))
-    return min(MOST_TERMS, int(np.sum(left_out > NEGLIGIBLE)))
+    tails = [part[:, ::-1].cumsum(axis=1)[:, ::-1] for part in sizes]  # sums over k and all later ones
+    needed = [part > NEGLIGIBLE * part[:, :1] for part in tails]
+    return max(1, min(MOST_TERMS, int(np.max([part.sum(axis=1) for part in needed]))))
 
 
 def isotropic_gaussians(
@@ -186,7 +189,8 @@ def isotropic_gaussians(
         outer_energy=lambda m: 1.0 + m @ linear + 0.5 * m**2 @ weights,
         outer_gradient=lambda m: linear + weights * m,
         temperature=temperature,
-        external_potential=lambda z: weight_decay * z[:, 0] ** 2 - pull * np.log(np.maximum(z[:, 0], _SMALLEST)),
-        external_gradient=lambda z: 2.0 * weight_decay * z - pull / np.maximum(z, _SMALLEST),
+        external_potential=lambda z: weight_decay * z[:, 0] ** 2 - pull * np.log(np.maximum(z[:, 0], INNER)),
+        external_gradient=lambda z: 2.0 * weight_decay * z - pull * (z > INNER) / np.maximum(z, INNER),
+        natural_wall=lambda z: z[:, 0] < INNER,
         observables={"mean_radius": lambda z: z[:, 0]},
     )
