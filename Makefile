@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MPIRUN := $(BIN)/mpirun
 CASES := $(wildcard cases/*.toml)
+STUDIES := $(wildcard studies/*.toml)
+JOBS ?= 2
 
 # One thread per rank: the ranks are the parallelism, and threads of BLAS and numba on top of them only compete for the cores.
 export OMP_NUM_THREADS ?= 1
@@ -25,12 +27,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help install demo cases test test-serial test-mpi lint format types bench pictures clean distclean
+.PHONY: help install demo cases studies test test-serial test-mpi lint format types bench pictures clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 	@echo
-	@echo "PYTHON=/path/to/python   the Python (>= 3.12) that makes .venv; RANKS=n   ranks for demo, cases, pictures"
+	@echo "PYTHON=/path/to/python   the Python (>= 3.12) that makes .venv; RANKS=n   ranks for demo, cases, pictures; JOBS=n   points of a study at a time"
 
 # The stamp is written last. An install that was cut short is done again from an empty .venv, since pip takes a package that lost its
 # files for installed; so is a .venv whose Python is gone or too old.
@@ -58,6 +60,25 @@ cases: $(STAMP) ## every case in cases/, into results/
 	    echo "== $$case"; \
 	    $(MPIRUN) -n $(RANKS) $(BIN)/mvpde run $$case --out results/$$(basename $$case .toml) --overwrite; \
 	done
+
+# A verdict is a measurement, whatever it says; what fails is a study that could not be computed, or some of its points. The others
+# are computed all the same, unless it was stopped (exit code 5). What is done is not computed again.
+studies: $(STAMP) ## every study in studies/, into results/studies/, with their reports and all verdicts
+	@began=$$SECONDS; folders=(); missing=(); \
+	for study in $(STUDIES); do \
+	    folder=results/studies/$$(basename $$study .toml); start=$$SECONDS; status=0; \
+	    echo "== $$study"; \
+	    $(BIN)/mvpde study $$study --out $$folder --jobs $(JOBS) || status=$$?; \
+	    [ $$status -ne 5 ] && [ $$status -lt 128 ] || exit $$status; \
+	    echo "$$study: $$((SECONDS - start)) s"; \
+	    [ ! -e $$folder/points.json ] || folders+=($$folder); \
+	    points=$$($(BIN)/mvpde study $$study --out $$folder --dry-run 2>/dev/null | tail -n 1) || true; \
+	    [ $$status -eq 0 ] && [[ $$points == *" 0 failed, 0 waiting"* ]] || missing+=($$study); \
+	done; \
+	echo "== verdicts"; \
+	$(BIN)/mvpde report "$${folders[@]}" --out results/studies/report; \
+	echo "results/studies/report/index.html: $${#folders[@]} studies in $$((SECONDS - began)) s"; \
+	[ $${#missing[@]} -eq 0 ] || { echo "not all points could be computed: $${missing[*]}" >&2; exit 1; }
 
 test: test-serial test-mpi ## the tests: serial, then under mpirun -n 2 and -n 3
 

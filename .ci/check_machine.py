@@ -3,9 +3,10 @@
     python .ci/check_machine.py install       what the install and every run need: venv, a C compiler, Python's headers
     python .ci/check_machine.py libraries     shared libraries that the wheels of PyVista and Gmsh do not bring along
     python .ci/check_machine.py packages      only the names of the Debian packages that provide the missing libraries
+    python .ci/check_machine.py programs      the same for the programs that some tests use: a browser, Slurm
 
 The first exits with 1 if anything is missing. Libraries are needed by parts only (drawing with PyVista, reading .msh files), so
-the second warns and goes on: the tests of those parts are skipped with the same sentence.
+the second warns and goes on: the tests of those parts are skipped with the same sentence. So are tests without their program.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ LIBRARIES = {
         "libgomp.so.1": "libgomp1",
     },
 }
+
+# program → Debian package
+PROGRAMS = {"chromium": "chromium", "munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
 
 
 def no_venv() -> str | None:
@@ -102,7 +106,14 @@ def packages() -> int:
     return 0
 
 
-CHECKS = {"install": install, "libraries": libraries, "packages": packages}
+def programs() -> int:
+    """Names of the Debian packages with the missing programs, on one line."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    print(*(package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None))
+    return 0
+
+
+CHECKS = {"install": install, "libraries": libraries, "packages": packages, "programs": programs}
 
 if __name__ == "__main__":
     sys.exit(CHECKS[sys.argv[1]]())

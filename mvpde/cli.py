@@ -1,4 +1,4 @@
-"""The command line: `mvpde run | check | study | list`, alone or under mpirun.
+"""The command line: `mvpde run | check | study | report | list`, alone or under mpirun.
 
     0 done    2 wrong case or command    3 a solver failed    4 an invariant was violated    5 stopped on request
 
@@ -114,6 +114,25 @@ def study(file: Path, settings: Sequence[str], out: Path | None, **how: Any) -> 
     from mvpde.study_commands import study_command
 
     study_command(file, settings, assignments(settings), out, **how)
+
+
+@commands.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="An .html file for one DIR, or a folder for the pages of all and their index; default: DIR/report.html.",
+)
+def report(folders: Sequence[Path], out: Path | None) -> None:
+    """Make a page that reads without a network from each run or study: pictures, verdicts, values, provenance."""
+    from mvpde.report import write_reports
+    from mvpde.study_commands import sentence
+
+    for one in runtime.on_first_rank(MPI.COMM_WORLD, lambda: write_reports(folders, out)):
+        click.echo(f"{one.path}: {one.content.kind}, {one.content.state}")
+        for entry in one.content.verdicts:
+            click.echo(f"  {sentence(entry)}")
 
 
 @commands.command(name="list")

@@ -333,7 +333,7 @@ def conclude(found: Progress) -> xarray.Dataset:
     entries = [verdict.entry() for outcome in outcomes.values() for verdict in outcome.verdicts]
     data.attrs["verdict"] = json.dumps(entries, ensure_ascii=False)
     for name, outcome in outcomes.items():
-        _draw(found.folder / f"{name}.png", outcome)
+        _draw(found.folder / name, outcome)
     write_dataset(
         found.folder / "study.nc", data, {name: table for one in outcomes.values() for name, table in one.tables.items()}
     )
@@ -348,11 +348,13 @@ def _with_companion(found: Progress, data: xarray.Dataset) -> xarray.Dataset:
     return data.assign({COMPANION_VARIABLE: discretisation_error(found.folder, found.points[0])})
 
 
-def _draw(path: Path, outcome: Outcome) -> None:
+def _draw(stem: Path, outcome: Outcome) -> None:
+    """<stem>.png to look at, <stem>.svg for print and reports."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not needed to start
 
     figure = outcome.figure
     if figure is None:
         return
     FigureCanvasAgg(figure)
-    replace_whole(path, lambda aside: figure.savefig(aside, dpi=150))
+    for suffix in (".png", ".svg"):
+        replace_whole(stem.with_name(stem.name + suffix), lambda aside: figure.savefig(aside, dpi=150))

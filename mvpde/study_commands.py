@@ -77,12 +77,13 @@ def _report(found: Progress, data: Any) -> None:
         if one.status == FAILED:
             click.echo(f"warning: {point.name} failed: {one.message.splitlines()[0]}", err=True)
     for entry in json.loads(data.attrs["verdict"]):
-        click.echo(_sentence(entry))
+        click.echo(sentence(entry))
     done = sum(one.status == DONE for one in found.states)
     click.echo(f"{found.folder}: {done} of {len(found.points)} points done; table.csv, study.nc, verdict.json")
 
 
-def _sentence(entry: Mapping[str, Any]) -> str:
+def sentence(entry: Mapping[str, Any]) -> str:
+    """An entry of verdict.json on one line."""
     if entry["measured"] is None:
         return f"{entry['law']}: {entry['holds']} ({entry['note']})"
     interval = "" if entry["interval"] is None else " [{:.4g}, {:.4g}]".format(*entry["interval"])
