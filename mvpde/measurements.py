@@ -168,9 +168,10 @@ def _flat(values: xarray.DataArray, axis: xarray.DataArray, spread: xarray.DataA
 
 
 def _mean(y: Array, standard_errors: Array, power: float) -> Estimate:
-    """The mean of y^power over the points, its error from their scatter; of one point alone from its own standard error."""
-    if len(y) == 1 and np.isfinite(standard_errors[0]):
-        return Estimate(float(y[0] ** power), float(power * y[0] ** (power - 1.0) * standard_errors[0]), math.inf)
+    """The mean of y^power over the points, its error from their own standard errors if all have one, else from their scatter."""
+    if len(y) and np.isfinite(standard_errors).all():
+        errors = power * np.abs(y) ** (power - 1.0) * standard_errors
+        return Estimate(float(np.mean(y**power)), float(np.sqrt(errors @ errors)) / len(y), math.inf)
     return mean(y**power)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mvpde.models.mean_field import Array, MeanField, predictions
@@ -28,11 +30,28 @@ def prediction_error(model: MeanField, moments_a: Array, moments_b: Array) -> fl
     Raises:
         ValueError: the model has no data.
     """
+    return math.sqrt(float(np.mean(_squared_errors(model, moments_a, moments_b))))
+
+
+def prediction_error_standard_error(model: MeanField, moments_a: Array, moments_b: Array) -> float:
+    """Standard error of `prediction_error` from the scatter of ≥ 2 independent runs, by the delta method; NaN from a single run.
+
+    With e the error and s the sample standard deviation of the squared errors of R runs it is s / (2e√R).
+    """
+    squares = _squared_errors(model, moments_a, moments_b)
+    root = math.sqrt(float(np.mean(squares)))
+    if len(squares) < 2 or root == 0.0:
+        return math.nan
+    return float(np.std(squares, ddof=1)) / (2.0 * root * math.sqrt(len(squares)))
+
+
+def _squared_errors(model: MeanField, moments_a: Array, moments_b: Array) -> Array:
+    """‖f_A − f_B‖² / ‖target‖² of each run, shape (runs,)."""
     difference = predictions(model, moments_a) - predictions(model, moments_b)
     assert model.data is not None  # predictions has checked it
     w, target = model.data.weights, model.data.target
-    scale = float(np.sqrt(w @ target**2))
-    return float(np.sqrt(np.mean(difference**2 @ w))) / (scale if scale > 0.0 else 1.0)
+    scale = float(w @ target**2)
+    return np.asarray(difference**2 @ w / (scale if scale > 0.0 else 1.0))
 
 
 def sliced_wasserstein(
@@ -42,8 +61,9 @@ def sliced_wasserstein(
     *,
     projections: int = 64,
     seed: int = 0,
+    order: int = 2,
 ) -> float:
-    """SW_2(a, b) = [mean over directions θ of W_2(θ·a, θ·b)²]^½, θ uniform on the sphere.
+    """SW_p(a, b) = [mean over directions θ of W_p(θ·a, θ·b)^p]^{1/p}, θ uniform on the sphere.
 
     Bonneel, Rabin, Peyré & Pfister, J. Math. Imaging Vis. 51 (2015) 22, as implemented in POT. Every projection is solved exactly
     with all points: O(N log N) time, a second for 64 projections of 10⁵ points. The directions depend on the seed only, so
@@ -56,6 +76,7 @@ def sliced_wasserstein(
             replaced by (L/2π)(cos(2πy/L), sin(2πy/L)).
         projections: number of directions.
         seed: of the directions.
+        order: p ≥ 1.
     """
     from ot.sliced import get_random_projections, sliced_wasserstein_distance  # a second to import, which the CLI has not
 
@@ -63,11 +84,11 @@ def sliced_wasserstein(
     b, weights_b = _prepared(cloud_b, periods)
     directions = get_random_projections(a.shape[1], projections, seed)
     # One direction at a time: all at once, POT's temporaries are too large for the cache and five times slower.
-    squared = [
-        sliced_wasserstein_distance(a, b, weights_a, weights_b, p=2, projections=directions[:, k : k + 1]) ** 2
+    powers = [
+        sliced_wasserstein_distance(a, b, weights_a, weights_b, p=order, projections=directions[:, k : k + 1]) ** order
         for k in range(projections)
     ]
-    return float(np.sqrt(np.mean(squared)))
+    return float(np.mean(powers) ** (1.0 / order))
 
 
 def _prepared(cloud: tuple[Array, Array], periods: tuple[float | None, ...]) -> tuple[Array, Array]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#777777"
+FAR_BELOW = 1e-4  # of the smallest value: a discretisation error below it is not drawn, as it would press the points together
 
 
 def slope_figure(series: Sequence[Series], options: SlopeOptions, title: str) -> Figure:
@@ -48,7 +49,7 @@ def _draw(axes: Axes, one: Series, options: SlopeOptions, style: dict[str, Any])
     label = f"slope {found:.3f}{ends}" if one.time is None else f"t = {one.time:g}: slope {found:.3f}{ends}"
     axes.plot(one.x, one.line.at(one.x), linewidth=1.3, label=label, **{**style, "markersize": 0})
     floor = one.floor.get("discretisation", 0.0)
-    if floor > 0:
+    if floor > FAR_BELOW * values.min():
         axes.axhline(floor, color=style["color"], linestyle=":", linewidth=1.2)
 
 
@@ -57,7 +58,7 @@ def _predicted(axes: Axes, one: Series, options: SlopeOptions) -> None:
     start = 1.8 * max(one.y[0].value, 1e-300)
     line = start * (one.x / one.x[0]) ** options.predicted
     axes.plot(one.x, line, color=GREY, linestyle=(0, (5, 3)), linewidth=1.2, label=f"predicted slope {options.predicted:g}")
-    if one.floor.get("discretisation", 0.0) > 0:
+    if one.floor.get("discretisation", 0.0) > FAR_BELOW * min(estimate.value for estimate in one.y):
         axes.plot([], [], color=GREY, linestyle=":", linewidth=1.2, label="discretisation error of the density")
 
 

@@ -12,7 +12,7 @@ from mvpde.models.data import Data
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network
-from mvpde.observables import embed, loss, prediction_error, sliced_wasserstein
+from mvpde.observables import embed, loss, prediction_error, prediction_error_standard_error, sliced_wasserstein
 
 X = np.array([[-1.0], [0.0], [2.0]])
 WEIGHTS, TARGET = np.array([0.2, 0.3, 0.5]), np.array([1.0, -2.0, 0.5])
@@ -38,6 +38,15 @@ def test_prediction_error_is_relative_to_the_target():
     assert prediction_error(MODEL, scaled[:1], TARGET[None]) == pytest.approx(0.3)
     assert prediction_error(MODEL, scaled, TARGET[None]) == pytest.approx(np.sqrt((0.09 + 0.16) / 2))
     assert prediction_error(MODEL, TARGET[None], scaled) == pytest.approx(np.sqrt((0.09 + 0.16) / 2))
+
+
+def test_prediction_error_has_the_scatter_of_its_runs_as_error():
+    """Errors of equal size scatter nothing; squares 1 and 4 of two runs give s/(2e√2) with e² = 5/2, s² = 9/2."""
+    equal = prediction_error_standard_error(MODEL, np.stack([1.1 * TARGET, 0.9 * TARGET]), TARGET[None])
+    assert equal == pytest.approx(0.0, abs=1e-12)
+    found = prediction_error_standard_error(MODEL, np.stack([2.0 * TARGET, 3.0 * TARGET]), TARGET[None])
+    assert found == pytest.approx(np.sqrt(4.5) / (2.0 * np.sqrt(2.5) * np.sqrt(2.0)))
+    assert np.isnan(prediction_error_standard_error(MODEL, TARGET[None], TARGET[None]))
 
 
 def test_prediction_error_weighs_by_the_measure():

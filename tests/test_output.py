@@ -150,7 +150,7 @@ def test_what_is_not_wanted_is_not_written(shared_tmp_path: Path) -> None:
     result = small_run(shared_tmp_path / "x", **changes)
     names = {path.name for path in result.folder.iterdir()}
     assert names == {"case.toml", "provenance.json", "series.csv", "predictions.csv", "summary.json", "checkpoint"}
-    assert list(result.summary["comparison"]["ensemble_vs_density"]) == ["prediction_error"]
+    assert set(result.summary["comparison"]["ensemble_vs_density"]) == {"prediction_error", "prediction_error_standard_error"}
 
 
 def test_periodic_coordinates_are_written_where_the_domain_is(shared_tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ import pytest
 import xarray
 
 import mvpde
-import mvpde.ensemble
 from mvpde.cli import main
+from mvpde.ensemble import Ensemble
 from mvpde.laboratory import MEASURES
 from mvpde.models.laws import ProductLaw
 from mvpde.points import FAILED, MARK, POINTS, compute, expand, folder_names, short_names
@@ -250,9 +250,9 @@ def test_the_law_of_large_numbers_in_small(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", ["drift", "noise"])
 def test_the_verdict_turns_when_the_simulator_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """A drift half too large converges to another limit; starts with a common random shift do not converge at all."""
-    right, sample = mvpde.ensemble.potential_gradient, ProductLaw.sample
+    right, sample = Ensemble._velocity, ProductLaw.sample
     if broken == "drift":
-        monkeypatch.setattr(mvpde.ensemble, "potential_gradient", lambda *arguments: 1.5 * right(*arguments))
+        monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments: [1.5 * b for b in right(*arguments)])
     else:
         monkeypatch.setattr(
             mvpde.models.laws.ProductLaw, "sample", lambda law, rng, n: sample(law, rng, n) + 0.3 * rng.standard_normal()
