@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from mvpde.ensemble import BLOCK, InitialLaw, stream
 from mvpde.ensemble import _stream_from_array as stream_from_array
 from mvpde.ensemble import _stream_to_array as stream_to_array
-from mvpde.models.mean_field import Array, MeanField
+from mvpde.models.mean_field import Array, MeanField, drift
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
+from mvpde.noise import increment
 
 
 class Measure(Protocol):
@@ -107,39 +108,9 @@ DYNAMICS: dict[str, Callable[[SgdNetwork, int, float | None], Dynamics]] = {"sgd
 
 
 def euler_maruyama(model: MeanField) -> Callable[[Array, np.random.Generator, float], Array]:
-    """(z, stream, h) → z + hb(z) + √(2hA(z)) ξ for a model whose particles do not see each other; weak order 1.
-
-    Raises:
-        ValueError: if the model is a gradient flow, which has neither b nor A as functions: that is an ensemble's work.
-    """
-    drift, tensor, unused = model.drift, model.diffusion, np.zeros(0)
-    if drift is None or tensor is None:
-        raise ValueError("Euler–Maruyama needs the model's drift and diffusion; a gradient flow is run by an ensemble")
-
-    def move(z: Array, rng: np.random.Generator, h: float) -> Array:
-        noise = apply_root(2.0 * h * tensor(z, unused), rng.standard_normal(z.shape))
-        return z + h * drift(z, unused) + noise
-
-    return move
-
-
-def apply_root(tensors: Array, vectors: Array) -> Array:
-    """A^{1/2} ξ for symmetric positive semidefinite A, shape (N, D, D), and ξ, shape (N, D); eigenvalues < 0 are rounding."""
-    if tensors.shape[1] == 1:
-        return np.asarray(np.sqrt(np.maximum(tensors[:, 0, :], 0.0)) * vectors)
-    if tensors.shape[1] == 2:
-        return _apply_root_of_plane(tensors, vectors)
-    values, frames = np.linalg.eigh(tensors)
-    return np.einsum("nab,nb->na", frames, np.sqrt(np.maximum(values, 0.0)) * np.einsum("nab,na->nb", frames, vectors))
-
-
-def _apply_root_of_plane(a: Array, xi: Array) -> Array:
-    """2 × 2, by Cayley–Hamilton: A^{1/2} = (A + δI)/√(tr A + 2δ) with δ = √det A; 0 where A = 0."""
-    trace = a[:, 0, 0] + a[:, 1, 1]
-    delta = np.sqrt(np.maximum(a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1] * a[:, 1, 0], 0.0))
-    scale = np.sqrt(np.maximum(trace + 2.0 * delta, 0.0))
-    scale = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0.0)
-    return np.asarray(scale[:, None] * (np.einsum("nab,nb->na", a, xi) + delta[:, None] * xi))
+    """(z, stream, h) → z + hb(z) + √(2hA(z)) ξ for a model whose particles do not see each other; weak order 1."""
+    noise, unused = increment(model), np.zeros(model.features)
+    return lambda z, rng, h: z + h * drift(model, z, unused) + noise(z, unused, rng, h)
 
 
 # --- the measure ----------------------------------------------------------------------------------------------------------------
@@ -190,9 +161,10 @@ class SgdRuns:
             f"the initial law has {law.dimension} coordinates, the network {problem.dimension}: {', '.join(problem.coordinates)}",
         )
         self.problem, self.runs, self.seed, self.comm, self.dynamics = problem, runs, seed, comm, dynamics
-        self._one = DYNAMICS[dynamics](problem, order, step)
+        self._one, self._asked = DYNAMICS[dynamics](problem, order, step), (order, step)
         self.model, self.step, self.time = self._one.model, self._one.length, 0.0
         self._steps, self._seconds = 0, 0.0
+        self._began = 0.0, 0  # time and steps at the last change of η and B
         self._owned = self._range(comm.rank)
         self._streams = [stream(seed, 0, block) for block in self._owned]
         sizes = [min(BLOCK, runs - block * BLOCK) for block in self._owned]
@@ -236,12 +208,46 @@ class SgdRuns:
         if self._one.exact_times:
             count = math.ceil((t - self.time) / self.step * (1.0 - 1e-12))
             return count, (t - self.time) / max(count, 1)
-        return round(t / self.step) - self._steps, self.step
+        since, steps = self._began
+        return round((t - since) / self.step) - (self._steps - steps), self.step
 
     def _moved(self, w: Array, rng: np.random.Generator, count: int, h: float) -> Array:
         for _ in range(count):
             w = self._one.move(w, rng, h)
         return w
+
+    def change(self, problem: SgdNetwork) -> None:
+        """From now on train with the η and B of another problem, from the weights there are: one stretch of a schedule.
+
+        Steps are counted anew from here, so that times of change should be multiples of the η before, and later times lie
+        multiples of the new one after it.
+
+        Raises:
+            ValueError: if the network has another number of weights.
+        """
+        _require(
+            problem.dimension == self.problem.dimension,
+            f"the runs have {self.problem.dimension} weights, the network to go on with {problem.dimension}",
+        )
+        self.problem, self._one = problem, DYNAMICS[self.dynamics](problem, *self._asked)
+        self.model, self.step = self._one.model, self._one.length
+        self._began = self.time, self._steps
+
+    def averages(self, functions: Sequence[Callable[[Array], Array]], times: Sequence[float]) -> tuple[Array, Array]:
+        """Means of f(W_t) over runs and over increasing times still to come, and their standard errors, shapes (K,). Collective.
+
+        The standard errors come from the scatter of the runs' own time averages, which are independent whatever the
+        correlations along a run. The runs end at the last of the times.
+        """
+        sums = [np.zeros((len(functions), len(w))) for w in self._w]
+        for t in times:
+            self.advance(t)
+            for total, w in zip(sums, self._w, strict=True):
+                total += [f(w) for f in functions]
+        sums = [total / len(times) for total in sums]
+        means = self._mean([total.sum(axis=1) for total in sums], len(functions))
+        variances = self._mean([((total - means[:, None]) ** 2).sum(axis=1) for total in sums], len(functions))
+        return means, np.sqrt(variances / max(self.runs - 1, 1))
 
     def moments(self) -> Array:
         """⟨g⟩ over all runs, shape (1, K), the same bits on every rank: for a small network ⟨L⟩. Collective."""
@@ -287,19 +293,20 @@ class SgdRuns:
     # -- checkpoints
 
     def state(self) -> dict[str, Any] | None:
-        """Time, runs (R, D), streams (blocks, 13) on rank 0, else None: enough to continue bit for bit. Collective."""
+        """Time, runs (R, D), streams (blocks, 13), last change of η on rank 0, else None: continues bit for bit. Collective."""
         parts = self.comm.gather((self._w, [stream_to_array(rng) for rng in self._streams]))
         if parts is None:
             return None
         return {
             "time": np.float64(self.time),
             "steps": np.int64(self._steps),
+            "began": np.array(self._began, dtype=np.float64),
             "weights": np.concatenate([w for blocks, _ in parts for w in blocks]),
             "streams": np.array([s for _, streams in parts for s in streams]),
         }
 
     def restore(self, state: dict[str, Any] | None) -> None:
-        """Continue from ``state()`` of as many runs of the same problem, read on rank 0 (others pass None). Collective.
+        """Continue from ``state()`` of as many runs of the same (present) problem, read on rank 0 (others pass None). Collective.
 
         Raises:
             ValueError: on all ranks, when the numbers of runs or weights differ.
@@ -310,6 +317,8 @@ class SgdRuns:
         found, expected = state["weights"].shape, (self.runs, self.problem.dimension)
         _require(found == expected, f"the checkpoint has (runs, weights) = {found}, not {expected}")
         self.time, self._steps = float(state["time"]), int(state["steps"])
+        since, steps = state.get("began", (0.0, 0))
+        self._began = float(since), int(steps)
         self._w = [state["weights"][b * BLOCK : (b + 1) * BLOCK].copy() for b in self._owned]
         self._streams = [stream_from_array(state["streams"][b]) for b in self._owned]
 

@@ -148,7 +148,7 @@ def _variable(
     present = {k: summary[key] for k, summary in enumerate(summaries) if summary.get(key) is not None}
     if any(isinstance(value, str) for value in present.values()):
         return (), np.array([str(present.get(k, "")) for k in range(len(summaries))], dtype=object)
-    timed = bool(present) and all(_over_time(key, value, len(summaries[k]["times"])) for k, value in present.items())
+    timed = bool(present) and all(_over_time(key, value, len(summaries[k].get("times", ()))) for k, value in present.items())
     arrays = {k: _array(value) for k, value in present.items()}
     shapes = {array.shape[timed:] for array in arrays.values()} or {()}
     if len(shapes) > 1 or any(array.dtype == object or 0 in array.shape for array in arrays.values()):

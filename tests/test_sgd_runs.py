@@ -20,7 +20,7 @@ from mvpde.ensemble import BLOCK, Ensemble
 from mvpde.models import data
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.sgd_network import sgd_problem
-from mvpde.sgd_runs import SgdRuns, apply_root, without_replacement
+from mvpde.sgd_runs import SgdRuns, without_replacement
 from mvpde.simulation import run
 
 WORLD, SELF = MPI.COMM_WORLD, MPI.COMM_SELF
@@ -136,18 +136,6 @@ def test_batches_without_replacement_are_uniform_subsets():
         assert np.sum((counts - 2000.0) ** 2 / 2000.0) < 33.7
     whole = without_replacement(np.random.default_rng(1), 50, 5, 5)
     np.testing.assert_array_equal(np.sort(whole, axis=1), np.tile(np.arange(5), (50, 1)))
-
-
-@pytest.mark.parametrize("dimension", [1, 2, 3])
-def test_the_root_of_a_tensor(dimension):
-    """R(A)ξ is linear in ξ, and R Rᵀ = A, also where A is degenerate or 0."""
-    rng = np.random.default_rng(4)
-    factors = rng.normal(size=(6, dimension, dimension))
-    factors[0] = 0.0
-    factors[1, :, 1:] = 0.0
-    tensors = factors @ factors.transpose(0, 2, 1)
-    roots = np.stack([apply_root(tensors, np.tile(e, (6, 1))) for e in np.eye(dimension)], axis=2)
-    np.testing.assert_allclose(roots @ roots.transpose(0, 2, 1), tensors, atol=1e-7 * np.abs(tensors).max())
 
 
 # --- time, ranks, checkpoints ---------------------------------------------------------------------------------------------------
@@ -267,7 +255,7 @@ def test_a_case_compares_the_density_with_the_runs(shared_tmp_path):
     ("case", "settings", "message"),
     [
         ("sgd_neuron", {"model.batch_size": 237, "model.replacement": False}, "batch_size is 237, but the data set has 236"),
-        ("sgd_neuron", {"ensemble.particles": 10}, r"\[ensemble\]: follows a gradient flow"),
+        ("sgd_neuron", {"ensemble.particles": 10}, r'\[ensemble\] scheme: "heun" needs a constant diffusion.* scheme = "euler"'),
         ("sgd_neuron", {"model.learning_rate": 0.0}, r"\[model\] learning_rate"),
         ("ornstein_uhlenbeck", {"sgd.runs": 10}, r'\[sgd\]: .* kind = "sgd_network"'),
         (
@@ -293,9 +281,9 @@ def test_the_shipped_cases_describe_a_problem(name):
     assert not setting.model.interacting
 
 
-def test_measures_of_gradient_flows_refuse_other_models():
+def test_measures_refuse_models_that_they_cannot_follow():
     model = SgdRuns(neuron(), NEURON_LAW, runs=1, comm=WORLD).model
-    with pytest.raises(ValueError, match="an ensemble follows a gradient flow"):
+    with pytest.raises(ValueError, match='"heun" needs a constant diffusion'):
         Ensemble(model, NEURON_LAW, particles=10, comm=WORLD)
     with pytest.raises(ValueError, match="characteristics follow a gradient flow"):
         Characteristics(model, NEURON_LAW, nodes=(3, 3), comm=WORLD)
