@@ -26,6 +26,8 @@ from bench_table import claims, markdown
 
 HERE = Path(__file__).resolve().parent
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+# problems with a full diffusion tensor in bench_problems.py, and how slow they are
+TENSORS = {"crossed": 1.0, "degenerate": 1.0, "copper": 2.4}
 TIMEOUT = 300.0  # seconds for one measurement
 
 
@@ -40,7 +42,8 @@ class Sizes:
         block, rounds: steps in a block, blocks of each kind in turn, for two ranks against their ceiling.
         flat, solid: cells per direction of the meshes whose memory is taken, in 2-D and 3-D.
         particles: in the ensemble.
-        implicit: cells per direction of the implicit and of the mixture run.
+        implicit: cells per direction of the implicit, the tensor and the mixture runs.
+        span, tensor_rounds: time that a block of implicit tensor steps covers, blocks of each kind.
         repeats: of the shorter measurements.
     """
 
@@ -53,10 +56,12 @@ class Sizes:
     solid: tuple[int, ...] = (64, 80)
     particles: int = 1_000_000
     implicit: int = 256
+    span: float = 0.25
+    tensor_rounds: int = 7
     repeats: int = 5
 
 
-QUICK = Sizes(2**18, ((12, 4), (24, 4)), 32, 4, 2, 32, (6,), 10_000, 24, 2)
+QUICK = Sizes(2**18, ((12, 4), (24, 4)), 32, 4, 2, 32, (6,), 10_000, 24, 0.05, 2, 2)
 
 
 # --- processes ------------------------------------------------------------------------------------------------------------------
@@ -103,9 +108,9 @@ class Workers:
         self._folder, self._blocks = folder, dict[str, int]()
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, name: str, cells: Sequence[int], steps: int, launcher: Sequence[str] = ()) -> None:
+    def start(self, name: str, cells: Sequence[int], steps: float, problem: str | None, launcher: Sequence[str] = ()) -> None:
         """Begin to build a density of the given mesh."""
-        arguments = {"cells": list(cells), "steps": steps, "signals": str(self._folder), "name": name}
+        arguments = {"cells": list(cells), "steps": steps, "signals": str(self._folder), "name": name, "problem": problem}
         line = [*launcher, *command("worker", arguments)]
         self._processes.append(subprocess.Popen(line, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
         self._blocks[name] = 0
@@ -148,20 +153,23 @@ def workers() -> Iterator[Workers]:
             crew.stop()
 
 
-def parallel(cells: int, block: int, rounds: int) -> dict[str, Any]:
-    """Rates of n² cells on one and on two ranks, and of n × n/2 cells in one and in two independent processes, in turns."""
-    print(f"  two ranks {cells}², {rounds} rounds", file=sys.stderr, flush=True)
+def parallel(cells: int, blocks: tuple[float, float], rounds: int, problem: str | None = None) -> dict[str, Any]:
+    """Rates of n² cells on one and on two ranks, and of n × n/2 cells in one and in two independent processes, in turns.
+
+    ``blocks``: the length of a block on one process with the whole mesh, and of one with half the mesh on each process.
+    """
+    print(f"  two ranks {cells}², {problem or 'explicit'}, {rounds} rounds", file=sys.stderr, flush=True)
     with workers() as crew:
-        crew.start("whole", [cells, cells], block)
-        crew.start("half_a", [cells, cells // 2], 2 * block)
-        crew.start("half_b", [cells, cells // 2], 2 * block)
+        crew.start("whole", [cells, cells], blocks[0], problem)
+        crew.start("half_a", [cells, cells // 2], blocks[1], problem)
+        crew.start("half_b", [cells, cells // 2], blocks[1], problem)
         for name in ("whole", "half_a", "half_b"):
             crew.await_file(f"{name}.ready")
-        crew.start("ranks", [cells, cells], 2 * block, [mpirun(), "-n", "2"])
+        crew.start("ranks", [cells, cells], blocks[1], problem, [mpirun(), "-n", "2"])
         owned = crew.await_file("ranks.ready")["owned"]
         kinds = {"one_rank": ["whole"], "two_ranks": ["ranks"], "one_process": ["half_a"], "two_processes": ["half_a", "half_b"]}
         rates = [{kind: crew.run(*names) for kind, names in kinds.items()} for _ in range(rounds)]
-    return {"cells": [cells, cells], "owned": owned, "rounds": rates}
+    return {"cells": [cells, cells], "problem": problem, "owned": owned, "rounds": rates}
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------------------
@@ -188,7 +196,14 @@ def measurements(sizes: Sizes) -> dict[str, Any]:
     return {
         "machine": measure("machine", cells=cells, numbers=sizes.numbers, repeats=sizes.repeats),
         "explicit": [measure("explicit_stage", cells=[n, n], steps=steps, repeats=sizes.repeats) for n, steps in sizes.stages],
-        "parallel": parallel(sizes.parallel, sizes.block, sizes.rounds),
+        "parallel": parallel(sizes.parallel, (sizes.block, 2 * sizes.block), sizes.rounds),
+        "tensor": [
+            measure("tensor_step", problem=name, cells=[sizes.implicit] * 2, end=8.0 * slow * sizes.span, repeats=2)
+            for name, slow in TENSORS.items()
+        ],
+        "tensor_parallel": [
+            parallel(sizes.implicit, (slow * sizes.span,) * 2, sizes.tensor_rounds, name) for name, slow in TENSORS.items()
+        ],
         "memory_2d": [measure("memory", problem="circle_rbf", cells=[sizes.flat] * 2, duration=0.02)],
         "memory_3d": [measure("memory", problem="sigmoid_3d", cells=[n] * 3, duration=0.1) for n in sizes.solid],
         "ensemble": measure("ensemble_step", particles=sizes.particles, repeats=sizes.repeats),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from mvpde.runtime import MPI  # isort: skip  (loads the solver libraries)
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mvpde.build import problem
+from mvpde.case import load
 from mvpde.domain import Domain, box
 from mvpde.models.data import circle, interval
+from mvpde.models.fokker_planck import fokker_planck
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import MeanField
@@ -47,6 +53,35 @@ def sigmoid_3d(cells: Sequence[int]) -> Problem:
     model = network("sigmoid", interval(-1.0, 1.0, 32, lambda x: np.sin(3.0 * x[:, 0])), temperature=0.05, base_measure=base)
     domain = box(MPI.COMM_SELF, [-6.0, -6.0, -5.0], [6.0, 6.0, 5.0], cells)
     return model, domain, ProductLaw((Normal(0.0, 1.5), Normal(0.0, 1.5), Normal(0.0, 0.7)))
+
+
+# M, A of dz = −Mz dt + √(2A)dB and the half widths of six standard deviations: a full tensor, and one that is degenerate
+PAIRS = {
+    "crossed": ([[1.0, 0.0], [0.0, 4.0]], [[1.0, 0.9], [0.9, 1.0]], (6.0, 3.0)),
+    "degenerate": ([[1.0, -1.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 0.0]], (5.2, 3.0)),
+}
+
+
+def tensor(pair: str, cells: Sequence[int], comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
+    """An Ornstein–Uhlenbeck process from half its stationary standard deviations, a deviation off the centre."""
+    m, a, half = PAIRS[pair]
+    x, y = (width / 6.0 for width in half)
+    domain = box(comm, [-half[0], -half[1]], list(half), cells)
+    return (
+        fokker_planck(("x", "y"), drift_matrix=m, diffusion_matrix=a),
+        domain,
+        ProductLaw((Normal(x, 0.5 * x), Normal(0.0, 0.5 * y))),
+    )
+
+
+def copper(cells: Sequence[int], comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
+    """Two weights under SGD on real data, as in cases/sgd_neuron.toml: a tensor that varies and nearly degenerates."""
+    setting = problem(load(Path(__file__).resolve().parents[1] / "cases" / "sgd_neuron.toml"))
+    section: Any = setting.case.sections.domain
+    return setting.model, box(comm, section.lower, section.upper, cells), setting.law
+
+
+TENSORS: dict[str, Callable[..., Problem]] = {**{name: partial(tensor, name) for name in PAIRS}, "copper": copper}
 
 
 def mixture(cells: Sequence[int]) -> Problem:

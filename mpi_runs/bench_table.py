@@ -49,6 +49,9 @@ def claims(results: Record, taken: float) -> list[dict[str, Any]]:
     """
     stage, mixture, ensemble = explicit_at(results, 256), results["mixture"], results["ensemble"]
     scaling = efficiency(results["parallel"]["rounds"])
+    slowest = max(results["tensor"], key=lambda run: run["slowest"])
+    tensors = {run["problem"]: efficiency(run["rounds"]) for run in results["tensor_parallel"]}
+    weakest = min(tensors, key=lambda name: tensors[name]["ratio"])
     flat = max(results["memory_2d"], key=lambda run: run["peak_bytes_per_node"])
     solid = max(results["memory_3d"], key=lambda run: run["peak_bytes_per_node"])
     rows: list[tuple[str, float, str, str, float, str]] = [
@@ -75,6 +78,23 @@ def claims(results: Record, taken: float) -> list[dict[str, Any]]:
             "≤",
             0.15,
             "15 %",
+        ),
+        (
+            f"implicit step with a full tensor, one core, {square(slowest)}: the slowest of any phase ({slowest['problem']})",
+            slowest["slowest"],
+            f"{slowest['slowest']:.2f} s",
+            "≤",
+            0.5,
+            "0.5 s",
+        ),
+        (
+            f"two ranks for implicit steps with a full tensor, {square(slowest)}: speed-up over that of two half-size processes, "
+            f"least of {len(tensors)} problems ({weakest})",
+            tensors[weakest]["ratio"],
+            f"{tensors[weakest]['speed_up']:.2f} / {tensors[weakest]['ceiling']:.2f} = {tensors[weakest]['ratio']:.2f}",
+            "≥",
+            0.8,
+            "0.8",
         ),
         (f"memory in 2-D, {square(flat)}, at its peak", *kilobytes(flat, 1000.0)),
         (f"memory in 3-D, {square(solid)}, at its peak", *kilobytes(solid, 3000.0)),
@@ -176,6 +196,31 @@ def parallel_section(results: Record) -> str:
     return table(("round", "1 rank", "2 ranks", "1 process, half size", "2 processes, half size each"), rows) + "\n\n" + medians
 
 
+def tensor_section(results: Record) -> str:
+    """Implicit steps with a full diffusion tensor, on one rank and on two."""
+    steps = [
+        (
+            run["problem"],
+            f"{run['steps']} ({run['limited_steps']}, {run['rejected_steps']})",
+            f"{run['median']:.3f}",
+            f"{run['mean']:.3f}",
+            f"{run['slowest']:.3f}",
+            f"{run['solver_iterations'] / run['steps']:.1f}",
+        )
+        for run in results["tensor"]
+    ]
+    ranks = []
+    for run in results["tensor_parallel"]:
+        found = efficiency(run["rounds"])
+        ranks.append((run["problem"], *(f"{found[key]:.3f}" for key in ("speed_up", "ceiling", "ratio", "directly"))))
+    head = ("problem", "steps (limited, rejected)", "median, s", "mean, s", "slowest, s", "iterations per step")
+    return (
+        table(head, steps)
+        + "\n\n"
+        + table(("two ranks", "speed-up", "ceiling", "ratio", "against two processes directly"), ranks)
+    )
+
+
 def memory_section(results: Record) -> str:
     """Resident memory per node."""
     rows = [
@@ -232,6 +277,7 @@ def markdown(record: Record) -> str:
         "## The machine\n\n" + machine_section(results),
         "## Explicit stage\n\nMedians of blocks of steps; everything in `advance` counts.\n\n" + explicit_section(results),
         "## Two ranks\n\nMillion nodes per second and stage, in turns.\n\n" + parallel_section(results),
+        "## Implicit steps with a full tensor\n\nMedians over rounds of blocks of steps, as above.\n\n" + tensor_section(results),
         "## Memory\n\nGrowth of resident memory from before the mesh, over the nodes.\n\n" + memory_section(results),
         "## Others\n\n" + other_section(results),
     ]

@@ -23,7 +23,7 @@ import dolfinx
 import numba
 import numpy as np
 import ufl
-from bench_problems import START, Problem, circle_model, circle_rbf, mixture, sigmoid_3d
+from bench_problems import START, TENSORS, Problem, circle_model, circle_rbf, mixture, sigmoid_3d
 from dolfinx import fem
 from dolfinx.fem.petsc import assemble_matrix
 from petsc4py import PETSc
@@ -32,6 +32,7 @@ from mvpde.density import Density
 from mvpde.ensemble import Ensemble
 from mvpde.nodal_features import NodalFeatures
 
+WARM = 0.05  # time until the first steps of a tensor problem, which grow threefold each, are over
 PATIENCE = 0.002  # seconds between looks at the starting signal
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {}
 
@@ -148,14 +149,21 @@ def explicit_stage(cells: list[int], steps: int, repeats: int) -> dict[str, Any]
 
 
 @task
-def worker(cells: list[int], steps: int, signals: str, name: str) -> dict[str, Any]:
-    """Blocks of explicit steps on MPI.COMM_WORLD, the k-th started by the file ``name``.k.go, its result left in ``name``.k.
+def worker(cells: list[int], steps: float, signals: str, name: str, problem: str | None = None) -> dict[str, Any]:
+    """Blocks of steps on MPI.COMM_WORLD, the k-th started by the file ``name``.k.go, its result left in ``name``.k.
+
+    Explicit ones of the circle, each as long as the CFL condition allows; of a ``problem`` with a tensor blocks of ``steps`` units
+    of time, whose implicit steps the error control chooses.
 
     The ranks look for the signal between short sleeps and without MPI, since waiting in MPI would take the processor from others.
     """
     folder, comm = Path(signals), MPI.COMM_WORLD
-    density = Density(*circle_rbf(cells, comm=comm), scheme="flux_corrected")
-    length = warm_up(density)
+    if problem is None:
+        density = Density(*circle_rbf(cells, comm=comm), scheme="flux_corrected")
+        length = warm_up(density)
+    else:
+        density, length = Density(*TENSORS[problem](cells, comm=comm)), 1.0
+        density.advance(WARM)
     leave(folder / f"{name}.ready", {"owned": comm.allgather(density.domain.owned)}, comm.rank)
     block = 0
     while not (folder / "stop").exists():
@@ -191,6 +199,27 @@ def implicit_step(cells: list[int], end: float) -> dict[str, Any]:
         "solves": solves,
         "seconds_per_step": block["seconds"] / block["steps"],
         "iterations_per_solve": block["solver_iterations"] / solves,
+    }
+
+
+@task
+def tensor_step(problem: str, cells: list[int], end: float, repeats: int) -> dict[str, Any]:
+    """Every implicit step up to ``end`` under a full tensor, each timed at its quickest over runs that repeat the same steps."""
+    runs = []
+    for warming in (True, *(False for _ in range(repeats))):
+        density, times = Density(*TENSORS[problem]([12, 12] if warming else cells)), [time.perf_counter()]
+        density.advance(end, lambda times=times: times.append(time.perf_counter()))
+        runs.append(np.diff(times))
+    seconds, statistics = np.min(runs[1:], axis=0), density.statistics()
+    keys = ("steps", "limited_steps", "rejected_steps", "solver_iterations", "minimum", "mass_defect")
+    return {
+        "problem": problem,
+        "cells": cells,
+        "end": end,
+        "slowest": float(seconds.max()),
+        "median": float(np.median(seconds)),
+        "mean": float(seconds.mean()),
+        **{key: statistics[key] for key in keys},
     }
 
 

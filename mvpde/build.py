@@ -15,6 +15,7 @@ from mvpde.kinds import KINDS, training
 from mvpde.messages import listed, nearest
 from mvpde.models.laws import LAWS, ProductLaw
 from mvpde.models.mean_field import MeanField
+from mvpde.models.shell import ShellLaw
 from mvpde.runtime import MPI, CaseError, on_first_rank
 from mvpde.sections import ADDITIVE, DomainSection
 
@@ -31,12 +32,12 @@ class Problem:
     Attributes:
         case: the case with every default, also those that depend on the model.
         model: the mean-field model.
-        law: its initial law.
+        law: its initial law, a `ProductLaw`, or a `ShellLaw` for a model with a metric.
     """
 
     case: Case
     model: MeanField
-    law: ProductLaw
+    law: Any
 
 
 @contextmanager
@@ -71,11 +72,10 @@ def problem(case: Case) -> Problem:
         periods = _periods(flat)
         base = getattr(sections.model, "base_measure", None)  # where the kind of model has one
         with _blaming("[model]"):
-            model = (
-                flat if base is None else with_base_measure(_product_law("model.base_measure", base, flat.coordinates, periods))
-            )
+            model = flat if base is None else with_base_measure(_law("model.base_measure", base, flat))
+        model = _annealed(model, case)
         with _blaming("[initial]"):
-            law = _product_law("initial", _with_dimension(sections.initial, sections.model), model.coordinates, periods)
+            law = _law("initial", _with_dimension(sections.initial, sections.model), model)
         _check_nodes(sections.characteristics, model)
         _check_companions(sections, model)
         _starts(sections, model)
@@ -111,6 +111,44 @@ def _with_dimension(laws: Mapping[str, Any], model: Any) -> dict[str, Any]:
     return {name: law.model_copy(update={"dimension": dimension}) if name in missing else law for name, law in laws.items()}
 
 
+def _annealed(model: MeanField, case: Case) -> MeanField:
+    """The model with those that follow it at the times of [time] annealing."""
+    sections: Any = case.sections
+    pairs = sections.time.annealing
+    if not pairs:
+        return model
+    kind = KINDS[sections.model.kind]
+    if "temperature" not in kind.schema.model_fields or model.drift is not None or kind.network is not None:
+        raise CaseError("[time] annealing: changes the temperature of a gradient flow, and this model is none; remove the key")
+    if sections.stationary is not None or sections.spectrum is not None:
+        raise CaseError("[time] annealing: [stationary] and [spectrum] are about one temperature; remove them or the key")
+
+    def at(temperature: float) -> MeanField:
+        there = sections.model.model_copy(update={"temperature": temperature})
+        time = sections.time.model_copy(update={"annealing": []})
+        return problem(replace(case, sections=sections.model_copy(update={"model": there, "time": time}))).model
+
+    return replace(model, successors=tuple((t, at(temperature)) for t, temperature in pairs))
+
+
+def _law(name: str, laws: Mapping[str, Any], model: MeanField) -> Any:
+    """The `ProductLaw` of the coordinates, or the `ShellLaw` of y and c where they are those of a shell."""
+    if model.metric is None:
+        return _product_law(name, laws, model.coordinates, _periods(model))
+    if set(laws) != {"y", "c"} or laws["y"].law != "sphere":
+        raise CaseError(
+            f'[{name}]: y lies on a sphere and c is the output weight; give y = {{ law = "sphere" }} and a law of c, nothing else'
+        )
+    return ShellLaw(model.metric, model.dimension, _FACTORS[laws["c"].law](laws["c"], None))
+
+
+def _sphere(_: Any, period: float | None) -> Any:
+    raise CaseError('the law "sphere" is for the unit sphere_rbf, whose y lies on a sphere; choose another law')
+
+
+_FACTORS["sphere"] = _sphere
+
+
 def _product_law(name: str, laws: Mapping[str, Any], coordinates: Sequence[str], periods: Periods) -> ProductLaw:
     for coordinate in laws:
         if coordinate not in coordinates:
@@ -135,6 +173,12 @@ def _check_companions(sections: Any, model: MeanField) -> None:
             f'[ensemble] scheme: "{sections.ensemble.scheme}" needs a constant diffusion, and this model\'s depends on the state; '
             'write scheme = "euler" (weak order 1)'
         )
+    if (
+        sections.ensemble is not None
+        and sections.ensemble.scheme in ADDITIVE
+        and not all(one.additive_noise for _, one in model.successors)
+    ):
+        raise CaseError('[ensemble] scheme: noise on a sphere depends on the state; write scheme = "euler" (weak order 1)')
     if sections.sgd is not None and sections.model.kind != "sgd_network":
         raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
 
@@ -154,11 +198,11 @@ def _starts(sections: Any, model: MeanField) -> list[Any] | None:
         return None
     if not model.interacting:
         raise CaseError("[stationary] starts: this model has no interaction, so its stationary law is unique; remove the key")
-    count = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
+    count = model.features
     found: list[Any] = []
     for number, start in enumerate(given):
         if isinstance(start, dict):
-            found.append(_product_law(f"stationary.starts[{number}]", start, model.coordinates, _periods(model)))
+            found.append(_law(f"stationary.starts[{number}]", start, model))
         elif len(start) != count:
             raise CaseError(
                 f"[stationary] starts: entry {number} has {len(start)} numbers, but the model has {count} moments; "
@@ -203,6 +247,15 @@ def _check_domain(domain: DomainSection, model: MeanField, periods: Periods, cas
             f"[domain] cells: a mesh has 1 to 3 directions and the model has {model.dimension} coordinates; "
             "remove [density] and [domain], the ensemble runs in any dimension"
         )
+    if (domain.shell is not None) != (model.metric is not None) and domain.mesh is None:
+        shell = "shell = { lower = -4.0, upper = 4.0, frequency = 8, layers = 24 }"
+        raise CaseError(
+            f"[domain]: this model lives on a sphere times a line; give {shell}"
+            if model.metric is not None
+            else "[domain] shell: is for the unit sphere_rbf; give `lower`, `upper` and `cells`"
+        )
+    if domain.shell is not None and model.dimension != 3:
+        raise CaseError(f"[domain] shell: needs a sphere of R³, not of R^{model.dimension}; remove [density] and [domain]")
     for axis, (name, period) in enumerate(zip(model.coordinates, periods, strict=True)):
         _check_direction(domain, axis, name, period)
 
@@ -239,8 +292,13 @@ def domain(setting: Problem, comm: MPI.Intracomm) -> Domain:
     from mvpde.domain import box, from_gmsh
 
     section: Any = setting.case.sections.domain
+    metric = setting.model.metric
+    if section.shell is not None and metric is not None:
+        from mvpde.shell_mesh import shell
+
+        return shell(comm, metric, **section.shell.model_dump())
     if section.mesh is not None:
-        return from_gmsh(comm, setting.case.directory / section.mesh, setting.model.dimension, section.periodic)
+        return from_gmsh(comm, setting.case.directory / section.mesh, setting.model.dimension, section.periodic, metric)
     return box(comm, section.lower, section.upper, section.cells, section.periodic)
 
 
@@ -305,7 +363,7 @@ def chosen_measures(setting: Problem, without: Collection[str] = ()) -> list[str
     for name in without:
         if name not in MEASURES:
             raise CaseError(f"--without {name}: there is no such measure{nearest(name, MEASURES)}; measures: {listed(MEASURES)}")
-    hot, model = setting.model.temperature > 0, setting.case.sections.model
+    hot, model = setting.model.temperature > 0 or bool(setting.model.successors), setting.case.sections.model
     names = [name for name in MEASURES if getattr(setting.case.sections, name) is not None and name not in without]
     names = [name for name in names if not (hot and name == "characteristics")]
     names = [name for name in names if not (name == "ensemble" and getattr(model, "dimension", 0.0) == math.inf)]

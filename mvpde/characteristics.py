@@ -19,7 +19,7 @@ import numpy as np
 from scipy.integrate import DOP853
 
 from mvpde.ensemble import in_pieces, rows_in_cache, wrap
-from mvpde.models.mean_field import Array, MeanField, amplitude, potential_gradient
+from mvpde.models.mean_field import Array, MeanField, amplitude, drift
 
 
 class QuadratureLaw(Protocol):
@@ -67,7 +67,7 @@ class Characteristics:
         """
         if not model.gradient_flow:
             raise ValueError("characteristics follow a gradient flow, and this model has a general drift or diffusion")
-        if model.temperature != 0.0:
+        if model.temperature != 0.0 or model.successors:
             raise ValueError(
                 f"characteristics exist at zero temperature only, and model.temperature is {model.temperature:g}: leave the "
                 "section [characteristics] out, or set model.temperature = 0"
@@ -90,7 +90,7 @@ class Characteristics:
     def _velocity(self, _: float, flat: Array) -> Array:
         z = flat.reshape(self._z.shape)
         m = weighted_moments(self.model, z, self._weights, self._rows)
-        return -np.concatenate(in_pieces(lambda piece: potential_gradient(self.model, piece, m), z, self._rows)).ravel()
+        return np.concatenate(in_pieces(lambda piece: drift(self.model, piece, m), z, self._rows)).ravel()
 
     def _integrate(self, t: float) -> tuple[float, int, int]:
         """Carry the nodes of rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,7 @@ from mvpde.flux_corrected import FluxCorrected
 from mvpde.galerkin import galerkin
 from mvpde.implicit import ImplicitSteps
 from mvpde.limiter import add_limited_fluxes
-from mvpde.models.laws import ProductLaw
-from mvpde.models.mean_field import MeanField
+from mvpde.models.mean_field import MeanField, stretches, volume
 from mvpde.nodal_features import NodalFeatures, nodal_features
 from mvpde.quadrature import integrate_against_basis
 from mvpde.runtime import CaseError, InvariantError
@@ -28,10 +28,41 @@ MASS_TOLERANCE = 1e-9  # a larger relative defect means the scheme is not the on
 _OUTSIDE = 0.01  # share of the initial law that the domain may miss, or count twice
 
 
+class NodalLaw(Protocol):
+    """What a density asks of an initial law."""
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        ...
+
+    def density(self, z: Array, /) -> Array:
+        """ρ_0(z), shape (N,), at z, shape (N, D), with respect to the volume of the model's metric."""
+        ...
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What schemes count: see `ImplicitSteps`."""
+
+    limited_steps: int = 0
+    rejected_steps: int = 0
+    iterations: int = 0
+
+    def plus(self, scheme: Scheme) -> Counts:
+        """These and the scheme's."""
+        return Counts(
+            self.limited_steps + scheme.limited_steps,
+            self.rejected_steps + scheme.rejected_steps,
+            self.iterations + scheme.iterations,
+        )
+
+
 class Density:
     """ρ_t solving ∂_tρ = ∇·(ρ∇V(·; m[ρ]) + τ∇ρ) without flux through the walls, from a product law.
 
-    A model with a drift or a diffusion tensor of its own solves ∂_tρ = ∇·(−bρ + ∇·(Aρ)) instead.
+    A model with a drift or a diffusion tensor of its own solves ∂_tρ = ∇·(−bρ + ∇·(Aρ)) instead. With a metric, gradients,
+    divergence and ρ itself are those of its volume, which is in m_i.
 
     Integrals use the lumped mass: ∫hρ ≈ Σ_i m_i h(z_i) ρ_i, with which mass and free energy of the scheme are exact laws. The
     start is ρ_i = (1/m_i)∫ρ_0 φ_i, which keeps the mass and the first moments of ρ_0 even where it jumps.
@@ -47,7 +78,7 @@ class Density:
         self,
         model: MeanField,
         domain: Domain,
-        law: ProductLaw,
+        law: NodalLaw,
         *,
         scheme: str = "auto",
         cfl: float = 0.8,
@@ -76,10 +107,14 @@ class Density:
                 f"[domain] the mesh has {domain.dimension} directions, "
                 f"the model {model.dimension} coordinates ({', '.join(model.coordinates)})"
             )
+        if model.metric != domain.metric:
+            raise CaseError(f"[domain] the mesh has the metric {domain.metric}, the model {model.metric}; they must be the same")
+        if scheme == "galerkin" and model.metric is not None:
+            raise CaseError('[density] scheme: "galerkin" knows no metric, and this model has one; use "auto"')
         _check_options(scheme, cfl, tolerance, step)
         self.model, self.domain, self.time = model, domain, 0.0
         self.features = nodal_features(model, domain.coordinates, domain.comm)
-        self.values, self.mass_inside = _project(domain, law)
+        self.values, self.mass_inside = _project(domain, model, law)
         self._mass = self.mass()
         self.scheme = _suitable(self) if scheme == "auto" else scheme
         if self.scheme != "galerkin" and not model.gradient_flow:
@@ -87,9 +122,12 @@ class Density:
                 f'[density] scheme: "{self.scheme}" is for gradient flows; this model\'s drift or tensor '
                 'needs "galerkin" or "auto"'
             )
-        if self.scheme == "edge_averaged" and not model.temperature > 0.0:
+        temperatures = [one.temperature for one in (model, *(later for _, later in model.successors))]
+        if self.scheme == "edge_averaged" and not min(temperatures) > 0.0:
             raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
-        self._scheme = SCHEMES[self.scheme](domain, self.features, model, {"cfl": cfl, "tolerance": tolerance, "step": step})
+        self._asked, self._options = scheme, {"cfl": cfl, "tolerance": tolerance, "step": step}
+        self._scheme = SCHEMES[self.scheme](domain, self.features, model, self._options)
+        self._first, self._past = model, Counts()
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
         smallest, largest = domain.extremes(self.values[: domain.owned])
         self.minimum = smallest / largest
@@ -103,6 +141,22 @@ class Density:
         """
         if not end >= self.time:
             raise ValueError(f"a density at t = {self.time:g} cannot go to t = {end:g}")
+        for until, model in stretches(self._first, self.time, end):
+            self._follow(model)
+            self._advance(until, after_step)
+
+    def _follow(self, model: MeanField) -> None:
+        """Let ``model`` rule from now on. Collective."""
+        if model is self.model:
+            return
+        self.model = model
+        external = model.external_potential(self.domain.coordinates)
+        self.features = replace(self.features, model=model, external=external)
+        self._past = self._past.plus(self._scheme)
+        self.scheme = _suitable(self) if self._asked == "auto" else self.scheme
+        self._scheme = SCHEMES[self.scheme](self.domain, self.features, model, self._options)
+
+    def _advance(self, end: float, after_step: Callable[[], None] | None) -> None:
         while self.time < end:
             began = time.perf_counter()
             values, length = self._scheme.step(self.values, end - self.time)
@@ -150,11 +204,11 @@ class Density:
         """𝓕 = R(m) + ∫V0 dρ + τ∫ρ log ρ, None for a model that is no gradient flow. Collective."""
         if not self.model.gradient_flow:
             return None
-        return _free_energy(self.domain, self.features, self.values[: self.domain.owned])
+        return free_energy(self.domain, self.features, self.values[: self.domain.owned])
 
     def outer_mass(self) -> float:
         """Share of the mass in the outer layer of cells along the walls: a domain too small shows here. Collective."""
-        return outer_mass(self.domain, self.values)
+        return outer_mass(self.domain, self.values, self.model)
 
     def cloud(self) -> tuple[Array, Array] | None:
         """Unknowns' positions (N, D) and masses (N,) on rank 0, None elsewhere: the law as a weighted point cloud. Collective."""
@@ -164,7 +218,7 @@ class Density:
 
     def statistics(self) -> dict[str, Any]:
         """What `summary.json` says of the run, but for the lists over times. Collective."""
-        graph = self.domain.graph
+        graph, counts = self.domain.graph, self._past.plus(self._scheme)
         return {
             "scheme": self.scheme,
             "nodes": self.domain.nodes,
@@ -175,10 +229,10 @@ class Density:
             "mass_inside": self.mass_inside,
             "feature_rank": self.features.rank,
             "negative_edges": int(self.domain.comm.allreduce(int(np.sum(graph.stiffness < 0.0)))) // 2,
-            "limited_steps": self._scheme.limited_steps,
+            "limited_steps": counts.limited_steps,
             "limiter_share": self._scheme.limiter_share,
-            "rejected_steps": self._scheme.rejected_steps,
-            "solver_iterations": self._scheme.iterations,
+            "rejected_steps": counts.rejected_steps,
+            "solver_iterations": counts.iterations,
             "node_updates_per_second": self.domain.nodes * self._scheme.stages * self.steps / self._seconds
             if self._seconds
             else 0.0,
@@ -193,11 +247,11 @@ class Density:
         return self.domain.graph.lumped * self.values[: self.domain.owned]
 
 
-def outer_mass(domain: Domain, values: Array) -> float:
-    """Share of the mass of nodal ``values`` (local) in the outer layer of cells along the walls. Collective."""
+def outer_mass(domain: Domain, values: Array, model: MeanField) -> float:
+    """Share of the mass of nodal ``values`` (local) in the outer layer of cells along the walls that cut Z off. Collective."""
     graph, owned = domain.graph, domain.owned
     wall = np.zeros(len(domain.coordinates))
-    wall[:owned] = domain.boundary
+    wall[:owned] = domain.boundary & ~model.natural_wall(domain.coordinates[:owned])
     domain.exchange.update(wall)
     row = graph.rows()
     near = np.bincount(row, weights=wall[graph.columns], minlength=owned) + wall[:owned] > 0
@@ -206,21 +260,21 @@ def outer_mass(domain: Domain, values: Array) -> float:
     return float(outer / total)
 
 
-def _free_energy(domain: Domain, features: NodalFeatures, owned_values: Array) -> float:
+def free_energy(domain: Domain, features: NodalFeatures, owned_values: Array) -> float:
     """R(m) + ∫V0 dρ + τ∫ρ log ρ with the lumped mass. Collective."""
     masses, logarithm = domain.graph.lumped * owned_values, np.log(np.maximum(owned_values, 1e-300))
     local = masses @ (features.external[: domain.owned] + features.model.temperature * logarithm)
     return float(features.model.outer_energy(features.moments(masses))) + float(domain.sum(np.array([local]))[0])
 
 
-def _project(domain: Domain, law: ProductLaw) -> tuple[Array, float]:
+def _project(domain: Domain, model: MeanField, law: NodalLaw) -> tuple[Array, float]:
     """The law's nodal values at owned and ghost unknowns, scaled to mass 1, and the share of it that the domain holds.
 
     ρ_i = (1/m_i)∫ρ_0φ_i keeps mass and first moments even where ρ_0 jumps, but spreads each point over its cell. On any simplex
     the second moments that this adds are half of those that the consistent mass matrix would add, so the fluxes
     ½m_ij(ρ_i − ρ_j) take them away, as far as positivity allows.
     """
-    loads = integrate_against_basis(domain, law.density)
+    loads = integrate_against_basis(domain, lambda z: law.density(z) * volume(model, z))
     inside = float(domain.sum(np.array([loads.sum()]))[0])
     if not abs(inside - 1.0) <= _OUTSIDE:
         raise CaseError(
@@ -273,7 +327,7 @@ SCHEMES: Mapping[str, Callable[[Domain, NodalFeatures, MeanField, Mapping[str, A
         tolerance=options["tolerance"],
         step=options["step"],
         static=not model.interacting,
-        energy=lambda owned_values: _free_energy(domain, features, owned_values),
+        energy=lambda owned_values: free_energy(domain, features, owned_values),
     ),
     "galerkin": lambda domain, features, model, options: ImplicitSteps(
         domain,

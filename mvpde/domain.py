@@ -1,7 +1,8 @@
 """Simplicial meshes as edge graphs: boxes and Gmsh meshes, periodic directions by identified unknowns, ghosts, gathering.
 
 Any conservative operator on P1 elements is a sum of antisymmetric fluxes over mesh edges, so the solver needs of the mesh only
-the graph of its unknowns with the numbers m_i = ∫φ_i (lumped mass), m_ij = ∫φ_iφ_j and s_ij = −∫∇φ_i·∇φ_j. Periodic directions
+the graph of its unknowns with the numbers m_i = ∫φ_i (lumped mass), m_ij = ∫φ_iφ_j and s_ij = −∫∇φ_i·∇φ_j. With a metric λ²|dz|²
+these are integrals of its volume, λ^D in the masses and λ^{D−2} in s_ij, and nothing downstream knows of it. Periodic directions
 identify unknowns on opposite faces (the assembled matrix A becomes PᵀAP), so nothing downstream knows of them.
 """
 
@@ -27,11 +28,13 @@ from petsc4py import PETSc
 from scipy.spatial import cKDTree
 
 from mvpde.jitcache import clear_stale_forms
+from mvpde.models.shell import Shell
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
 _IMBALANCE = 0.01  # the ranks' shares of a box differ by less; DOLFINx's 0.025 leaves one of two ranks 1.2 % more than its half
+_DEGREE = 4  # of the quadrature of a metric: its λ changes by a part of order h over a cell
 _MATCH = 1e-9  # periodic partners agree to this part of the box size
 
 
@@ -98,6 +101,7 @@ class Domain:
         space: P1 space on the DOLFINx mesh.
         numbers: unknown (numbered over all ranks) of each local degree of freedom of ``space``, ghosts included.
         of_mesh: local unknown of each owned degree of freedom of ``space``.
+        metric: that the integrals are taken in, None for |dz|².
     """
 
     comm: MPI.Intracomm
@@ -115,6 +119,7 @@ class Domain:
     space: fem.FunctionSpace
     numbers: NDArray[np.int64]
     of_mesh: Integers
+    metric: Shell | None = None
 
     @property
     def owned(self) -> int:
@@ -192,7 +197,13 @@ def box(
     return from_mesh(grid, periodic)
 
 
-def from_gmsh(comm: MPI.Intracomm, path: str | Path, dimension: int, periodic: Sequence[bool] | None = None) -> Domain:
+def from_gmsh(
+    comm: MPI.Intracomm,
+    path: str | Path,
+    dimension: int,
+    periodic: Sequence[bool] | None = None,
+    metric: Shell | None = None,
+) -> Domain:
     """A mesh of simplices from a Gmsh file (.msh). Collective.
 
     Args:
@@ -200,6 +211,7 @@ def from_gmsh(comm: MPI.Intracomm, path: str | Path, dimension: int, periodic: S
         path: the file; its cells need a physical group, as Gmsh saves only those.
         dimension: D of the model, which the mesh must have.
         periodic: directions closed to a circle; opposite faces must then carry matching nodes.
+        metric: of the model, None for |dz|².
 
     Raises:
         CaseError: no such file, no Gmsh mesh, other cells than simplices, or a mesh of another dimension, on all ranks alike.
@@ -212,11 +224,11 @@ def from_gmsh(comm: MPI.Intracomm, path: str | Path, dimension: int, periodic: S
             f"but the model has {dimension} coordinates; "
             "give a mesh of intervals, triangles or tetrahedra of that dimension"
         )
-    return from_mesh(grid, tuple(periodic) if periodic is not None else (False,) * dimension)
+    return from_mesh(grid, tuple(periodic) if periodic is not None else (False,) * dimension, metric)
 
 
-def from_mesh(grid: mesh.Mesh, periodic: Sequence[bool]) -> Domain:
-    """The edge graph of a DOLFINx mesh of simplices. Collective.
+def from_mesh(grid: mesh.Mesh, periodic: Sequence[bool], metric: Shell | None = None) -> Domain:
+    """The edge graph of a DOLFINx mesh of simplices, its integrals with the volume of ``metric``. Collective.
 
     Raises:
         CaseError: if a periodic direction has no matching nodes on opposite faces, on all ranks alike.
@@ -230,8 +242,9 @@ def from_mesh(grid: mesh.Mesh, periodic: Sequence[bool]) -> Domain:
     owned = len(masters)
     first = int(comm.scan(owned)) - owned
     u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
-    offsets, columns, mass = identified_rows(u * v * ufl.dx, space, numbers, owned)
-    stiffness = identified_rows(-ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx, space, numbers, owned)[2]
+    volume, conductance, dx = _weights(space, metric)
+    offsets, columns, mass = identified_rows(volume * u * v * dx, space, numbers, owned)
+    stiffness = identified_rows(-conductance * ufl.inner(ufl.grad(u), ufl.grad(v)) * dx, space, numbers, owned)[2]
     of_mesh = numbers[: space.dofmap.index_map.size_local]
     outside = np.concatenate([columns, of_mesh])
     ghosts = np.unique(outside[(outside < first) | (outside >= first + owned)])
@@ -253,7 +266,23 @@ def from_mesh(grid: mesh.Mesh, periodic: Sequence[bool]) -> Domain:
         space=space,
         numbers=numbers,
         of_mesh=_local_indices(of_mesh, ghosts, first, owned),
+        metric=metric,
     )
+
+
+def _weights(space: fem.FunctionSpace, metric: Shell | None) -> tuple[Any, Any, ufl.Measure]:
+    """λ^D and λ^{D−2} at the points of a quadrature rule, and the measure dx that uses it; 1 and 1 without a metric."""
+    if metric is None:
+        return 1.0, 1.0, ufl.dx
+    grid, dimension = space.mesh, space.mesh.geometry.dim
+    rule = basix.ufl.quadrature_element(grid.basix_cell(), degree=_DEGREE)
+    points = fem.functionspace(grid, rule)
+    weights = []
+    for power in (dimension, dimension - 2):
+        weight = fem.Function(points)
+        weight.interpolate(lambda x, power=power: metric.scale(x[:dimension].T) ** power)
+        weights.append(weight)
+    return *weights, ufl.dx(metadata={"quadrature_rule": "default", "quadrature_degree": _DEGREE})
 
 
 def identified_rows(

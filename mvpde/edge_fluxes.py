@@ -14,12 +14,15 @@ from numba import njit
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
+from mvpde.krylov import KrylovSystem
 from mvpde.runtime import SolverError
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
-_ITERATIONS = 200  # by then LU factors are the better way
+_LEVEL = {1: (1, 1), 2: (2, 3), 3: (0, 0)}  # of fill, by the dimension: for a new matrix in each step, for one that stays
+_ITERATIONS = {1: 60, 2: 60, 3: 200}  # in one solve, or in many slow ones with one matrix: LU factors are cheaper then
+_SLOW = 12  # iterations in a solve
 
 
 @njit(cache=True)
@@ -48,13 +51,36 @@ def make_positive(offsets: Integers, columns: Integers, cut: Array, inward: Arra
 
 
 @njit(cache=True)
-def add_fluxes(
-    offsets: Integers, columns: Integers, inward: Array, outward: Array, density: Array, factor: float, fluxes: Array
-) -> None:
-    """fluxes_ij += factor · F_ij for each entry."""
+def antidiffusive_fluxes(
+    offsets: Integers,
+    columns: Integers,
+    inward_1: Array,
+    outward_1: Array,
+    y1: Array,
+    inward_2: Array,
+    outward_2: Array,
+    y2: Array,
+    gamma: float,
+    low_inward: Array,
+    low_outward: Array,
+    low: Array,
+    length: float,
+    fluxes: Array,
+) -> float:
+    """Fluxes of a step, h[(1 − γ)F(Y₁) + γF(Y₂)], less those of an implicit Euler step Y with its own coefficients.
+
+    Returns what they would be against Y's with upwinding at every edge, in the sum of absolute values over the entries.
+    """
+    offered = 0.0
     for i in range(offsets.size - 1):
         for e in range(offsets[i], offsets[i + 1]):
-            fluxes[e] += factor * (inward[e] * density[columns[e]] - outward[e] * density[i])
+            j = columns[e]
+            high = (1.0 - gamma) * (inward_1[e] * y1[j] - outward_1[e] * y1[i])
+            high += gamma * (inward_2[e] * y2[j] - outward_2[e] * y2[i])
+            fluxes[e] = length * (high - low_inward[e] * low[j] + low_outward[e] * low[i])
+            d = max(0.0, -low_inward[e], -low_outward[e])
+            offered += abs(fluxes[e] - length * d * (low[j] - low[i]))
+    return offered
 
 
 @njit(cache=True)
@@ -64,16 +90,17 @@ def _fill(
     inward: Array,
     outward: Array,
     factor: float,
-    place: Integers,
-    diagonal: Integers,
     values: Array,
+    mirrored: Array,
+    diagonal: Array,
 ) -> None:
     for i in range(lumped.size):
         total = 0.0
         for e in range(offsets[i], offsets[i + 1]):
-            values[place[e]] = -factor * inward[e]
+            values[e] = -factor * inward[e]
+            mirrored[e] = -factor * outward[e]
             total += outward[e]
-        values[diagonal[i]] = lumped[i] + factor * total
+        diagonal[i] = lumped[i] + factor * total
 
 
 class EdgeMatrix:
@@ -108,35 +135,37 @@ class EdgeMatrix:
 
 
 class ShiftedSystem:
-    """Solves (M + a𝓛)ρ = b for the lumped mass M and −𝓛 the flux operator, by BiCGStab with block-Jacobi ILU(0).
+    """Solves (M + a𝓛)ρ = b for the lumped mass M and −𝓛 the flux operator, by BiCGStab with incomplete LU factors.
 
-    The matrix is nonsymmetric but close to an M-matrix of moderate condition at the steps that accuracy allows; incomplete
-    factors then take about ten iterations, where algebraic multigrid takes many more. For a shift a where they do not converge
-    (large steps, A degenerate) and for larger ones MUMPS' sparse LU factors take over; with ``direct`` they do the work from the
-    start, which pays where many right sides meet the same matrix. Both are kept until the next `set`. Collective.
+    The matrix is nonsymmetric but close to an M-matrix of moderate condition at the steps that accuracy allows. Incomplete
+    factors (fill of level 2 or 3 in 2-D) then take four to ten iterations, on several ranks as on one; a new matrix costs about
+    as much as two solves. Where they do not converge (long steps, A degenerate) MUMPS' sparse LU factors take over, for this
+    shift a and larger ones; where many slow solves meet one matrix, for that. Collective.
     """
 
-    def __init__(self, domain: Domain, *, direct: bool = False) -> None:
-        """Lay out the matrix of ``domain``."""
-        self._graph, self._layout = domain.graph, EdgeMatrix(domain)
-        self._right, self._solution = self._layout.matrix.createVecs()
-        self._iterative, self._direct = PETSc.KSP().create(domain.comm), PETSc.KSP().create(domain.comm)
-        self._iterative.setType(PETSc.KSP.Type.BCGS)
-        self._iterative.setPCSide(PETSc.PC.Side.RIGHT)
-        self._iterative.getPC().setType(PETSc.PC.Type.BJACOBI if domain.comm.size > 1 else PETSc.PC.Type.ILU)
-        self._iterative.setInitialGuessNonzero(True)
-        use_direct_solver(self._direct)
-        for solver in (self._iterative, self._direct):
-            solver.setOperators(self._layout.matrix)
-        self._shift, self._direct_from = math.nan, 0.0 if direct else math.inf
-        self.iterations = 0
+    def __init__(self, domain: Domain, *, stays: bool = False, direct: bool = False) -> None:
+        """For matrices on the edge graph of ``domain``.
+
+        ``stays``: many right sides meet one matrix, which is worth better factors. ``direct``: complete ones do all the work.
+        """
+        entries, dimension = len(domain.graph.columns), domain.dimension
+        self._domain, self._level, self._limit = domain, _LEVEL[dimension][stays], _ITERATIONS[dimension]
+        self._entries = np.zeros(entries), np.zeros(entries), np.zeros(domain.owned)  # A_ij, A_ji, A_ii
+        self._krylov: KrylovSystem | None = None
+        self._complete: CompleteFactors | None = None
+        self._shift, self._complete_from = math.nan, 0.0 if direct else math.inf
+        self._spent, self._solves, self._is_new = 0, 0, {"krylov": True, "complete": True}
+
+    @property
+    def iterations(self) -> int:
+        """Iterations so far."""
+        return 0 if self._krylov is None else self._krylov.iterations
 
     def set(self, inward: Array, outward: Array, factor: float) -> None:
         """Fill in M + factor·𝓛 from the edge coefficients."""
-        graph, layout = self._graph, self._layout
-        _fill(graph.offsets, graph.lumped, inward, outward, factor, layout.place, layout.diagonal, layout.values)
-        layout.update()
-        self._shift = factor
+        graph = self._domain.graph
+        _fill(graph.offsets, graph.lumped, inward, outward, factor, *self._entries)
+        self._shift, self._spent, self._solves, self._is_new = factor, 0, 0, {"krylov": True, "complete": True}
 
     def solve(self, right: Array, guess: Array, tolerance: float) -> Array:
         """ρ (owned, local) with ‖b − (M + a𝓛)ρ‖ ≤ tolerance ‖b‖, from b = ``right``.
@@ -144,36 +173,70 @@ class ShiftedSystem:
         Raises:
             SolverError: where neither solver succeeds, on all ranks alike.
         """
-        self._right.array[:] = right
-        self._solution.array[:] = guess
-        if self._shift < self._direct_from and not self._iterate(tolerance):
-            self._direct_from = self._shift
-        if self._shift >= self._direct_from:
-            self._factor_and_solve()
-        return self._solution.array.copy()
+        slow = self._spent > max(_SLOW * self._solves, self._limit)
+        if self._shift < self._complete_from and not slow:
+            solution = self._iterate(right, guess, tolerance)
+            if solution is not None:
+                return solution
+            self._complete_from = self._shift
+        if self._complete is None:
+            self._complete = CompleteFactors(self._domain)
+        if self._is_new["complete"]:
+            self._complete.set(self._entries[0], self._entries[2])
+            self._is_new["complete"] = False
+        return self._complete.solve(right)
 
-    def _iterate(self, tolerance: float) -> bool:
-        """Whether the iteration met the tolerance."""
-        self._iterative.setTolerances(rtol=tolerance, atol=1e-300, max_it=_ITERATIONS)
-        self._iterative.solve(self._right, self._solution)
-        self.iterations += self._iterative.getIterationNumber()
-        reason = self._iterative.getConvergedReason()
-        if reason == PETSc.KSP.ConvergedReason.DIVERGED_NANORINF:
+    def _iterate(self, right: Array, guess: Array, tolerance: float) -> Array | None:
+        """The solution if the iteration meets the tolerance."""
+        if self._krylov is None:
+            self._krylov = KrylovSystem(self._domain, self._level)
+        if self._is_new["krylov"]:
+            self._krylov.set(*self._entries)
+            self._is_new["krylov"] = False
+        before = self._krylov.iterations
+        try:
+            solution = self._krylov.solve(right, guess, tolerance, self._limit)
+        except FloatingPointError:
             raise SolverError(
                 "the linear solver met a number that is not finite; check the model, its data and the domain's size"
-            )
-        return bool(reason > 0)
+            ) from None
+        self._spent, self._solves = self._spent + self._krylov.iterations - before, self._solves + 1
+        return solution
 
-    def _factor_and_solve(self) -> None:
-        self._direct.setErrorIfNotConverged(True)
+
+class CompleteFactors:
+    """Sparse LU factors of a matrix on the edge graph by MUMPS, which distributes them over the ranks. Collective."""
+
+    def __init__(self, domain: Domain) -> None:
+        """Lay out the matrix of ``domain``."""
+        self._layout = EdgeMatrix(domain)
+        self._right, self._solution = self._layout.matrix.createVecs()
+        self._solver = PETSc.KSP().create(domain.comm)
+        use_direct_solver(self._solver)
+        self._solver.setErrorIfNotConverged(True)
+        self._solver.setOperators(self._layout.matrix)
+
+    def set(self, values: Array, diagonal: Array) -> None:
+        """The matrix with A_ij at the entries (i, j) of the graph, and A_ii; it is factored by the next solve."""
+        layout = self._layout
+        layout.values[layout.place], layout.values[layout.diagonal] = values, diagonal
+        layout.update()
+
+    def solve(self, right: Array) -> Array:
+        """A⁻¹b (owned, local).
+
+        Raises:
+            SolverError: on all ranks alike.
+        """
+        self._right.array[:] = right
         try:
-            self._direct.solve(self._right, self._solution)
+            self._solver.solve(self._right, self._solution)
         except PETSc.Error as error:
             raise SolverError(
-                f"neither iteration nor LU factors solved the linear system (PETSc error {error.ierr}: singular matrix, or "
-                "too little "
-                "memory for the factors); choose a smaller density.step or density.tolerance"
+                f"neither iteration nor LU factors solved the linear system (PETSc error {error.ierr}: singular matrix, or too "
+                "little memory for the factors); choose a smaller density.step or density.tolerance"
             ) from None
+        return self._solution.array.copy()
 
 
 def use_direct_solver(solver: PETSc.KSP) -> None:

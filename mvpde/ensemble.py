@@ -1,8 +1,9 @@
 """The measure made of particles: runs × particles × D, the same bits on any number of ranks.
 
-    dZ_i = −∇V(Z_i; m_n) dt + √(2τ) dB_i,        m_n = n⁻¹ Σ_i g(Z_i)
+    dZ_i = b(Z_i; m_n) dt + √(2A(Z_i; m_n)) dB_i,        m_n = n⁻¹ Σ_i g(Z_i)
 
-(gradient descent and its noisy form: Rotskoff & Vanden-Eijnden, arXiv:1805.00915; Mei, Montanari & Nguyen, arXiv:1804.06561).
+in Itô form. For a gradient flow b = −∇V and A = τI (gradient descent and its noisy form: Rotskoff & Vanden-Eijnden,
+arXiv:1805.00915; Mei, Montanari & Nguyen, arXiv:1804.06561); other models state b and A ⪰ 0, which may be degenerate.
 Each run is cut into blocks of 4096 particles. A block, not a rank, owns a random stream, and sums over particles are sums over
 blocks in their fixed order, so neither the particles nor the moments know how many ranks there are.
 """
@@ -19,7 +20,8 @@ from mvpde.runtime import InvariantError, MPI  # isort: skip  (loads the solver 
 
 import numpy as np
 
-from mvpde.models.mean_field import Array, MeanField, amplitude, feature_sum, potential_gradient
+from mvpde.models.mean_field import Array, MeanField, amplitude, drift, feature_sum, stretches
+from mvpde.noise import increment, require_diffusion
 
 type Blocks = list[Array]
 
@@ -63,27 +65,32 @@ class Flow:
     """What a scheme may do with particles, given as the blocks of this rank.
 
     Attributes:
-        velocity: (blocks, moments (runs, K)) → −∇V(z; m), block by block.
+        velocity: (blocks, moments (runs, K)) → b(z; m), block by block.
         moments: (blocks, t) → m that moves particles at time t, shape (runs, K): their own, or that of another law. Collective.
-        noise: h → √(2τ) (B_{t+h} − B_t), block by block; it advances the streams. Zero, shape (), at τ = 0.
+        noise: (blocks, moments, h) → √(2A(z; m)) (B_{t+h} − B_t), block by block; it advances the streams. Zero, shape (), where
+            A = τI, τ = 0.
     """
 
     velocity: Callable[[Blocks, Array], Blocks]
     moments: Callable[[Blocks, float], Array]
-    noise: Callable[[float], Blocks]
+    noise: Callable[[Blocks, Array, float], Blocks]
 
 
 def euler(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
-    """Z' = Z + h b(Z; m) + √(2τ) ΔB: gradient descent at τ = 0, Euler–Maruyama above."""
-    return [x + h * b + dw for x, b, dw in zip(z, flow.velocity(z, m), flow.noise(h), strict=True)]
+    """Z' = Z + h b(Z; m) + √(2A(Z; m)) ΔB: Euler–Maruyama, gradient descent where A = 0 and b = −∇V.
+
+    Weak order 1 for any A (Kloeden & Platen, Numerical Solution of SDE, §14.1).
+    """
+    return [x + h * b + dw for x, b, dw in zip(z, flow.velocity(z, m), flow.noise(z, m, h), strict=True)]
 
 
 def heun(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
-    """Z' = Z + ½h [b(Z; m) + b(Z̃; m̃)] + √(2τ) ΔB with Z̃ the Euler step with the same ΔB and m̃ its moments.
+    """Z' = Z + ½h [b(Z; m) + b(Z̃; m̃)] + √(2A) ΔB with Z̃ the Euler step with the same ΔB and m̃ its moments.
 
-    Weak order 2 because the noise is additive (Kloeden & Platen, Numerical Solution of SDE, §15.1).
+    Weak order 2 if A is constant (Kloeden & Platen, Numerical Solution of SDE, §15.1). For other A order 2 takes iterated
+    integrals of the noise, and averaging the noise like the drift would solve the Stratonovich equation.
     """
-    before, noise = flow.velocity(z, m), flow.noise(h)
+    before, noise = flow.velocity(z, m), flow.noise(z, m, h)
     predicted = [x + h * b + dw for x, b, dw in zip(z, before, noise, strict=True)]
     after = flow.velocity(predicted, flow.moments(predicted, t + h))
     return [x + 0.5 * h * (b + c) + dw for x, b, c, dw in zip(z, before, after, noise, strict=True)]
@@ -91,13 +98,17 @@ def heun(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
 
 @dataclass(frozen=True)
 class Scheme:
-    """A one-step map (flow, blocks, m, t, h) → blocks and its order: of the weak error at τ > 0, of the error at τ = 0."""
+    """A one-step map (flow, blocks, m, t, h) → blocks and its order: of the weak error with noise, of the error without.
+
+    ``additive``: whether it has this order only where A is the same at all z and m.
+    """
 
     order: int
     step: Callable[[Flow, Blocks, Array, float, float], Blocks]
+    additive: bool = False
 
 
-SCHEMES = {"euler": Scheme(1, euler), "heun": Scheme(2, heun)}
+SCHEMES = {"euler": Scheme(1, euler), "heun": Scheme(2, heun, additive=True)}
 
 
 # --- random streams -------------------------------------------------------------------------------------------------------------
@@ -167,18 +178,23 @@ class Ensemble:
             comm: communicator over which the blocks are distributed.
 
         Raises:
-            ValueError: on an argument outside its range.
+            ValueError: on an argument outside its range; on a scheme that needs constant A for a model whose A varies; on an A
+                that is no diffusion tensor at some particle of the start, on all ranks.
         """
         _require(particles >= 1 and runs >= 1, "ensemble.particles and ensemble.runs must be at least 1")
         _require(seed >= 0, "ensemble.seed must not be negative")
         _require(math.isfinite(step) and step > 0, f"ensemble.step must be positive, not {step!r}")
-        _require(model.gradient_flow, "an ensemble follows a gradient flow, and this model has a general drift or diffusion")
         _require(scheme in SCHEMES, f"ensemble.scheme must be one of {', '.join(SCHEMES)}, not {scheme!r}")
+        _require(
+            all(one.additive_noise for one in (model, *(m for _, m in model.successors))) or not SCHEMES[scheme].additive,
+            f'ensemble.scheme = "{scheme}" needs a constant diffusion, and this model\'s depends on the state; choose "euler"',
+        )
         _require(
             law.dimension == model.dimension,
             f"the initial law has {law.dimension} coordinates, the model has {model.dimension}: {', '.join(model.coordinates)}",
         )
         self.model, self.particles, self.runs, self.seed, self.comm = model, particles, runs, seed, comm
+        self._first = model
         self.scheme, self.time, self.step = scheme, 0.0, step
         self._longest_step = step
         self._rows = rows_in_cache(model)
@@ -190,6 +206,9 @@ class Ensemble:
         self._z: Blocks = [np.ascontiguousarray(law.sample(rng, n)) for rng, n in zip(self._streams, sizes, strict=True)]
         self._driven_by = driven_by
         self._flow = Flow(self._velocity, self._driving, self._noise)
+        if model.diffusion is not None:
+            self._check_diffusion()
+        self._increment = increment(model)
 
     # -- distribution: blocks in the order of (run, block), contiguous shares to the ranks
 
@@ -216,7 +235,7 @@ class Ensemble:
         return [self._block_velocity(x, m[run]) for x, (run, _) in zip(z, self._owned, strict=True)]
 
     def _block_velocity(self, x: Array, m: Array) -> Array:
-        return -np.concatenate(in_pieces(lambda piece: potential_gradient(self.model, piece, m), x, self._rows))
+        return np.concatenate(in_pieces(lambda piece: drift(self.model, piece, m), x, self._rows))
 
     def _moments_of(self, z: Blocks) -> Array:
         return self._mean([np.add.reduce(in_pieces(self._feature_sum, x, self._rows)) for x in z])
@@ -229,11 +248,20 @@ class Ensemble:
         # 0·Σx adds nothing, but a particle that is no longer finite shows even where the features are bounded.
         return feature_sum(self.model, x) + 0.0 * x.sum()
 
-    def _noise(self, h: float) -> Blocks:
-        if self.model.temperature == 0.0:
-            return [np.zeros(()) for _ in self._z]
-        scale = math.sqrt(2.0 * self.model.temperature * h)
-        return [scale * rng.standard_normal(x.shape) for rng, x in zip(self._streams, self._z, strict=True)]
+    def _noise(self, z: Blocks, m: Array, h: float) -> Blocks:
+        shares = zip(z, self._owned, self._streams, strict=True)
+        return [self._increment(x, m[run], rng, h) for x, (run, _), rng in shares]
+
+    def _check_diffusion(self) -> None:
+        """Look at A where the particles are now; the first complaint is raised on all ranks."""
+        m, complaint = self._driving(self._z, self.time), None
+        for x, (run, _) in zip(self._z, self._owned, strict=True):
+            try:
+                require_diffusion(self.model, x, m[run])
+            except ValueError as error:
+                complaint = str(error)
+        found = [text for text in self.comm.allgather(complaint) if text is not None]
+        _require(not found, found[0] if found else "")
 
     # -- the measure's verbs
 
@@ -246,11 +274,22 @@ class Ensemble:
                 before the step that failed.
         """
         _require(t >= self.time, f"an ensemble at t = {self.time:g} cannot go back to t = {t:g}")
-        start, began = self.time, time.perf_counter()
+        began = time.perf_counter()
+        for until, model in stretches(self._first, self.time, t):
+            self._follow(model)
+            self._steps_to(until)
+        self._seconds += time.perf_counter() - began
+
+    def _follow(self, model: MeanField) -> None:
+        """Let ``model`` move the particles from now on."""
+        if model is not self.model:
+            self.model, self._increment = model, increment(model)
+
+    def _steps_to(self, t: float) -> None:
+        start = self.time
         count = math.ceil((t - start) / self._longest_step * (1.0 - 1e-12))
         for k in range(1, count + 1):
             self._one_step(t if k == count else start + (t - start) * k / count, (t - start) / count)
-        self._seconds += time.perf_counter() - began
 
     def _one_step(self, t: float, h: float) -> None:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below

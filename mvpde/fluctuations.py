@@ -82,17 +82,19 @@ def fluctuations(
     Work is O(N D r² × times) per step for features of numerical rank r, memory O(N D r × times + N D × steps).
 
     Args:
-        model: a gradient flow with τ = 0.
+        model: a gradient flow with τ = 0, in coordinates with the metric |dz|².
         law: ρ_0.
         nodes: quadrature nodes in each direction.
         times: increasing, ≥ 0.
         step: longest time step.
 
     Raises:
-        ValueError: τ > 0, or no gradient flow: the flow would not be deterministic.
+        ValueError: τ > 0 at some time, or no gradient flow, or another metric: the flow would not be this one.
     """
-    if model.temperature > 0.0 or not model.gradient_flow:
+    if model.temperature > 0.0 or model.successors or not model.gradient_flow:
         raise ValueError("the tangent flow exists at temperature 0 only")
+    if model.metric is not None:
+        raise ValueError("the tangent flow is that of coordinates with the metric |dz|²; this model has another")
     z, weights = law.quadrature(nodes)
     basis = _basis(model, z)
     steps = [max(1, int(np.ceil(span / step * (1.0 - 1e-12)))) for span in np.diff([0.0, *times])]

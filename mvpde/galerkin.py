@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mvpde.domain import Domain, identified_rows
 from mvpde.implicit import Coefficients
-from mvpde.models.mean_field import MeanField, potential_gradient
+from mvpde.models.mean_field import MeanField, diffusion, drift
 from mvpde.nodal_features import NodalFeatures
 from mvpde.runtime import CaseError
 
@@ -47,18 +47,6 @@ class EdgeGeometry:
     inward: Array
     outward: Array
     stiffness: Array
-
-
-def drift(model: MeanField, z: Array, moments: Array) -> Array:
-    """b(z; m), shape (N, D), at points z, shape (N, D): the model's own, or −∇V."""
-    return -potential_gradient(model, z, moments) if model.drift is None else np.asarray(model.drift(z, moments), float)
-
-
-def diffusion(model: MeanField, z: Array, moments: Array) -> Array:
-    """A(z; m), shape (N, D, D), at points z, shape (N, D): the model's own, or τI."""
-    if model.diffusion is None:
-        return np.broadcast_to(model.temperature * np.eye(z.shape[1]), (len(z), z.shape[1], z.shape[1]))
-    return np.asarray(model.diffusion(z, moments), float)
 
 
 def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coefficients:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.domain import Domain
-from mvpde.edge_fluxes import ShiftedSystem, add_fluxes, make_positive, rate
+from mvpde.edge_fluxes import ShiftedSystem, antidiffusive_fluxes, make_positive, rate
 from mvpde.limiter import add_limited_fluxes
 from mvpde.nodal_features import NodalFeatures
 from mvpde.runtime import SolverError
@@ -21,8 +21,9 @@ GAMMA = 1.0 - 1.0 / math.sqrt(2.0)  # L-stable, order 2 (Alexander 1977)
 _B1 = (1.0 / 6.0) / (GAMMA * (1.0 - GAMMA))
 _B2 = 0.5 - _B1 * GAMMA
 ERROR_WEIGHTS = (1.0 - _B1 - _B2, _B1 - (1.0 - GAMMA), _B2 - GAMMA)
-SOLVER_TOLERANCE = 1e-13
+SOLVER_TOLERANCE = 1e-12
 _ROUNDS = 20  # of adding nodes to those with upwinding; two or three do
+_REFINEMENTS = 4  # of the positive step, where the linear solver has left negative values
 _PASSES = 200  # of the limiter; a few do unless the step is long and the density nearly empty
 _WORTHWHILE = 1.5  # growth of the step that pays for new factors where the old ones would do
 _SAME = 1e-11  # steps that differ by less than this part use one matrix; fluxes then differ by as much, the mass not at all
@@ -78,7 +79,7 @@ class ImplicitSteps:
         slots = 2 if static else 3  # of the two stages, and of the rates that their moments would really give
         self._inward, self._outward = [np.zeros(entries) for _ in range(slots)], [np.zeros(entries) for _ in range(slots)]
         self._energy = energy
-        self._system, self._shift = self._new_system(), math.nan
+        self._system, self._shift = ShiftedSystem(domain, stays=static), math.nan
         self._positive = np.zeros(entries), np.zeros(entries)
         self._positive_system: ShiftedSystem | None = None
         self._upwinded, self._positive_shift = np.zeros(len(domain.coordinates)), math.nan
@@ -89,10 +90,6 @@ class ImplicitSteps:
         self.limited_steps = 0
         self.rejected_steps = 0
         self._offered, self._cut = 0.0, 0.0
-
-    def _new_system(self) -> ShiftedSystem:
-        """Of factors that are used again and again, complete ones are the cheapest, where the mesh keeps them sparse."""
-        return ShiftedSystem(self._domain, direct=self._static and self._domain.dimension < 3)
 
     @property
     def iterations(self) -> int:
@@ -151,14 +148,14 @@ class ImplicitSteps:
         k0 = self._rate(density, m0, 0)
         slope = self._features.moments(lumped * k0)
         self._coefficients(m0 + GAMMA * length * slope, 0)
-        y1 = self._solve(0, GAMMA * length, lumped * start, start)
+        y1 = self._solve(0, GAMMA * length, lumped * start, start + GAMMA * length * k0)
         k1 = self._apply(y1, 0)
         # parabola through m(0), m'(0) and m(Y₁), at the end of the step
         m1 = self._moments(y1)
         m2 = m0 + length * slope + (m1 - m0 - GAMMA * length * slope) / GAMMA**2
         self._coefficients(m2, 1)
         right = start + (1.0 - GAMMA) * length * k1
-        y2 = self._solve(1, GAMMA * length, lumped * right, y1[:owned])
+        y2 = self._solve(1, GAMMA * length, lumped * right, right + GAMMA * length * (k1 + (1.0 - GAMMA) / GAMMA * (k1 - k0)))
         k2 = self._apply(y2, 1)
         result = self._with_ghosts(right + GAMMA * length * k2)
         if self._fixed is None:
@@ -184,25 +181,19 @@ class ImplicitSteps:
     def _limited(self, density: Array, y1: Array, y2: Array, result: Array, length: float) -> Array:
         """The step's fluxes limited against a positive implicit Euler step with the potential of its end."""
         self.limited_steps += 1
-        (offsets, columns), owned = self._rows, self._domain.owned
-        fluxes = np.zeros(len(columns))
-        for stage, weight, values in ((0, 1.0 - GAMMA, y1), (1, GAMMA, y2)):
-            add_fluxes(offsets, columns, self._inward[stage], self._outward[stage], values, weight * length, fluxes)
-        euler = self._positive_euler(density, result, y2, length)
-        low = np.empty(owned)
-        rate(offsets, columns, self._lumped, *self._positive, euler, low)
-        offered = fluxes.copy()
-        add_fluxes(offsets, columns, *self._positive, euler, -length, fluxes)
-        upwind = self._positive[0].copy(), self._positive[1].copy()
-        make_positive(offsets, columns, np.ones(len(euler)), *upwind)
-        add_fluxes(offsets, columns, *upwind, euler, -length, offered)
-        limited = self._with_ghosts(density[:owned] + length * low)
+        fluxes, (offsets, columns) = np.empty(len(self._rows[1])), self._rows
+        euler, low = self._positive_euler(density, result, y2, length)
+        stages = [part for k, y in enumerate((y1, y2)) for part in (self._inward[k], self._outward[k], y)]
+        offered = antidiffusive_fluxes(offsets, columns, *stages, GAMMA, *self._positive, euler, length, fluxes)
+        limited = self._with_ghosts(low)
         add_limited_fluxes(self._domain, fluxes, limited, passes=_PASSES, negligible=_LEFT_OVER * self._tolerance)
-        self._offered, self._cut = np.array([self._offered, self._cut]) + self._domain.sum(np.abs([offered, fluxes]).sum(axis=1))
+        self._offered, self._cut = np.array([self._offered, self._cut]) + self._domain.sum(
+            np.array([offered, np.abs(fluxes).sum()])
+        )
         return limited
 
-    def _positive_euler(self, density: Array, trial: Array, guess: Array, length: float) -> Array:
-        """Y ≥ 0 with M Y = M ρ + h 𝓕⁺Y, where 𝓕⁺ is 𝓕 with discrete upwinding at as few nodes as it takes.
+    def _positive_euler(self, density: Array, trial: Array, guess: Array, length: float) -> tuple[Array, Array]:
+        """Y ≥ 0 with M Y = M ρ + h 𝓕⁺Y, where 𝓕⁺ is 𝓕 with discrete upwinding at as few nodes as it takes; and ρ + hM⁻¹𝓕⁺Y.
 
         It starts with the nodes where ``trial`` < 0 and adds those where Y < 0, until there are no more. Then Y ≥ 0 holds, for
         the fluxes into the set of nodes with Y < 0 would all be ≥ 0, but their sum is that of M(Y − ρ) < 0 over the set.
@@ -213,18 +204,17 @@ class ImplicitSteps:
         largest = domain.extremes(trial[: domain.owned])[1]
         cut = self._negative_nodes(trial, np.where(trial < _EMPTY * largest, self._upwinded, 0.0))
         for _ in range(_ROUNDS):
-            euler = self._solve_upwinded(density, cut, guess, length)
-            more = self._negative_nodes(euler, cut)
-            if domain.sum(np.array((more - cut)[: domain.owned].sum())) == 0.0:
-                return euler
-            cut, guess = more, euler
-        return self._solve_upwinded(density, np.ones(len(trial)), guess, length)
+            euler, low, more = self._solve_upwinded(density, cut, guess, length)
+            if more is None:
+                return euler, low
+            cut, guess = more, euler[: domain.owned]
+        return self._solve_upwinded(density, np.ones(len(trial)), guess, length)[:2]
 
-    def _solve_upwinded(self, density: Array, cut: Array, guess: Array, length: float) -> Array:
-        """One solve of `_positive_euler`, refined to rounding; leaves the coefficients of 𝓕⁺ in ``_positive``."""
+    def _solve_upwinded(self, density: Array, cut: Array, guess: Array, length: float) -> tuple[Array, Array, Array | None]:
+        """One solve of `_positive_euler`: Y, ρ + hM⁻¹𝓕⁺Y, and where to upwind next, if anywhere; leaves 𝓕⁺ in ``_positive``."""
         (offsets, columns), owned, lumped = self._rows, self._domain.owned, self._lumped
         if self._positive_system is None:
-            self._positive_system = self._new_system() if self._static else self._system
+            self._positive_system = ShiftedSystem(self._domain) if self._static else self._system
         system, same = self._positive_system, self._static and math.isclose(length, self._positive_shift, rel_tol=_SAME)
         if self._domain.sum(np.array(float(not same) + np.abs(cut - self._upwinded).sum())) > 0.0:
             for mine, theirs in zip(self._positive, (self._inward[1], self._outward[1]), strict=True):
@@ -233,14 +223,17 @@ class ImplicitSteps:
             system.set(*self._positive, length)
             self._upwinded, self._positive_shift = cut, length
         euler = self._with_ghosts(system.solve(lumped * density[:owned], guess[:owned], SOLVER_TOLERANCE))
-        largest, rates = self._domain.extremes(euler[:owned])[1], np.empty(owned)
-        for _ in range(2):
-            rate(offsets, columns, lumped, *self._positive, euler, rates)
-            defect = density[:owned] + length * rates - euler[:owned]
-            if self._domain.extremes(np.abs(defect))[1] < -_NEGATIVE * largest:
+        more, low = self._negative_nodes(euler, cut), np.empty(owned)
+        if self._domain.sum(np.array((more - cut)[:owned].sum())) > 0.0:
+            return euler, low, more
+        for _ in range(_REFINEMENTS):
+            rate(offsets, columns, lumped, *self._positive, euler, low)
+            low *= length
+            low += density[:owned]
+            if not self._negative(low):
                 break
-            euler = self._with_ghosts(euler[:owned] + system.solve(lumped * defect, np.zeros(owned), 1e-3))
-        return euler
+            euler = self._with_ghosts(euler[:owned] + system.solve(lumped * (low - euler[:owned]), np.zeros(owned), 1e-3))
+        return euler, low, None
 
     def _negative_nodes(self, values: Array, known: Array) -> Array:
         """1 at the nodes that are ``known`` or negative by more than rounding, 0 elsewhere (owned + ghosts)."""

@@ -16,16 +16,21 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from mvpde.messages import listed, nearest
 from mvpde.models import data as datasets
+from mvpde.models import spins
 from mvpde.models.data import TARGETS, Data, target_function
 from mvpde.models.expressions import constant
 from mvpde.models.fokker_planck import COORDINATES, fokker_planck
 from mvpde.models.gaussian_mixture import gaussian_mixture
+from mvpde.models.interaction import drift_model, gradient_model
 from mvpde.models.isotropic_gaussians import Classification, PiecewiseLinear, isotropic_gaussians
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network, unit_defaults
 from mvpde.models.outer import OUTER
+from mvpde.models.pair_interaction import pair_model
+from mvpde.models.setting import Setting, check_finite, evaluate_number
 from mvpde.models.sgd_network import ACTIVATIONS, NETWORKS, SAMPLE_LOSSES, SgdNetwork, diffusion_model, sgd_problem
+from mvpde.models.spikes import spikes
 from mvpde.models.units import UNITS
 from mvpde.runtime import CaseError
 from mvpde.sections import Count, Law, Number, Positive, Section, one_of, refuse
@@ -93,12 +98,74 @@ class GaussianMixtureModel(MeanFieldSection):
 Matrix = list[list[Number]]
 
 
+def _number_or_text(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | None):
+        raise refuse(f"{value!r} is neither a number nor an expression")
+    return value
+
+
+class InteractionModel(ModelSection):
+    """Particles that see each other through moments: a gradient flow, a pair interaction, or any drift and diffusion."""
+
+    coordinates: Annotated[list[str], Field(min_length=1)] = Field(
+        description="names of the coordinates, letters, digits and _", examples=[["x"]]
+    )
+    periods: dict[str, Positive] = Field({}, description="period of each coordinate that has one, > 0", examples=[{"x": "2*pi"}])
+    parameters: dict[str, Number] = Field(
+        {}, description="numbers that the expressions may use, by name", examples=[{"theta": 1.0}]
+    )
+    potential: str | None = Field(
+        None, description="V0, an expression in the coordinates and parameters", examples=["x**4/4 - x**2/2"]
+    )
+    features: list[str] = Field(
+        [], description="g_k, expressions in the coordinates, whose means are m0, m1, …", examples=[["x", "x**2"]]
+    )
+    outer_energy: str | None = Field(
+        None, description="R, an expression in m0, m1, …; with `features`", examples=["theta/2*(m1 - m0**2)"]
+    )
+    interaction: str | None = Field(
+        None, description="W(x, x') of a pair, instead of `features` and `outer_energy`", examples=["-cos(x - x')"]
+    )
+    rank_tolerance: Annotated[Number, Field(gt=0, lt=1)] = Field(
+        1e-6, description="relative error to which `interaction` is compressed, in (0, 1)", examples=[1e-6]
+    )
+    drift: list[str] | None = Field(
+        None,
+        description="b, one expression per coordinate in coordinates and moments, instead of `potential` and `outer_energy`",
+        examples=[["omega + K*(m1*cos(x) - m0*sin(x))"]],
+    )
+    diffusion: list[list[str]] | None = Field(
+        None, description="with `drift`: A, D rows of D expressions in coordinates and moments", examples=[[["1 + m0**2"]]]
+    )
+    temperature: Annotated[Any, AfterValidator(_number_or_text)] = Field(
+        None, description="τ ≥ 0, a number or an expression in the parameters; absent: 0", examples=["1/beta"]
+    )
+    observables: dict[str, str] = Field(
+        {}, description="expressions in the coordinates whose means are recorded, by name", examples=[{"energy": "x**2/2"}]
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> InteractionModel:
+        forms = {"outer_energy": self.outer_energy, "interaction": self.interaction, "drift": self.drift}
+        given = [key for key, value in forms.items() if value is not None]
+        if len(given) > 1:
+            raise refuse(f"`{given[0]}` and `{given[1]}` exclude each other; remove one of them")
+        if self.drift is None and self.diffusion is not None:
+            raise refuse("`diffusion` goes with `drift`; give `temperature` instead, or a `drift`")
+        if self.drift is not None and self.potential is not None:
+            raise refuse("`drift` and `potential` exclude each other; write the force of the potential into `drift`")
+        if self.interaction is not None and self.features:
+            raise refuse("`interaction` and `features` exclude each other; remove one of them")
+        return self
+
+
 def _whole(value: Any) -> Any:
-    """A whole number, or inf."""
-    number = constant(value) if isinstance(value, str) else value
+    """A whole number, or inf, which a study has to write as text."""
+    infinite = isinstance(value, str) and value in ("inf", "infinity")
+    number = math.inf if infinite else constant(value) if isinstance(value, str) else value
     if type(number) is int or (type(number) is float and (number == math.inf or number.is_integer())):
         return float(number)
-    raise refuse(f"{value!r} is no dimension; give a whole number of at least 2, or inf")
+    raise refuse(f'{value!r} is no dimension; give a whole number of at least 2, or "infinity"')
 
 
 class FokkerPlanckModel(ModelSection):
@@ -161,7 +228,7 @@ class IsotropicGaussiansModel(ModelSection):
     """Two isotropic Gaussians in R^d told apart by a wide layer: the law of |w|, and one-pass SGD of the network itself."""
 
     dimension: Annotated[float, BeforeValidator(_whole), Field(ge=2)] = Field(
-        description="d, a whole number ≥ 2, or inf", examples=[40]
+        description='d, a whole number ≥ 2, or "infinity"', examples=[40]
     )
     delta: Annotated[Number, Field(gt=0, lt=1)] = Field(description="Δ of the variances (1 ± Δ)², in (0, 1)", examples=[0.8])
     activation: Activation = Field(
@@ -171,6 +238,19 @@ class IsotropicGaussiansModel(ModelSection):
     )
     temperature: Annotated[Number, Field(ge=0)] = Field(0.0, description="τ = 2/β of noisy SGD, ≥ 0", examples=[0.01])
     weight_decay: Annotated[Number, Field(ge=0)] = Field(0.0, description="λ of noisy SGD, ≥ 0", examples=[0.1])
+
+
+class SpikesModel(ModelSection):
+    """Half the squared distance of the law to given atoms, in the norm of a kernel with finitely many Fourier modes."""
+
+    atoms: Annotated[list[list[Number]], Field(min_length=1)] = Field(
+        description="the target's atoms, one list of 1 to 3 angles each", examples=[[[1.0, 2.0], [4.0, 5.0]]]
+    )
+    weights: list[Positive] | None = Field(None, description="weight of each atom, > 0; absent: equal", examples=[[0.5, 0.5]])
+    modes: Annotated[int, Field(ge=1, le=20)] = Field(
+        5, description="Fourier modes of the kernel in each direction, a whole number from 1 to 20", examples=[5]
+    )
+    temperature: Annotated[Number, Field(ge=0)] = Field(0.0, description="temperature, ≥ 0", examples=[0.05])
 
 
 class DataSection(Section):
@@ -263,6 +343,16 @@ class CsvData(DataSection):
         return {"file": self.file}
 
 
+class ThreeSpinData(DataSection):
+    """The 3-spin energy with random couplings on the sphere of radius √dimension, by a quadrature of the sphere."""
+
+    dimension: Annotated[int, Field(ge=2, le=3)] = Field(
+        description="d, 2 (a circle, x its arc length) or 3 (a sphere, x in R³)", examples=[2]
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the couplings, a whole number ≥ 0", examples=[0])
+    points: Points
+
+
 class MixtureData(DataSection):
     """Σ_j a_j N(mean_j, variance_j) on the line with Lebesgue measure."""
 
@@ -298,6 +388,12 @@ SOURCES: dict[str, Source] = {
     "points": Source(
         PointsData,
         lambda s, _: datasets.points(np.array(s.x), np.array(s.target), None if s.weights is None else np.array(s.weights)),
+    ),
+    "three_spin": Source(
+        ThreeSpinData,
+        lambda s, _: spins.MEASURES[s.dimension](s.points, s.seed),
+        key="points",
+        remedy="choose another number of points",
     ),
     "csv": Source(
         CsvData,
@@ -384,6 +480,44 @@ def _fokker_planck(sections: Any, _: Path) -> Callable[[ProductLaw | None], Mean
     return lambda _: fokker_planck(COORDINATES[:dimension], **keys)
 
 
+def _interaction(sections: Any, _: Path) -> Callable[[ProductLaw | None], MeanField]:
+    def build(_: ProductLaw | None) -> MeanField:
+        try:
+            model = _written_model(sections)
+            if sections.domain is not None and sections.domain.lower is not None:
+                check_finite(model, *_box_of(sections))
+        except ValueError as error:  # begins with the key that it is about
+            raise CaseError(f"[model] {error}") from None
+        return model
+
+    return build
+
+
+def _written_model(sections: Any) -> MeanField:
+    """The model that [model] of kind "mean_field" writes out."""
+    model: InteractionModel = sections.model
+    keys: dict[str, Any] = {key: getattr(model, key) for key in ("coordinates", "periods", "parameters", "observables")}
+    Setting(tuple(model.coordinates), model.periods, model.parameters)  # refuses names before they are used
+    temperature = None if model.temperature is None else evaluate_number("temperature", model.temperature, model.parameters)
+    if model.drift is not None:
+        keys |= {"drift": model.drift, "diffusion": model.diffusion, "temperature": temperature, "features": model.features}
+        return drift_model(**keys)
+    keys |= {"potential": model.potential, "temperature": temperature or 0.0}
+    if model.interaction is None:
+        return gradient_model(**keys, features=model.features, outer_energy=model.outer_energy)
+    lower, upper = _box_of(sections)
+    return pair_model(**keys, interaction=model.interaction, lower=lower, upper=upper, rank_tolerance=model.rank_tolerance)
+
+
+def _box_of(sections: Any) -> tuple[list[float], list[float]]:
+    """Where the particles are expected: the domain's box, or the initial law's extent."""
+    box, names = sections.domain, sections.model.coordinates
+    if box is not None and box.lower is not None and len(box.lower) == len(names):
+        return box.lower, box.upper
+    ends = [sections.initial[name].extent() if name in sections.initial else (-1.0, 1.0) for name in names]
+    return [end[0] for end in ends], [end[1] for end in ends]
+
+
 def training(sections: Any, directory: Path) -> Callable[[], SgdNetwork]:
     """How to make the training problem of a case of the kind "sgd_network"; its data are read here and now."""
     table = data_of(sections.data, directory)
@@ -414,12 +548,22 @@ def _classification(model: IsotropicGaussiansModel) -> Classification:
     return Classification(int(model.dimension), activation=_activation(model), **keys)
 
 
+def _spikes(sections: Any, _: Path) -> Callable[[ProductLaw | None], MeanField]:
+    model: SpikesModel = sections.model
+    if len({len(atom) for atom in model.atoms}) > 1:
+        raise CaseError("[model] atoms: every atom needs as many angles as the others; correct the list")
+    keys = model.model_dump(include={"weights", "modes", "temperature"})
+    return lambda _: spikes(model.atoms, **keys)
+
+
 SAMPLED = ("csv", "points")  # sources of data sets with equal weights, from which SGD draws
 
 KINDS: dict[str, Kind] = {
     "network": Kind(NetworkModel, {name: source.schema for name, source in SOURCES.items()}, _network),
     "gaussian_mixture": Kind(GaussianMixtureModel, {"gaussian_mixture": MixtureData}, _gaussian_mixture),
+    "mean_field": Kind(InteractionModel, {}, _interaction),
     "fokker_planck": Kind(FokkerPlanckModel, {}, _fokker_planck),
     "mmn_isotropic": Kind(IsotropicGaussiansModel, {}, _isotropic_gaussians, _classification),
+    "spikes": Kind(SpikesModel, {}, _spikes),
     "sgd_network": Kind(SgdNetworkModel, {name: SOURCES[name].schema for name in SAMPLED}, _sgd_network),
 }

@@ -5,13 +5,61 @@ A new law is a module in `mvpde/limits/` and its entries here. Often a task is e
 
 from __future__ import annotations
 
+from mvpde.limits.agreement import AGREEMENT
+from mvpde.limits.batch_schedule import BATCH_SCHEDULE
+from mvpde.limits.bifurcation import BIFURCATION
+from mvpde.limits.bifurcation_laws import PITCHFORK
+from mvpde.limits.boltzmann import BOLTZMANN
+from mvpde.limits.chaos import CHAOS
+from mvpde.limits.chaos_growth import GROWTH
+from mvpde.limits.clt import CLT
+from mvpde.limits.clt_laws import CLT_MEASURE
+from mvpde.limits.empirical_law import EMPIRICAL_LAW
+from mvpde.limits.finite_temperature import FINITE_TEMPERATURE
+from mvpde.limits.finite_temperature_laws import FINITE_TEMPERATURE_MEASURE
+from mvpde.limits.noise_scale import NOISE_SCALE
+from mvpde.limits.one_radius import ONE_RADIUS
+from mvpde.limits.self_healing import SELF_HEALING
+from mvpde.limits.self_healing_laws import HEALING
+from mvpde.limits.sgd_alpha import SGD_ALPHA
+from mvpde.limits.sgd_alpha_laws import ALPHA, QUENCH
+from mvpde.limits.sgd_path import PATH, SGD_PATH
+from mvpde.limits.spin_error import SPIN_ERROR
+from mvpde.limits.spin_laws import SPIN_LAWS
+from mvpde.limits.weak_error import WEAK_ERROR
+from mvpde.limits.weak_order import WEAK_ORDER
 from mvpde.measurements import SLOPE, Measure
 from mvpde.tasks import RUN, Task
 
 TASKS: dict[str, Task] = {
     "run": RUN,
+    "chaos": CHAOS,
+    "clt": CLT,
+    "empirical_law": EMPIRICAL_LAW,
+    "finite_temperature": FINITE_TEMPERATURE,
+    "one_radius": ONE_RADIUS,
+    "self_healing": SELF_HEALING,
+    "sgd_path": SGD_PATH,
+    "sgd_alpha": SGD_ALPHA,
+    "spin_error": SPIN_ERROR,
+    "weak_error": WEAK_ERROR,
+    "noise_scale": NOISE_SCALE,
+    "batch_schedule": BATCH_SCHEDULE,
+    "bifurcation": BIFURCATION,
 }
 
 MEASURES: dict[str, Measure] = {
     "slope": SLOPE,
+    "chaos_growth": GROWTH,
+    "clt": CLT_MEASURE,
+    "finite_temperature": FINITE_TEMPERATURE_MEASURE,
+    "agreement": AGREEMENT,
+    "self_healing": HEALING,
+    "sgd_path": PATH,
+    "sgd_alpha": ALPHA,
+    "quench": QUENCH,
+    "spin_error": SPIN_LAWS,
+    "weak_order": WEAK_ORDER,
+    "boltzmann": BOLTZMANN,
+    "pitchfork": PITCHFORK,
 }

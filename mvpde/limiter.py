@@ -30,38 +30,47 @@ def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: in
         passes: largest number of passes.
         negligible: Σ|f_ij| over all entries, in units of the mass, that is not worth another pass.
     """
-    graph, share = domain.graph, np.zeros(len(density))
-    before = np.inf
+    graph, share = domain.graph, np.ones(len(density))
+    rows, before = np.arange(domain.owned, dtype=np.int32), np.inf
     for _ in range(passes):
-        _affordable_share(graph.offsets, graph.lumped, fluxes, density, share)
+        _affordable_share(rows, graph.offsets, graph.lumped, fluxes, density, share)
         domain.exchange.update(share)
-        rest = _apply(graph.offsets, graph.columns, graph.lumped, share, fluxes, density)
+        rows, local = _apply(rows, graph.offsets, graph.columns, graph.lumped, share, fluxes, density)
         domain.exchange.update(density)
-        rest = domain.comm.allreduce(rest)
+        rest = float(domain.sum(np.array(local)))
         if rest < negligible or rest > _STALLED * before:
             break
         before = rest
 
 
 @njit(cache=True)
-def _apply(offsets: Integers, columns: Integers, lumped: Array, share: Array, fluxes: Array, result: Array) -> float:
-    """result_i += Σ_j α_ij f_ij / m_i, α the share of the losing node; leaves (1 − α)f in ``fluxes``, returns Σ|(1 − α)f|."""
-    rest = 0.0
-    for i in range(lumped.size):
-        total = 0.0
+def _apply(
+    rows: Integers, offsets: Integers, columns: Integers, lumped: Array, share: Array, fluxes: Array, result: Array
+) -> tuple[Integers, float]:
+    """result_i += Σ_j α_ij f_ij / m_i on ``rows``, α the share of the losing node; leaves (1 − α)f in ``fluxes``.
+
+    Returns the rows where something is left, and Σ|(1 − α)f|.
+    """
+    rest, count, left = 0.0, 0, np.empty_like(rows)
+    for i in rows:
+        total, here = 0.0, 0.0
         for e in range(offsets[i], offsets[i + 1]):
             given = fluxes[e] * (share[columns[e]] if fluxes[e] > 0.0 else share[i])
             total += given
             fluxes[e] -= given
-            rest += abs(fluxes[e])
+            here += abs(fluxes[e])
         result[i] += total / lumped[i]
-    return rest
+        if here > 0.0:
+            left[count] = i
+            count += 1
+            rest += here
+    return left[:count].copy(), rest
 
 
 @njit(cache=True)
-def _affordable_share(offsets: Integers, lumped: Array, fluxes: Array, density: Array, share: Array) -> None:
-    """The part of its losses among ``fluxes`` that each owned node of ``density`` can pay without falling below zero."""
-    for i in range(lumped.size):
+def _affordable_share(rows: Integers, offsets: Integers, lumped: Array, fluxes: Array, density: Array, share: Array) -> None:
+    """The part of its losses among ``fluxes`` that each node of ``rows`` can pay without falling below zero."""
+    for i in rows:
         loss = 0.0
         for e in range(offsets[i], offsets[i + 1]):
             loss -= min(fluxes[e], 0.0)

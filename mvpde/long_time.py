@@ -9,13 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from mvpde.branches import Branch, branches, default_starts, nearest_stable
 from mvpde.density import Density
 from mvpde.fields import FieldSeries
+from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import Array
+from mvpde.quadrature import integrate_against_basis
 from mvpde.runtime import on_first_rank
 from mvpde.spectrum import Spectrum, decay_rate, dirichlet_energy, distance, spectrum
 from mvpde.stationary import Stationary, stationary
 
+Start = Array | ProductLaw
+
+_GROWS = 1e-8  # part of the fastest rate beyond which a mode grows; a circle of states has a mode of rate 0
 _LATE = 3  # output times that a rate of decay is fitted to, at least
 
 
@@ -24,16 +30,18 @@ class LongTime:
     """The stationary law of a density's equation, its modes if asked for, and the distance to it at the output times.
 
     Attributes:
-        law: the stationary law.
+        law: the stationary law; of an interacting model the one of the stable branch nearest to the start of the run.
         modes: the slowest modes, or None.
         distances: ‖ρ_t/ρ_∞ − 1‖ in L²(ρ_∞), one per output time.
         energies: the Dirichlet energy ½∫∇u·A∇u dρ_∞ of u = ρ_t/ρ_∞.
+        branches: all stationary laws found, of an interacting model.
     """
 
     law: Stationary
     modes: Spectrum | None
     distances: list[float] = field(default_factory=list)
     energies: list[float] = field(default_factory=list)
+    branches: list[Branch] = field(default_factory=list)
 
     def observe(self, density: Density) -> None:
         """Add the present distance to the stationary law. Collective."""
@@ -56,6 +64,8 @@ class LongTime:
                 "distance": self.distances,
             }
         }
+        if self.branches:
+            found["stationary"]["branches"] = [branch.entry() for branch in self.branches]
         if self.modes is not None:
             values = self.modes.eigenvalues
             found["spectrum"] = {
@@ -67,8 +77,11 @@ class LongTime:
         return found
 
     def _rate(self, times: Sequence[float], norms: Sequence[float]) -> float | None:
-        """The fitted rate, or None where there are too few times or nothing but rounding is left to decay."""
+        """The fitted rate, or None where there are too few times, nothing but rounding is left to decay, or a mode grows."""
         assert self.modes is not None
+        rates = self.modes.eigenvalues.real
+        if rates[0] < -_GROWS * np.abs(rates).max():
+            return None
         late = [norm for t, norm in zip(times, norms, strict=True) if t >= 0.5 * (times[0] + times[-1])]
         if len(late) < _LATE or min(late) < 1e-10 * max(norms):
             return None
@@ -100,14 +113,35 @@ class LongTime:
         on_first_rank(domain.comm, store)
 
 
-def long_time(density: Density, modes: int | None) -> LongTime:
+def long_time(density: Density, modes: int | None, starts: Sequence[Start] | None = None) -> LongTime:
     """The stationary law of what ``density`` solves, and its ``modes`` slowest modes unless None. Collective.
 
+    Args:
+        density: at the start of its run.
+        modes: how many.
+        starts: of the search for the stationary laws of an interacting model, moments or laws; None: those of `branches`.
+
     Raises:
-        CaseError: for an interacting model. SolverError: nothing found. On all ranks alike.
+        CaseError: temperature 0. SolverError: nothing found. On all ranks alike.
     """
-    law = stationary(density)
-    return LongTime(law, None if modes is None else spectrum(density, modes, law))
+    if not density.model.interacting:
+        law, found = stationary(density), []
+    else:
+        found = branches(density, moments_of(density, starts))
+        law = nearest_stable(found, density.moments()[0]).law
+    return LongTime(law, None if modes is None else spectrum(density, modes, law), branches=found)
+
+
+def moments_of(density: Density, starts: Sequence[Start] | None) -> list[Array]:
+    """Moments as they are, those of laws on the mesh, or those that `branches` starts from by itself. Collective."""
+    return default_starts(density) if starts is None else [_moments_of(density, start) for start in starts]
+
+
+def _moments_of(density: Density, start: Start) -> Array:
+    if isinstance(start, ProductLaw):
+        loads = integrate_against_basis(density.domain, start.density)
+        return density.features.moments(loads / density.domain.sum(np.array([loads.sum()]))[0])
+    return start
 
 
 def _present(values: Array | None) -> Array:

@@ -26,7 +26,7 @@ from mvpde.models.mean_field import Array, MeanField
 
 CHUNK = 500  # samples drawn at once
 NOISE_EVERY = 20  # steps whose noise is added at once: N·d normal numbers are far more work than a step
-TERMS = 40  # of U(w_i, w_j) in even and odd powers of the cosine; two random directions have small ones
+TERMS = 40  # powers of the cosine, even and odd, in U(w_i, w_j) in high dimension, where two random directions have small ones
 
 
 @numba.njit(cache=True)
@@ -100,8 +100,8 @@ class OnePassSgd:
         """
         if particles < 1 or runs < 1 or seed < 0 or not (math.isfinite(step) and step > 0.0):
             raise ValueError("needs particles ≥ 1, runs ≥ 1, seed ≥ 0 and step > 0")
-        if problem.temperature > 0.0 and problem.weight_decay * step > 0.5:
-            raise ValueError("weight_decay · step must be below ½")
+        if problem.weight_decay * step > 0.5:
+            raise ValueError("weight_decay · step must be at most ½, or a step turns the weights round; choose a smaller step")
         self.problem, self.model, self.comm = problem, model, comm
         self.particles, self.runs, self.seed, self.step, self.time = particles, runs, seed, step, 0.0
         self._mine = range(comm.rank * runs // comm.size, (comm.rank + 1) * runs // comm.size)
@@ -193,10 +193,12 @@ class OnePassSgd:
 
 
 def network_risk(problem: Classification, w: Array) -> float:
-    """E(y − ŷ)² of the network with weights w, shape (N, d): exact on the diagonal, TERMS powers of the cosines beside it.
+    """E(y − ŷ)² of the network with weights w, shape (N, d): exact for i = j, by powers of the cosines for i ≠ j.
 
-    U(w, w') = ½Σ_± Σ_k c_k(τ_±|w|) c_k(τ_±|w'|) cos^k over all k, even and odd.
+    U(w, w') = ½Σ_± Σ_k c_k(τ_±|w|) c_k(τ_±|w'|) cos^k over k, even and odd, below TERMS + 1600/d²: units of low dimension have
+    neighbours in nearly the same direction, for which the sum converges slowly.
     """
+    count = TERMS + 1600 // problem.dimension**2
     radii = np.linalg.norm(w, axis=1)
     directions = w / np.maximum(radii, 1e-300)[:, None]
     cosines = directions @ directions.T
@@ -204,11 +206,11 @@ def network_risk(problem: Classification, w: Array) -> float:
     risk = 1.0
     for sign in (1.0, -1.0):
         scaled = (1.0 + sign * problem.delta) * radii
-        coefficients = hermite(problem.activation, scaled, TERMS)
+        coefficients = hermite(problem.activation, scaled, count)
         risk -= sign * float(coefficients[:, 0].mean())
         total = float(coefficients[:, 0].sum() ** 2 - (coefficients[:, 0] ** 2).sum())
         power = np.ones_like(cosines)
-        for k in range(1, TERMS):
+        for k in range(1, count):
             power *= cosines
             total += float(coefficients[:, k] @ power @ coefficients[:, k])
         risk += 0.5 * (total + float(problem.activation.mean_square(scaled).sum())) / len(w) ** 2

@@ -18,6 +18,7 @@ from mvpde.files import replace_whole
 from mvpde.models.data import Data
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.record import Record
+from mvpde.shell_figure import shell_figure
 
 Mesh = tuple[Array, np.ndarray]
 
@@ -36,7 +37,10 @@ def draw(folder: Path, model: MeanField, records: Sequence[Record], mesh: Mesh |
     """density.png, loss.png and, for data with one input, prediction.png in `folder`."""
     last = records[-1]
     if "rho" in last.fields and mesh is not None:
-        _save(folder / "density.png", density_figure(model.coordinates, model.periods, mesh, last, title))
+        if model.metric is not None:
+            _save(folder / "density.png", shell_figure(model.metric, last, f"{title}\n" * bool(title) + f"t = {last.time:g}"))
+        else:
+            _save(folder / "density.png", density_figure(model.coordinates, model.periods, mesh, last, title))
     _save(folder / "loss.png", loss_figure(records, title))
     if model.data is not None and model.data.x.shape[1] == 1:
         _save(folder / "prediction.png", prediction_figure(model.data, last, title))

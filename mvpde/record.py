@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mvpde.models.mean_field import Array, MeanField, amplitude, predictions
-from mvpde.observables import loss, prediction_error, sliced_wasserstein
+from mvpde.observables import loss, prediction_error, prediction_error_standard_error, sliced_wasserstein
 from mvpde.runtime import MPI, on_first_rank
 from mvpde.sgd_runs import weak_errors
 
@@ -123,6 +123,8 @@ def _derive(found: Record, model: MeanField, moments: Mapping[str, Array], parti
 
 def _compare(found: Record, model: MeanField, moments: Mapping[str, Array], a: str, b: str, projections: int) -> dict[str, float]:
     result = {} if model.data is None else {"prediction_error": prediction_error(model, moments[a], moments[b])}
+    if model.data is not None and len(moments[a]) > 1:  # of runs that are independent, against one law
+        result["prediction_error_standard_error"] = prediction_error_standard_error(model, moments[a], moments[b])
     if projections:
         clouds = without_faint(found.clouds[a]), without_faint(found.clouds[b])
         result["sliced_wasserstein"] = sliced_wasserstein(*clouds, model.periods, projections=projections)

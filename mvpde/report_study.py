@@ -19,7 +19,7 @@ from mvpde.verdict import BIASED, COARSE, FAILS, HOLDS
 # Sign and word beside the colour, for any kind of colour vision and for paper.
 SIGNS = {HOLDS: ("good", "✓"), FAILS: ("bad", "✗"), COARSE: ("unsure", "▲"), BIASED: ("unsure", "◆")}
 POINT_SIGNS = {DONE: ("good", "✓"), FAILED: ("bad", "✗"), WAITING: ("none", "…")}
-MAIN = ("law", "predicted", "measured", "interval", "holds", "note", "measure")  # keys with a place of their own
+MAIN = ("law", "predicted", "measured", "interval", "holds", "note", "measure", "relation")  # keys with a place of their own
 LONGEST = 8  # entries of a list that is shown beside a verdict; longer ones are in verdict.json
 ROWS, TABLE_ROWS = 200, 60  # of the table of points, of other tables
 BROAD = 1.7  # times as wide as high: a picture of two panels, which takes the whole width
@@ -91,6 +91,8 @@ def _verdict_row(entry: Mapping[str, Any], brief: bool) -> list[Any]:
     interval = entry.get("interval")
     ends = "–" if interval is None else tag("span", shown(interval), class_="number")
     measured = [_number(entry.get(key)) for key in ("predicted", "measured")]
+    if "relation" in entry:
+        measured[0] = tag("span", f"{entry['relation']} {shown(measured[0])}", class_="number")
     law = tag("div", str(entry.get("law")), details, class_="law")
     return [
         law,

@@ -15,7 +15,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -32,7 +34,11 @@ SCHEMES = {
     "galerkin": "implicit, limited Galerkin fluxes: any drift and diffusion tensor",
 }
 RUN_DYNAMICS = {"sgd": "stochastic gradient descent itself", "diffusion": "paths of its diffusion, Euler–Maruyama"}
-PARTICLE_SCHEMES = {"heun": "second order in the drift", "euler": "explicit Euler(–Maruyama)"}
+PARTICLE_SCHEMES = {
+    "heun": "weak order 2, for a diffusion that is the same everywhere",
+    "euler": "explicit Euler(–Maruyama), weak order 1, for any diffusion",
+}
+ADDITIVE = ("heun",)  # those of them that need such a diffusion
 
 
 def one_of(options: Iterable[str]) -> AfterValidator:
@@ -109,11 +115,38 @@ class ChiLaw(Section):
         return 0.0, 6.0 * self.scale
 
 
-Law = Annotated[UniformLaw | NormalLaw | ChiLaw, Field(discriminator="law")]
+class SphereLaw(Section):
+    """Uniform law on the sphere that the unit's parameters y lie on."""
+
+    law: Literal["sphere"]
+
+    def extent(self) -> tuple[float, float]:
+        """Of a coordinate on the unit sphere."""
+        return -1.0, 1.0
+
+
+Law = Annotated[UniformLaw | NormalLaw | ChiLaw | SphereLaw, Field(discriminator="law")]
+
+
+class ShellSection(Section):
+    """S² × [lower, upper]: triangles of a refined icosahedron in layers."""
+
+    lower: Number = Field(description="smallest output weight c", examples=[-4.0])
+    upper: Number = Field(description="largest output weight c, above lower", examples=[4.0])
+    frequency: Annotated[int, Field(ge=1)] = Field(
+        description="parts of each edge of the icosahedron, a whole number ≥ 1", examples=[8]
+    )
+    layers: Count = Field(description="cells in the direction of c, a whole number ≥ 1", examples=[24])
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ShellSection:
+        if self.lower >= self.upper:
+            raise refuse(f"lower = {self.lower:g} must lie below upper = {self.upper:g}; exchange or correct them")
+        return self
 
 
 class DomainSection(Section):
-    """The truncated parameter space that the density lives on: a box, or a Gmsh mesh."""
+    """The truncated parameter space that the density lives on: a box, a Gmsh mesh, or a spherical shell."""
 
     lower: list[Number] | None = Field(
         None, description="lower corner of the box, one number per coordinate", examples=[[-4, -6]]
@@ -125,6 +158,11 @@ class DomainSection(Section):
     mesh: str | None = Field(
         None, description="a Gmsh mesh file instead of a box, relative to the case file", examples=["disc.msh"]
     )
+    shell: ShellSection | None = Field(
+        None,
+        description="S² × [lower, upper] instead of a box, for units on a sphere of R³: `lower`, `upper`, `frequency`, `layers`",
+        examples=[{"lower": -4.0, "upper": 4.0, "frequency": 8, "layers": 24}],
+    )
     periodic: list[bool] | None = Field(
         None, description="which directions are periodic; by default those of the model", examples=[[True, False]]
     )
@@ -132,10 +170,10 @@ class DomainSection(Section):
     @model_validator(mode="after")
     def _complete(self) -> DomainSection:
         box = {"lower": self.lower, "upper": self.upper, "cells": self.cells}
-        if self.mesh is not None:
-            given = [key for key, value in box.items() if value is not None]
-            if given:
-                raise refuse(f"`mesh` and `{given[0]}` exclude each other; remove `{given[0]}` or `mesh`")
+        given = [key for key, value in {"mesh": self.mesh, "shell": self.shell, **box}.items() if value is not None]
+        if self.mesh is not None or self.shell is not None:
+            if len(given) > 1:
+                raise refuse(f"`{given[0]}` and `{given[1]}` exclude each other; remove `{given[1]}` or `{given[0]}`")
             return self
         missing = [key for key, value in box.items() if value is None]
         if missing:
@@ -173,7 +211,11 @@ class EnsembleSection(Section):
     runs: Count = Field(1, description="number of independent runs, a whole number ≥ 1", examples=[4])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
     step: Positive = Field(0.05, description="largest time step, > 0", examples=[0.05])
-    scheme: Annotated[str, one_of(PARTICLE_SCHEMES)] = Field("heun", description="heun or euler", examples=["heun"])
+    scheme: Annotated[str, one_of(PARTICLE_SCHEMES)] = Field(
+        "heun",
+        description="heun (weak order 2, for a diffusion that is the same everywhere) or euler (weak order 1, for any)",
+        examples=["heun"],
+    )
 
 
 class CharacteristicsSection(Section):
@@ -196,12 +238,25 @@ class SgdSection(Section):
     )
 
 
+def _form_of_start(value: Any) -> str:
+    return "law" if isinstance(value, dict) else "moments"
+
+
+Start = Annotated[Annotated[list[Number], Tag("moments")] | Annotated[dict[str, Law], Tag("law")], Discriminator(_form_of_start)]
+
+
 class StationarySection(Section):
-    """The stationary law, its current and its exact identities (models without interaction, with a density)."""
+    """The stationary law, its current and its exact identities; of an interacting model all branches that the starts lead to."""
+
+    starts: Annotated[list[Start], Field(min_length=1)] | None = Field(
+        None,
+        description="where the search for the branches of an interacting model begins: moments, or laws as in [initial]",
+        examples=[[[0.5, 0.5], [0.0, 0.5]]],
+    )
 
 
 class SpectrumSection(Section):
-    """The slowest modes, and how fast the run approaches its stationary law (models without interaction, with a density)."""
+    """The slowest modes at the stationary law, and how fast the run approaches it."""
 
     modes: Count = Field(4, description="number of modes, a whole number ≥ 1", examples=[4])
 
@@ -216,6 +271,22 @@ class TimeSection(Section):
         description="increasing times in [0, end], or a number of equal intervals",
         examples=[[0, 1, 5, 10]],
     )
+
+    annealing: list[Annotated[list[Number], Field(min_length=2, max_length=2)]] = Field(
+        [],
+        description="pairs [t, τ]: from t on the temperature is τ ≥ 0 instead of that in [model]; increasing times in (0, end)",
+        examples=[[[2.0, 0.05], [4.0, 0.02]]],
+    )
+
+    @field_validator("annealing")
+    @classmethod
+    def _falling_in_place(cls, pairs: list[list[float]], info: ValidationInfo) -> list[list[float]]:
+        end, times = info.data.get("end", float("inf")), [t for t, _ in pairs]
+        if any(b <= a for a, b in pairwise([0.0, *times])) or any(t >= end for t in times):
+            raise refuse(f"the times {', '.join(f'{t:g}' for t in times)} must increase within (0, {end:g}); correct them")
+        if any(temperature < 0 for _, temperature in pairs):
+            raise refuse("a temperature is negative; give pairs [t, τ] with τ ≥ 0")
+        return pairs
 
     @field_validator("outputs", mode="before")
     @classmethod

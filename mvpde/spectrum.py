@@ -1,4 +1,4 @@
-"""Slowest modes of a linear Fokker–Planck equation, by SLEPc, and the decay they rule.
+"""Slowest modes of a Fokker–Planck equation at a stationary law, by SLEPc, and the decay they rule.
 
 A mode ρ_k with eigenvalue λ_k makes ρ_∞ + ερ_k e^{−λ_k t} a solution: −𝓛ρ_k = λ_kρ_k, λ_0 = 0 for ρ_∞ itself. In a gradient flow
 u = ρ/ρ_∞ obeys a symmetric equation in L²_μ, dμ = ρ_∞dz; with y = u√ρ_∞ the edge-averaged operator is the symmetric matrix
@@ -12,6 +12,8 @@ E = ½∫∇u·A∇u dμ
     ½ d/dt ‖u − 1‖²_{L²_μ} = −2E,
 
 so ‖u − 1‖ decays like e^{−λ₁t} and E like e^{−2λ₁t}, from a start with a part along the first mode.
+
+An equation that depends on the law is linearised at ρ_∞ first (`mvpde.linearised`): its modes may grow, λ < 0.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from slepc4py import SLEPc
 
 from mvpde.density import Density
 from mvpde.domain import Domain
-from mvpde.edge_fluxes import EdgeMatrix, use_direct_solver
-from mvpde.galerkin import diffusion
-from mvpde.stationary import Stationary, check_linear
+from mvpde.edge_fluxes import use_direct_solver
+from mvpde.linearised import edge_matrix, frozen, generic, linearised, slow_modes, solve
+from mvpde.models.mean_field import diffusion
+from mvpde.stationary import Stationary, is_gibbs
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -72,14 +75,16 @@ def spectrum(density: Density, modes: int, stationary: Stationary) -> Spectrum:
         modes: 1 or more.
         stationary: of the same density.
 
+    An interacting model is linearised at ``stationary``; modes that grow have λ < 0, and a symmetry that it breaks a mode λ = 0.
+
     Raises:
-        CaseError: for an interacting model. SolverError: where the iteration does not converge. On all ranks alike.
+        SolverError: where the iteration does not converge, on all ranks alike.
     """
-    check_linear(density.model)
-    reversible = density.model.gradient_flow and density.scheme != "galerkin"
-    shift = _typical_rate(density, stationary)
+    reversible = is_gibbs(density)
+    shift = typical_rate(density, stationary)
+    frozen_modes = _symmetric if reversible else _nonsymmetric
     try:
-        values, vectors = (_symmetric if reversible else _nonsymmetric)(density, modes, stationary, shift)
+        values, vectors = (_interacting if density.model.interacting else frozen_modes)(density, modes, stationary, shift)
     except PETSc.Error as error:
         raise SolverError(
             f"[spectrum] the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh"
@@ -128,50 +133,44 @@ def _relative(stationary: Stationary, values: Array) -> tuple[Array, NDArray[np.
     return np.divide(values, stationary.values, out=np.ones(len(values)), where=seen), seen
 
 
-def _typical_rate(density: Density, stationary: Stationary) -> float:
+def typical_rate(density: Density, stationary: Stationary) -> float:
     """⟨Tr A⟩/Tr Cov, a slow rate or above: the spectrum is sought around minus this number, where nothing is singular."""
     domain, owned = density.domain, density.domain.owned
-    trace = np.trace(diffusion(density.model, domain.coordinates[:owned], density.moments()[0]), axis1=1, axis2=2)
+    trace = np.trace(diffusion(density.model, domain.coordinates[:owned], stationary.moments), axis1=1, axis2=2)
     mean = domain.sum(np.array(trace @ (domain.graph.lumped * stationary.values[:owned])))
     return float(mean) / float(np.trace(stationary.covariance))
 
 
+def _interacting(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
+    equation = linearised(density, stationary, stationary.moments)
+    return slow_modes(equation, modes + 2 if equation.growing is not None else 3 * modes + 6, shift)
+
+
 def _symmetric(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
-    domain, graph, owned = density.domain, density.domain.graph, density.domain.owned
-    potential, temperature = density.potential(), density.model.temperature
-    row = graph.rows()
-    half = 0.5 * (potential[row] - potential[graph.columns]) / temperature
-    ratio = np.where(np.abs(half) < 1e-6, 1.0, half / np.sinh(np.where(np.abs(half) < 1e-6, 1.0, np.clip(half, -700.0, 700.0))))
-    diagonal = np.bincount(row, weights=stationary.outward, minlength=owned)
-    problem = _matrix(domain, -graph.stiffness * temperature * ratio, diagonal)
+    domain, owned = density.domain, density.domain.owned
+    entries, diagonal, root = frozen(density, stationary, stationary.moments)
+    problem = edge_matrix(domain, entries, diagonal)
     ground = problem.createVecRight()
-    ground.array[:] = np.sqrt(stationary.values[:owned])
+    ground.array[:] = root
     solver = _solver(domain, problem, SLEPc.EPS.ProblemType.GHEP, modes, shift)
     solver.setDeflationSpace([ground])
-    values, vectors = _solve(solver, problem, modes)
+    values, vectors = solve(solver, problem, modes)
     return values, vectors * np.sqrt(stationary.values[:owned])
 
 
 def _nonsymmetric(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
-    domain, graph, owned = density.domain, density.domain.graph, density.domain.owned
-    row = graph.rows()
-    problem = _matrix(domain, -stationary.inward, np.bincount(row, weights=stationary.outward, minlength=owned))
+    domain = density.domain
+    entries, diagonal, _ = frozen(density, stationary, stationary.moments)
+    problem = edge_matrix(domain, entries, diagonal)
     wanted = min(3 * modes + 6, domain.nodes - 1)
-    values, vectors = _solve(_solver(domain, problem, SLEPc.EPS.ProblemType.GNHEP, wanted + 1, shift), problem, wanted + 1)
+    values, vectors = solve(_solver(domain, problem, SLEPc.EPS.ProblemType.GNHEP, wanted + 1, shift), problem, wanted + 1)
     others = np.delete(np.arange(len(values)), np.argmin(np.abs(values)))  # all but the stationary one
     return values[others], vectors[others]
 
 
-def _matrix(domain: Domain, entries: Array, diagonal: Array) -> PETSc.Mat:
-    layout = EdgeMatrix(domain)
-    layout.values[layout.place], layout.values[layout.diagonal] = entries, diagonal
-    layout.update()
-    return layout.matrix
-
-
 def _solver(domain: Domain, matrix: PETSc.Mat, kind: SLEPc.EPS.ProblemType, wanted: int, shift: float) -> SLEPc.EPS:
     """Krylov–Schur on (H + shift·M)⁻¹M, from a start that does not depend on the ranks."""
-    mass = _matrix(domain, np.zeros(len(domain.graph.columns)), domain.graph.lumped)
+    mass = edge_matrix(domain, np.zeros(len(domain.graph.columns)), domain.graph.lumped)
     solver = SLEPc.EPS().create(domain.comm)
     solver.setOperators(matrix, mass)
     solver.setProblemType(kind)
@@ -183,38 +182,14 @@ def _solver(domain: Domain, matrix: PETSc.Mat, kind: SLEPc.EPS.ProblemType, want
     transform.setType(SLEPc.ST.Type.SINVERT)
     use_direct_solver(transform.getKSP())
     start = matrix.createVecRight()
-    start.array[:] = _generic(domain)
+    start.array[:] = generic(domain)
     solver.setInitialSpace([start])
     return solver
 
 
-def _generic(domain: Domain) -> Array:
-    """A smooth function at owned unknowns that no symmetry of a model makes orthogonal to a mode."""
-    lower, upper = np.array(domain.lower), np.array(domain.upper)
-    place = (domain.coordinates[: domain.owned] - lower) / (upper - lower)
-    return np.exp(place @ np.sqrt([2.0, 3.0, 5.0][: domain.dimension])) + 0.3 * np.sin(
-        7.0 * place @ np.sqrt([7.0, 2.0, 3.0][: domain.dimension])
-    )
-
-
-def _solve(solver: SLEPc.EPS, matrix: PETSc.Mat, wanted: int) -> tuple[Complex, Complex]:
-    """Eigenvalues and eigenvectors (local rows), ``wanted`` of them or more."""
-    solver.solve()
-    found = solver.getConverged()
-    if found < wanted:
-        raise SolverError(f"[spectrum] only {found} of {wanted} modes converged; ask for fewer, or refine the mesh")
-    real, imaginary = matrix.createVecs()
-    values, vectors = [], []
-    for k in range(found):
-        values.append(complex(solver.getEigenpair(k, real, imaginary)))
-        vectors.append(real.array + 1j * imaginary.array if values[-1].imag != 0.0 else real.array + 0j)
-    solver.destroy()
-    return np.array(values), np.array(vectors)
-
-
 def _normalised(domain: Domain, mode: Complex) -> Complex:
     """∫|ρ_k| = 1, and the phase in which its integral against a generic function is positive."""
-    part = mode @ (domain.graph.lumped * _generic(domain))
+    part = mode @ (domain.graph.lumped * generic(domain))
     size, real, imaginary = domain.sum(np.array([domain.graph.lumped @ np.abs(mode), part.real, part.imag]))
     phase = complex(real, imaginary)
     return mode * (phase.conjugate() / max(abs(phase), 1e-300) / size)

@@ -1,7 +1,8 @@
-"""Stationary laws of linear Fokker–Planck equations: Gibbs states, or the null vector of the limited Galerkin operator.
+"""Stationary laws of Fokker–Planck equations at given moments: Gibbs states, or the null vector of the limited Galerkin operator.
 
-∇·(−bρ + ∇·(Aρ)) = 0 with ∫ρ = 1. For a gradient flow ρ ∝ e^{−V/τ}, which the edge-averaged scheme keeps exactly. Else ρ carries a
-current J = bρ − ∇·(Aρ), and the entropy production ∫J·A⁻¹J/ρ measures how far it is from detailed balance.
+∇·(−bρ + ∇·(Aρ)) = 0 with ∫ρ = 1, b and A at moments m; where they depend on m, `branches` finds the m that are those of ρ. For
+a gradient flow ρ ∝ e^{−V/τ}, which the edge-averaged scheme keeps exactly. Else ρ carries a current J = bρ − ∇·(Aρ), and the
+entropy production ∫J·A⁻¹J/ρ measures how far it is from detailed balance.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from mvpde.density import Density, outer_mass
 from mvpde.domain import Domain
 from mvpde.edge_averaged import edge_averaged
 from mvpde.edge_fluxes import ShiftedSystem, make_positive, rate
-from mvpde.galerkin import diffusion, drift, edge_geometry, galerkin, gradient
-from mvpde.models.mean_field import MeanField
+from mvpde.galerkin import edge_geometry, galerkin, gradient
+from mvpde.models.mean_field import MeanField, diffusion, drift
 from mvpde.runtime import CaseError, SolverError
 
 Array = NDArray[np.float64]
@@ -42,6 +43,7 @@ class Stationary:
 
     Attributes:
         domain: where it lives.
+        moments: m in b, A or V, shape (K,).
         values: ρ at owned and ghost unknowns (local), mass 1.
         inward, outward: k_ij and k_ji of the operator that it is the null vector of, for each entry of the edge graph (local).
         mean, covariance: of the coordinates, shapes (D,) and (D, D).
@@ -56,6 +58,7 @@ class Stationary:
     """
 
     domain: Domain
+    moments: Array
     values: Array
     inward: Array
     outward: Array
@@ -71,19 +74,47 @@ class Stationary:
     rounds: int
 
 
-def stationary(density: Density) -> Stationary:
+@dataclass(frozen=True)
+class Balance:
+    """A law that the fluxes F_ij = k_ij ρ_j − k_ji ρ_i leave as it is: fields of `Stationary`, and what was upwinded.
+
+    Attributes:
+        values, inward, outward, limiter_share, rounds: as in `Stationary`.
+        cut: share of upwinding at each local node; None for a Gibbs state.
+        fastest: the fastest rate of the operator; 0 for a Gibbs state.
+    """
+
+    values: Array
+    inward: Array
+    outward: Array
+    limiter_share: float = 0.0
+    rounds: int = 0
+    cut: Array | None = None
+    fastest: float = 0.0
+
+
+def stationary(density: Density, moments: Array | None = None) -> Stationary:
     """The stationary law of the equation that ``density`` solves, on its mesh; its present state does not matter. Collective.
 
+    Args:
+        density: where model, mesh and scheme are taken from.
+        moments: m of a stationary law of an interacting model, shape (K,), from `branches`.
+
     Raises:
-        CaseError: for an interacting model, or one without diffusion. SolverError: no unique stationary law found. On all ranks
-        alike.
+        CaseError: a model without diffusion, or an interacting one without ``moments``. SolverError: no unique stationary law
+        found. On all ranks alike.
     """
     model, domain = density.model, density.domain
-    check_linear(model)
-    gibbs = model.gradient_flow and density.scheme != "galerkin"
-    values, inward, outward, share, rounds = _gibbs(density) if gibbs else _null_vector(density)
+    if moments is None:
+        if model.interacting:
+            raise CaseError("[stationary] the laws of an interacting model come from mvpde.branches, which finds their moments")
+        moments = density.moments()[0]
+    gibbs = is_gibbs(density)
+    found = balance(density, moments)
+    if not gibbs:
+        _check_unique(domain, found)
+    values, inward, outward = found.values, found.inward, found.outward
     owned, z = domain.owned, domain.coordinates
-    moments = density.moments()[0]
     b, a = drift(model, z, moments), diffusion(model, z, moments)
     masses = domain.graph.lumped * values[:owned]
     mean = domain.sum(masses @ z[:owned])
@@ -92,6 +123,7 @@ def stationary(density: Density) -> Stationary:
     smallest, largest = domain.extremes(values[:owned])
     return Stationary(
         domain=domain,
+        moments=moments,
         values=values,
         inward=inward,
         outward=outward,
@@ -101,24 +133,25 @@ def stationary(density: Density) -> Stationary:
         entropy_production=0.0 if gibbs else _entropy_production(domain, values, current, a),
         current=current,
         residual=_residual(domain, inward, outward, values),
-        limiter_share=share,
+        limiter_share=found.limiter_share,
         minimum=smallest / largest,
-        outer_mass=outer_mass(domain, values),
-        rounds=rounds,
+        outer_mass=outer_mass(domain, values, model),
+        rounds=found.rounds,
     )
 
 
-def check_linear(model: MeanField) -> None:
-    """Refuse models whose equation is not linear.
+def is_gibbs(density: Density) -> bool:
+    """Whether the scheme of ``density`` keeps Gibbs states exactly."""
+    return density.model.gradient_flow and density.scheme != "galerkin"
+
+
+def balance(density: Density, moments: Array, start: Balance | None = None) -> Balance:
+    """The law that is stationary at ``moments``, shape (K,); ``start``: that at other moments, to begin from. Collective.
 
     Raises:
-        CaseError: for an interacting model.
+        CaseError: a gradient flow at temperature 0. SolverError: no positive stationary law found.
     """
-    if model.interacting:
-        raise CaseError(
-            "[stationary] and [spectrum] need a linear equation, but this model's drift depends on the law itself; "
-            "leave these sections out and let the density run to a late time"
-        )
+    return _gibbs(density, moments) if is_gibbs(density) else _null_vector(density, moments, start)
 
 
 def identities(model: MeanField, domain: Domain, values: Array, drift_at: Callable[[Array], Array], a: Array) -> dict[str, float]:
@@ -177,20 +210,21 @@ def _jacobian(domain: Domain, drift_at: Callable[[Array], Array]) -> Array:
     return result
 
 
-def _gibbs(density: Density) -> tuple[Array, Array, Array, float, int]:
+def _gibbs(density: Density, moments: Array) -> Balance:
     """ρ ∝ e^{−V/τ} and the edge-averaged coefficients, whose fluxes it makes vanish one by one."""
     domain, model, entries = density.domain, density.model, len(density.domain.graph.columns)
     if model.temperature == 0.0:
         raise CaseError("[stationary] needs diffusion: model.temperature is 0, so the law ends in the minima of the potential")
-    potential = density.potential()
+    potential = np.empty(len(domain.coordinates))
+    density.features.potential(moments, potential)
     values = np.exp(-(potential - domain.extremes(potential[: domain.owned])[0]) / model.temperature)
     values /= domain.sum(np.array([domain.graph.lumped @ values[: domain.owned]]))[0]
     inward, outward = np.empty(entries), np.empty(entries)
-    edge_averaged(domain, density.features, model.temperature)(density.moments()[0], inward, outward)
-    return values, inward, outward, 0.0, 0
+    edge_averaged(domain, density.features, model.temperature)(moments, inward, outward)
+    return Balance(values, inward, outward)
 
 
-def _null_vector(density: Density) -> tuple[Array, Array, Array, float, int]:
+def _null_vector(density: Density, moments: Array, start: Balance | None) -> Balance:
     """The null vector of the Galerkin operator with discrete upwinding of the edges at as few nodes as positivity takes.
 
     It starts without upwinding and adds a dose of it at the nodes where ρ < 0, until there are none. That ends: if N were the
@@ -200,10 +234,11 @@ def _null_vector(density: Density) -> tuple[Array, Array, Array, float, int]:
     domain, graph, owned = density.domain, density.domain.graph, density.domain.owned
     entries, local = len(graph.columns), len(density.domain.coordinates)
     plain = np.empty(entries), np.empty(entries)
-    galerkin(domain, density.features, density.model)(density.moments()[0], *plain)
+    galerkin(domain, density.features, density.model)(moments, *plain)
     row = graph.rows()
     fastest = domain.extremes(np.bincount(row, weights=np.abs(plain[1]), minlength=owned) / graph.lumped)[1]
-    system, values, cut = ShiftedSystem(domain, direct=True), np.ones(local), np.zeros(local)
+    system, cut = ShiftedSystem(domain, direct=True), np.zeros(local)
+    values = np.ones(local) if start is None else start.values
     for rounds in range(1, _ROUNDS + 1):
         inward, outward = plain[0].copy(), plain[1].copy()
         make_positive(graph.offsets, graph.columns, cut, inward, outward)
@@ -211,10 +246,16 @@ def _null_vector(density: Density) -> tuple[Array, Array, Array, float, int]:
         values = _inverse_iteration(domain, system, values)
         negative = values < _NEGATIVE * domain.extremes(values[:owned])[1]
         if not domain.sum(np.array(float(negative[:owned].sum()))) > 0.0:
-            _check_unique(domain, system, values)
-            return values, inward, outward, _cut_share(domain, plain, cut, values), rounds
+            return Balance(values, inward, outward, _cut_share(domain, plain, cut, values), rounds, cut, fastest)
         cut = np.minimum(1.0, cut + _DOSE * negative)
     raise SolverError("[stationary] found no positive stationary law; refine the mesh or make the domain larger")
+
+
+def long_system(domain: Domain, found: Balance) -> tuple[ShiftedSystem, float]:
+    """LU factors of M + a𝓛 for the operator of a law that is no Gibbs state, and a, long against all slow rates. Collective."""
+    system, factor = ShiftedSystem(domain, direct=True), _LONG / found.fastest
+    system.set(found.inward, found.outward, factor)
+    return system, factor
 
 
 def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> Array:
@@ -240,9 +281,9 @@ def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> A
     return result
 
 
-def _check_unique(domain: Domain, system: ShiftedSystem, values: Array) -> None:
+def _check_unique(domain: Domain, found: Balance) -> None:
     """Another start must lead to the same law."""
-    owned = domain.owned
+    owned, values, system = domain.owned, found.values, long_system(domain, found)[0]
     place = (domain.coordinates - np.array(domain.lower)) / (np.array(domain.upper) - np.array(domain.lower))
     other = _inverse_iteration(domain, system, np.exp(place @ np.sqrt([2.0, 3.0, 5.0][: domain.dimension])))
     gap = float(domain.sum(np.array(domain.graph.lumped @ np.abs(other - values)[:owned])))

@@ -39,7 +39,7 @@ from mvpde.points import (
     write_points,
     write_state,
 )
-from mvpde.runtime import MPI, CaseError, SolverError
+from mvpde.runtime import EXIT_USAGE, MPI, CaseError, SolverError
 from mvpde.study_file import Study, load_study
 from mvpde.study_table import dataset, discretisation_error, read_summary, row, timing_row, write_dataset
 
@@ -134,7 +134,7 @@ def study(
         The content of study.nc, with the entries of verdict.json in the attribute `verdict` (JSON).
 
     Raises:
-        CaseError: before anything is computed.
+        CaseError: before anything is computed, or as soon as the first point is refused by its task.
         SolverError: if no point at all could be computed.
         Stopped: after a signal; finished points are kept, their table is written.
     """
@@ -239,6 +239,7 @@ def _compute(found: Progress, jobs: int, ranks: int, request: stopping.StopReque
     """Compute what is not done, `jobs` points at a time.
 
     Raises:
+        CaseError: if the task refuses its case before any point is done; after every process has ended.
         Stopped: after every process has ended.
     """
     waiting = [k for k, one in enumerate(found.states) if one.status != DONE]
@@ -251,8 +252,11 @@ def _compute(found: Progress, jobs: int, ranks: int, request: stopping.StopReque
                 index = waiting.pop(0)
                 running[index] = _start(found, index, ranks)
             for index in [k for k, process in running.items() if process.poll() is not None]:
-                _ended(found, index, running.pop(index).returncode)
+                code = running.pop(index).returncode
+                _ended(found, index, code)
                 finished += 1
+                if code == EXIT_USAGE and not any(one.status == DONE for one in found.states):
+                    raise CaseError(found.states[index].message)  # what is wrong with the first is wrong with all
                 write_tables(found)
                 left = (time.monotonic() - began) / finished * (total - finished)
                 listener(_said(found, index, left), finished, total)

@@ -88,9 +88,8 @@ def sentence(entry: Mapping[str, Any]) -> str:
         return f"{entry['law']}: {entry['holds']} ({entry['note']})"
     interval = "" if entry["interval"] is None else " [{:.4g}, {:.4g}]".format(*entry["interval"])
     note = f" ({entry['note']})" if entry["note"] and entry["holds"] != HOLDS else ""
-    return (
-        f"{entry['law']}: measured {entry['measured']:.4g}{interval}, predicted {entry['predicted']:.4g}: {entry['holds']}{note}"
-    )
+    predicted = f"{entry['relation']} {entry['predicted']:.4g}" if "relation" in entry else f"{entry['predicted']:.4g}"
+    return f"{entry['law']}: measured {entry['measured']:.4g}{interval}, predicted {predicted}: {entry['holds']}{note}"
 
 
 @contextmanager

@@ -29,6 +29,7 @@ class Verdict:
         holds: "holds", "does not hold", "mesh too coarse" or "bias dominates".
         note: what the reader should know beside it.
         details: more keys of the entry, such as the time.
+        relation: how the measured number is to compare with the predicted one: "=", "<", "≤" or ">".
     """
 
     law: str
@@ -38,6 +39,7 @@ class Verdict:
     holds: str
     note: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    relation: str = "="
 
     def entry(self) -> dict[str, Any]:
         """The entry as plain data."""
@@ -49,7 +51,8 @@ class Verdict:
             "interval": interval,
             "holds": self.holds,
         }
-        return {**numbers, "note": self.note, **self.details}
+        relation = {} if self.relation == "=" else {"relation": self.relation}
+        return {**numbers, **relation, "note": self.note, **self.details}
 
 
 @dataclass(frozen=True)

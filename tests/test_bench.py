@@ -36,6 +36,8 @@ def test_every_claim_is_a_positive_number_beside_its_bound(record: dict) -> None
         "explicit stage",
         "two ranks",
         "share of a stage in moments and potential",
+        "implicit step with a full tensor",
+        "two ranks for implicit steps with a full tensor",
         "memory in 2-D",
         "memory in 3-D",
         "ensemble",
@@ -56,11 +58,16 @@ def test_counts_are_those_of_the_meshes(record: dict) -> None:
     n = results["parallel"]["cells"][0]
     assert len(results["parallel"]["owned"]) == 2 and sum(results["parallel"]["owned"]) == n * (n + 1)
     assert [run["nodes"] for run in results["memory_3d"]] == [(run["cells"][0] + 1) ** 3 for run in results["memory_3d"]]
+    assert {run["problem"] for run in results["tensor"]} == {run["problem"] for run in results["tensor_parallel"]}
+    for run in results["tensor"]:
+        assert run["mass_defect"] < 1e-12 and run["minimum"] >= -1e-14
+        assert 0.0 < run["median"] <= run["slowest"]
     assert results["implicit"]["solver_iterations"] > 0 and results["mixture"]["mass_defect"] < 1e-12
 
 
 def test_every_round_has_all_four_rates(record: dict) -> None:
-    for rates in record["results"]["parallel"]["rounds"]:
+    runs = [record["results"]["parallel"], *record["results"]["tensor_parallel"]]
+    for rates in [rates for run in runs for rates in run["rounds"]]:
         assert set(rates) == {"one_rank", "two_ranks", "one_process", "two_processes"}
         assert all(rate > 0.0 for rate in rates.values())
 

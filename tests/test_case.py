@@ -240,6 +240,7 @@ def test_the_mixture_keeps_its_kernel_wherever_the_case_goes(changes: dict[str, 
 def test_the_schema_names_what_exists() -> None:
     assert set(sections.SCHEMES) == {"auto", *SCHEMES}
     assert set(sections.PARTICLE_SCHEMES) == set(PARTICLE_SCHEMES)
+    assert set(sections.ADDITIVE) == {name for name, scheme in PARTICLE_SCHEMES.items() if scheme.additive}
 
 
 def documented(schema: type[sections.Section]) -> list[str]:

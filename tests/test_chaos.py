@@ -12,7 +12,7 @@ from test_study import compute_here, entries, write_study
 
 from mvpde.ensemble import Ensemble
 from mvpde.limits.chaos import pair_covariances
-from mvpde.limits.chaos_growth import rates
+from mvpde.limits.chaos_growth import GrowthMeasure, _bounded, rates
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import MPI, SolverError
@@ -140,6 +140,13 @@ def test_the_covariance_of_pairs_is_unbiased(comm: MPI.Intracomm) -> None:
 def test_rates_of_exponential_growth() -> None:
     t = np.array([0.5, 1.0, 3.0])
     assert rates(t, np.expm1(0.7 * t)) == pytest.approx([0.7] * 3)
+
+
+@pytest.mark.parametrize(("y", "holds"), [(lambda t: t, "holds"), (lambda t: np.expm1(t**3), "does not hold")])
+def test_growth_beyond_an_exponential_is_told(y: Any, holds: str) -> None:
+    """C of t ≤ 1 is enough for linear growth later, not for e^{t³}."""
+    t = np.array([0.0, 0.5, 1.0, 2.0])
+    assert _bounded(t, y(t)[None], GrowthMeasure(kind="chaos_growth", fitted_until=1.0)).holds == holds
 
 
 LAW: dict[str, Any] = {

@@ -14,7 +14,7 @@ from test_study import compute_here, entries, write_study
 import mvpde.fluctuations
 from mvpde.ensemble import Ensemble
 from mvpde.limits.clt import kolmogorov_distance
-from mvpde.limits.clt_laws import line_in_inverse
+from mvpde.limits.clt_laws import CltMeasure, _normality, line_in_inverse
 from mvpde.models.laws import ProductLaw
 from mvpde.runtime import SolverError
 
@@ -73,6 +73,15 @@ def test_a_temperature_is_refused(tmp_path: Path) -> None:
         compute_here(path, tmp_path / "out")
 
 
+def test_a_sphere_is_refused(tmp_path: Path) -> None:
+    """Its metric is not in the tangent flow."""
+    ours = {"ensemble.particles": 20, "ensemble.runs": 20, "time.end": 1.0, "time.outputs": [1.0]}
+    study = {**STUDY, "base": str(ROOT / "cases" / "three_spin_sphere.toml"), "set": ours, "vary": {"ensemble.seed": [1]}}
+    path = write_study(tmp_path, **{**study, "measure": {**STUDY["measure"], "particles": 20, "x": "ensemble.seed"}})
+    with pytest.raises(SolverError, match="flat coordinates"):
+        compute_here(path, tmp_path / "out")
+
+
 def test_a_line_in_one_over_n_is_found() -> None:
     n = np.array([10.0, 40.0, 160.0])
     values, covariance = line_in_inverse(n, 2.0 - 3.0 / n, np.array([0.1, 0.2, 0.3]))
@@ -81,6 +90,17 @@ def test_a_line_in_one_over_n_is_found() -> None:
     noisy = 2.0 - 3.0 / n + np.array([0.1, 0.2, 0.3]) * rng.standard_normal((4000, 3))
     scatter = np.array([line_in_inverse(n, row, np.array([0.1, 0.2, 0.3]))[0] for row in noisy])
     assert np.cov(scatter.T) == pytest.approx(covariance, rel=0.1)
+
+
+@pytest.mark.parametrize(("distance", "holds"), [(0.03, "holds"), (0.05, "does not hold")])
+def test_a_law_too_far_from_the_normal_one_is_told(distance: float, holds: str) -> None:
+    """The 0.999 quantile of Kolmogorov's law is 1.9495: 0.0398 for 2400 numbers."""
+    row = xarray.Dataset(
+        {"projected": 2400, "kolmogorov": distance, "skewness": ("k", [0.0] * 3), "excess_kurtosis": ("k", [0.0] * 3)}
+    )
+    verdict = _normality(row, 1.0, CltMeasure(kind="clt", particles=400), {})
+    assert verdict.holds == holds
+    assert verdict.details["critical"] == pytest.approx(1.9495 / np.sqrt(2400), rel=1e-4)
 
 
 def test_the_distance_is_that_of_kolmogorov_and_smirnov() -> None:

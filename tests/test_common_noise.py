@@ -236,7 +236,7 @@ def test_growing_batches_quench_the_noise(tmp_path: Path, monkeypatch: pytest.Mo
     if broken:
         monkeypatch.setattr(mvpde.limits.sgd_alpha, "batch_size", lambda n, options, t: float(n))
     compute_here(write_study(tmp_path, **QUENCH), tmp_path / "out")
-    assert entries(tmp_path / "out")[1]["holds"] == ("does not hold" if broken else "holds")
+    assert entries(tmp_path / "out")[0]["holds"] == ("does not hold" if broken else "holds")
     assert (tmp_path / "out" / "quench.png").stat().st_size > 10_000
 
 

@@ -102,7 +102,11 @@ def test_weak_order_without_sampling_error(name):
         z = [np.zeros((count + 1, 1))]
         z[0][0] = math.sqrt(v)
         normals = iter(np.sqrt(2 * tau * h) * np.eye(count + 1)[1:, :, None])
-        flow = Flow(lambda z, m: [-k * x for x in z], lambda z, t: np.zeros((1, 1)), lambda h, source=normals: [next(source)])
+        flow = Flow(
+            lambda z, m: [-k * x for x in z],
+            lambda z, t: np.zeros((1, 1)),
+            lambda z, m, h, source=normals: [next(source)],
+        )
         for _ in range(count):
             z = SCHEMES[name].step(flow, z, np.zeros((1, 1)), 0.0, h)
         errors.append(abs(float(np.sum(z[0] ** 2)) - exact))

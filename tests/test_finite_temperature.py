@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray
 from test_study import compute_here, entries, write_study
 
 from mvpde.build import problem
 from mvpde.case import load
 from mvpde.ensemble import Ensemble
 from mvpde.limits.finite_temperature import Tilted, midpoints, prediction, statistics, step_bias
+from mvpde.limits.finite_temperature_laws import LangevinMeasure, _verdicts
 from mvpde.runtime import SolverError
 
 pytestmark = pytest.mark.serial
@@ -56,6 +58,30 @@ def test_the_error_of_the_step_is_quadratic() -> None:
     assert np.abs(large).max() < 0.01
 
 
+def test_many_data_points_keep_the_covariance_a_covariance() -> None:
+    """24 points, Γ of numerical rank ~12: nΓ − nΓ(W^{-1}/β + nΓ)^{-1}nΓ is the same without Γ^{-1}."""
+    x = np.linspace(-2.0, 2.0, 24)
+    setting = problem(load(CASE, {"data.x": x.tolist(), "data.target": np.sin(x).tolist()}))
+    found = prediction(setting.model, midpoints(BOX), 1.0, 200)
+    spread = 200.0 * found.gamma
+    exact = spread - spread @ np.linalg.solve(24.0 * np.eye(24) + spread, spread)
+    assert np.abs(found.covariance - exact).max() < 1e-9
+    assert np.linalg.eigvalsh(found.covariance)[0] > -1e-12
+    assert np.abs(step_bias(found, np.full(24, 1.0 / 24.0), 1.0, 200, 0.2)).max() < 0.02
+
+
+def test_large_targets_have_a_multiplier() -> None:
+    """Predictions of size 8, where rounding leaves more than 1e-13: ∫ g dρ_ε = f + ε/(βn) to 1e-11."""
+    setting = problem(load(CASE, {"data.target": [6.0, -4.0, 8.0]}))
+    model, z = setting.model, midpoints(SimpleNamespace(lower=[-12.0, -18.0], upper=[12.0, 18.0], cells=[144, 216]))
+    assert model.data is not None
+    found = prediction(model, z, 1.0, 200)
+    g = z[:, 1:] * model.profile(z[:, :1])
+    exponents = -0.5 * (z**2).sum(axis=1) - g @ (model.data.weights * found.epsilon)
+    mass = np.exp(exponents - exponents.max())
+    assert mass @ g / mass.sum() == pytest.approx(model.data.target + found.epsilon / 200.0, abs=1e-11)
+
+
 def test_what_no_network_of_the_base_measure_predicts_is_told() -> None:
     """A target of 10¹² needs weights that the box of the quadrature does not hold."""
     setting = problem(load(CASE, {"data.target": [1e12, -0.2, 0.4]}))
@@ -92,6 +118,17 @@ def test_langevin_runs_have_the_predicted_law(tmp_path: Path) -> None:
     found = {entry["law"]: entry for entry in entries(tmp_path / "out")}
     assert [entry["holds"] for entry in found.values()] == ["holds"] * 12, found
     assert (tmp_path / "out" / "finite_temperature.png").stat().st_size > 10_000
+
+
+def test_a_step_that_is_too_long_is_told() -> None:
+    """A step's bias of a standard error: neither verdict on the variance may say "holds"."""
+    n, ones = np.array([100.0, 200.0, 400.0]), np.ones(3)
+    columns = {"variance": ones, "predicted_variance": ones, "variance_standard_error": 0.1 * ones, "step_bias": 0.11 * ones}
+    part = xarray.Dataset({name: ("particles", values) for name, values in columns.items()})
+    options = LangevinMeasure(kind="finite_temperature")
+    assert [one.holds for one in _verdicts(part, n, "variance", "Var", options)] == ["bias dominates"] * 2
+    short = part.assign(step_bias=0.1 * part["step_bias"])
+    assert [one.holds for one in _verdicts(short, n, "variance", "Var", options)] == ["holds"] * 2
 
 
 @pytest.mark.parametrize("broken", ["drift", "noise"])

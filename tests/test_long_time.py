@@ -9,7 +9,7 @@ import pytest
 import pyvista
 
 import mvpde
-from mvpde.runtime import MPI, CaseError
+from mvpde.runtime import MPI
 
 CASES = Path(__file__).parent.parent / "cases"
 OSCILLATING = ([[1.0, 2.0], [-2.0, 1.0]], [[1.0, 0.0], [0.0, 0.25]], [[0.7, 0.15], [0.15, 0.55]], 12.5)
@@ -92,16 +92,20 @@ def test_a_potential_that_does_not_confine_is_named(shared_tmp_path: Path) -> No
     assert any("outer layer" in warning for warning in summary["warnings"])
 
 
-def test_interacting_models_are_refused(shared_tmp_path: Path, comm: MPI.Intracomm) -> None:
+def test_a_network_with_noise_has_one_stationary_law(shared_tmp_path: Path, comm: MPI.Intracomm) -> None:
+    """R + τKL(·|m̂) is convex in ρ for least squares: one branch, stable, which the run approaches from above in free energy."""
     case = (CASES / "circle_rbf_warm.toml").read_text() + "\n[stationary]\n"
     path = shared_tmp_path / "interacting.toml"
     if comm.rank == 0:
         path.write_text(case)
     comm.Barrier()
-    with pytest.raises(CaseError, match="linear"):
-        mvpde.run(path, set={"domain.cells": [16, 16]}, out=shared_tmp_path / "run", without=["ensemble"])
-    comm.Barrier()
-    assert not (shared_tmp_path / "run").exists()
+    changes = {"domain.cells": [24, 24], "time.end": 16.0, "time.outputs": 2, "density.tolerance": 1e-4}
+    summary = mvpde.run(path, set=changes, out=shared_tmp_path / "run", without=["ensemble"]).summary
+    (branch,) = summary["stationary"]["branches"]
+    assert branch["stable"] and branch["circles"] == [] and branch["residual"] < 1e-10
+    distance = summary["stationary"]["distance"]
+    assert distance[2] < distance[1] < distance[0]
+    assert summary["density"]["free_energy"][-1] >= branch["free_energy"]
 
 
 def test_identities_of_the_real_data_case(shared_tmp_path: Path) -> None:

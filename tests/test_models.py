@@ -134,7 +134,7 @@ def test_losses_are_their_formulas_without_overflow() -> None:
 def every_model() -> dict[str, MeanField]:
     """Each unit with each loss, each at τ > 0 with a base measure, and the closed-form model."""
     models = {}
-    for unit in UNITS:
+    for unit in set(UNITS) - {"sphere_rbf"}:  # which takes inputs on a sphere: see test_spins
         for loss in OUTER:
             plain = network(unit, classes(1), loss=loss)
             law = ProductLaw(tuple(Uniform(0.0, 1.0) if p else Normal(0.2, 0.8) for p in plain.periods))

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws_and_models import free, kuramoto
+from laws_and_models import free
 from test_galerkin import PAIRS, around, ornstein_uhlenbeck
 
 from mvpde.density import Density
 from mvpde.domain import box
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.runtime import MPI, CaseError
+from mvpde.runtime import MPI
 from mvpde.spectrum import Spectrum, decay_rate, dirichlet_energy, distance, spectrum
 from mvpde.stationary import Stationary, stationary
 
@@ -143,16 +143,6 @@ def test_decay_without_detailed_balance(comm: MPI.Intracomm, pair: str, frequenc
     middle = slice(len(times) // 3, 2 * len(times) // 3)
     squares, t, e = np.array(norms) ** 2, np.array(times), np.array(energies)
     assert np.allclose((np.diff(squares) / np.diff(t))[middle], (-2.0 * (e[1:] + e[:-1]))[middle], rtol=0.1)
-
-
-def test_interacting_models_are_refused(comm: MPI.Intracomm) -> None:
-    model = kuramoto(1.0, 0.2)
-    density = Density(
-        model, box(comm, [0.0], [2.0 * np.pi], [20], [True]), ProductLaw((Uniform(0.0, 2.0 * np.pi, periodic=True),))
-    )
-    linear = line(comm, gradient_flow(QUARTIC, 0.5), 50)
-    with pytest.raises(CaseError, match="linear"):
-        spectrum(density, 1, stationary(linear))
 
 
 @pytest.mark.parametrize("scheme", ["edge_averaged", "galerkin"])

@@ -45,27 +45,36 @@ class AgreementOptions(Measurement):
 
 def agreement(dataset: xarray.Dataset, options: AgreementOptions) -> Outcome:
     """The largest difference over all points, against what is allowed at that point."""
-    missing = [name for name in (options.y, options.reference, options.condition) if name is not None and name not in dataset]
+    named = (options.y, options.reference, options.condition, options.standard_error)
+    missing = [name for name in named if name is not None and name not in dataset]
     if missing:
         return Outcome([_verdict(options, math.nan, math.nan, 0, f"no point has the quantity {missing[0]}")])
+    if options.across is not None and _dimension(dataset, options.across) is None:
+        return Outcome([_verdict(options, math.nan, math.nan, 0, f"`{options.across}` is not varied")])
     y = _chosen(dataset, options.y, options)
-    reference = (
-        y.mean(_dimension(dataset, options.across)) if options.across else _chosen(dataset, str(options.reference), options)
-    )
-    spread = _chosen(dataset, options.standard_error, options) if options.standard_error in dataset else 0.0 * y
-    difference, allowed = abs(y - reference), options.tolerance + options.sigmas * spread
+    spread = 0.0 * y if options.standard_error is None else _chosen(dataset, options.standard_error, options)
+    if options.across is None:
+        reference = _chosen(dataset, str(options.reference), options)
+        difference = abs(y - reference)
+    else:  # the largest difference of any two values of the key; none where a point is missing
+        along = _dimension(dataset, options.across)
+        reference = y.mean(along)
+        difference = 0.0 * y + (y.max(along, skipna=False) - y.min(along, skipna=False))
+    allowed = options.tolerance + options.sigmas * spread
     ratio = np.asarray((difference / allowed).values, dtype=float)
     if not np.isfinite(ratio).any():
         return Outcome([_verdict(options, math.nan, math.nan, 0, "no point has both numbers")])
     worst = int(np.nanargmax(ratio))
     found, limit = (np.broadcast_to(part.values, ratio.shape).ravel()[worst] for part in (difference, allowed))
     count = int(np.isfinite(ratio).sum())
-    return Outcome([_verdict(options, float(found), float(limit), count, "")], _figure(dataset, options, y, reference, spread))
+    failed = int((dataset["status"] == "failed").sum()) if "status" in dataset else 0
+    note = f"{failed} points failed" if failed else ""
+    return Outcome([_verdict(options, float(found), float(limit), count, note)], _figure(dataset, options, y, reference, spread))
 
 
-def _dimension(dataset: xarray.Dataset, key: str | None) -> str:
-    """The dimension of a varied key, by the key or by its name in the dataset."""
-    return next(str(c.dims[0]) for name, c in dataset.coords.items() if key in (c.attrs.get("key"), name))
+def _dimension(dataset: xarray.Dataset, key: str | None) -> str | None:
+    """The dimension of a varied key, by the key or by its name in the dataset; None if it is not varied."""
+    return next((str(c.dims[0]) for name, c in dataset.coords.items() if key in (c.attrs.get("key"), name)), None)
 
 
 def _chosen(dataset: xarray.Dataset, name: str | None, options: AgreementOptions) -> xarray.DataArray:
@@ -82,7 +91,8 @@ def _verdict(options: AgreementOptions, found: float, limit: float, count: int, 
     holds = HOLDS if found <= limit else FAILS
     measured = None if math.isnan(found) else found
     details = {"measure": options.name, "tolerance": options.tolerance, "allowed": limit if count else None, "compared": count}
-    return Verdict(f"{law}: largest difference", 0.0, measured, None if measured is None else (0.0, limit), holds, note, details)
+    allowed = options.tolerance if measured is None else limit
+    return Verdict(f"{law}: largest difference", allowed, measured, None, holds, note, details, "≤")
 
 
 def _figure(

@@ -15,11 +15,13 @@ exact for every n. Beyond the critical value E m_k² → m*², at it only a quar
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from pydantic import Field
+from scipy.special import roots_legendre
 
 from mvpde.build import Problem, domain, problem, stationary_starts
 from mvpde.case import Case
@@ -28,7 +30,7 @@ from mvpde.runtime import MPI, CaseError
 from mvpde.sections import Section
 from mvpde.tasks import Task, summarised
 
-_POINTS = 2000  # of the quadrature
+_POINTS = 1200  # of the quadrature
 
 
 class BifurcationOptions(Section):
@@ -87,14 +89,20 @@ def _check(setting: Problem, options: BifurcationOptions) -> None:
         raise CaseError(f'{setting.case.path}: the task "bifurcation" needs [density] on a box, and [ensemble]')
 
 
-def _quadrature(lower: float, upper: float, points: int) -> tuple[Array, Array]:
-    nodes, weights = np.polynomial.legendre.leggauss(points)
+@functools.cache
+def _gauss(points: int) -> tuple[Array, Array]:
+    nodes, weights = roots_legendre(points)
+    return np.asarray(nodes), np.asarray(weights)
+
+
+def _quadrature(lower: float, upper: float) -> tuple[Array, Array]:
+    nodes, weights = _gauss(_POINTS)
     return 0.5 * (lower + upper) + 0.5 * (upper - lower) * nodes, 0.5 * (upper - lower) * weights
 
 
 def _covariance(model: MeanField, moments: Array, lower: float, upper: float) -> Array:
     """Cov of the features under exp(−V(·; m)/τ) on [lower, upper], shape (K, K)."""
-    z, weights = _quadrature(lower, upper, _POINTS)
+    z, weights = _quadrature(lower, upper)
     exponent = -potential(model, z[:, None], moments) / model.temperature
     masses = weights * np.exp(exponent - exponent.max())
     features = feature_values(model, z[:, None])
@@ -111,7 +119,7 @@ def exact_square(model: MeanField, k: int, particles: int, lower: float, upper: 
         particles: n.
         lower, upper: an interval that holds the law.
     """
-    z, weights = _quadrature(lower, upper, _POINTS)
+    z, weights = _quadrature(lower, upper)
     features, temperature = feature_values(model, z[:, None]), model.temperature
     count = features.shape[1]
     slope, unit = model.outer_gradient(np.zeros(count)), np.eye(count)
@@ -120,7 +128,7 @@ def exact_square(model: MeanField, k: int, particles: int, lower: float, upper: 
     if not theta > 0.0 or any(np.abs(b + theta * np.outer(unit[k], unit[k])).max() > 1e-9 * theta for b in bends):
         return None
     alone = -(model.external_potential(z[:, None]) + features @ slope) / temperature
-    y, grid = _quadrature(*(float(end(features[:, k])) for end in (np.min, np.max)), _POINTS)
+    y, grid = _quadrature(*(float(end(features[:, k])) for end in (np.min, np.max)))
     inner = alone + theta / temperature * y[:, None] * features[:, k]
     largest = inner.max(axis=1)
     exponent = particles * (largest + np.log(np.exp(inner - largest[:, None]) @ weights) - 0.5 * theta * y**2 / temperature)

@@ -121,6 +121,7 @@ def boltzmann_distance(dataset: xarray.Dataset, options: BoltzmannOptions) -> Ou
             _present(found[0], control[0], error),
             "",
             {**constants, "mesh_error": error, "control": float(control[0])},
+            ">",
         ),
         _vanishing(laws[1], control, options),
     ]

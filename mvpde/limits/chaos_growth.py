@@ -59,7 +59,7 @@ def _bounded(t: Array, scaled: Array, options: GrowthMeasure) -> Verdict:
         return Verdict(law, 1.0, None, None, FAILS, "needs output times on both sides of fitted_until", details)
     c, ratio = float(found[early].max()), float(found[~early].max() / found[early].max())
     note = f"C = {c:.3g}; measured is the constant that later times need, relative to it: anything up to 1 is within the bound"
-    return Verdict(law, 1.0, ratio, None, HOLDS if ratio <= 1.0 else FAILS, note, {**details, "constant": c})
+    return Verdict(law, 1.0, ratio, None, HOLDS if ratio <= 1.0 else FAILS, note, {**details, "constant": c}, "≤")
 
 
 def _parts(dataset: xarray.Dataset, dimension: str) -> tuple[Array, dict[str, xarray.DataArray]] | None:

@@ -40,7 +40,7 @@ def clt(case: Case, options: CltOptions, comm: MPI.Intracomm) -> Mapping[str, An
     """Prediction, and the statistics of an ensemble, at every output time. Collective.
 
     Raises:
-        CaseError: τ > 0, no data, or a section that is missing.
+        CaseError: τ > 0, a metric, no data, or a section that is missing.
     """
     setting = problem(case)
     _check(setting.case, setting.model)
@@ -69,8 +69,10 @@ def clt(case: Case, options: CltOptions, comm: MPI.Intracomm) -> Mapping[str, An
 
 def _check(case: Case, model: Any) -> None:
     sections: Any = case.sections
-    if model.temperature > 0.0 or not model.gradient_flow:
+    if model.temperature > 0.0 or model.successors or not model.gradient_flow:
         raise CaseError(f'{case.path}: [model] temperature: the task "clt" predicts at temperature 0 only; set it to 0')
+    if model.metric is not None:
+        raise CaseError(f'{case.path}: [model] unit: the task "clt" predicts in flat coordinates only; take a unit on no sphere')
     if model.data is None:
         raise CaseError(f'{case.path}: [model] kind: the task "clt" needs a network, a model with data')
     for name in ("ensemble", "characteristics"):

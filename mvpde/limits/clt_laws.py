@@ -126,10 +126,10 @@ def _normality(row: xarray.Dataset, t: float, options: CltMeasure, details: Mapp
     runs = count / row["skewness"].size
     shape = {key: np.round(row[key].values, 4).tolist() for key in ("skewness", "excess_kurtosis")}
     errors = {"skewness_error": math.sqrt(6.0 / runs), "excess_kurtosis_error": math.sqrt(24.0 / runs)}
-    note = f"Kolmogorov–Smirnov distance to N(0, predicted); below {critical:.3g} at level {options.level:g} if it is that law"
+    note = f"Kolmogorov–Smirnov distance to N(0, predicted), which that law stays below with probability {options.level:g}"
     law = f"√n(f_n − f_t) is Gaussian, n = {options.particles}, t = {t:g}"
     more = {**details, **shape, **errors, "critical": critical}
-    return Verdict(law, 0.0, distance, (0.0, critical), HOLDS if distance <= critical else FAILS, note, more)
+    return Verdict(law, critical, distance, None, HOLDS if distance <= critical else FAILS, note, more, "≤")
 
 
 def _figure(table: xarray.Dataset, options: CltMeasure, title: str) -> Figure:

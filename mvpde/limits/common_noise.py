@@ -29,6 +29,7 @@ from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import Array, MeanField, potential_gradient
 
 _STREAM = 2**31  # first entry of the key of minibatch streams; particles' keys begin with the number of their run
+_ENOUGH = 2.0**60  # from this P on, minibatches are all data to rounding, and counts would not fit an integer
 _ROUNDING = 1e-9  # of a step: how far from a multiple of Δt a time may lie
 
 
@@ -83,7 +84,7 @@ class CommonNoise:
     def factors(self, k: int) -> Array:
         """(N_p/P)/w_p of minibatch k, shape (data points,): what multiplies the data's weights. Mean 1."""
         size = self._size(k * self.interval) if callable(self._size) else self._size
-        if math.isinf(size):
+        if size >= _ENOUGH:
             return np.ones(len(self._shares))
         count = max(1, round(size))
         seeds = np.random.SeedSequence(self._sequence, spawn_key=(_STREAM, k))

@@ -29,6 +29,7 @@ from mvpde.tasks import Task, summarised
 
 _DRAWS = 256  # from the proposal for each particle drawn
 _DIFFERENCE = 1e-5  # of coordinates
+_RANK = 1e-10  # of Γ's largest eigenvalue: what is below it is left out of the linearised dynamics
 
 
 class LangevinOptions(Section):
@@ -93,11 +94,12 @@ def prediction(model: MeanField, z: Array, beta: float, n: float) -> Prediction:
         mean = mass @ g
         gamma = (g - mean).T * mass @ (g - mean)
         slope = w * (f + noise * epsilon - mean)
-        if np.abs(slope).max() < 1e-13:
+        if np.abs(slope).max() < 1e-12 * (1.0 + np.abs(mean).max()):
             return _predicted(model, z, mass, epsilon, gamma, beta, n)
         step = -np.linalg.solve(gamma * np.outer(w, w) + noise * np.diag(w), slope)
         length = 1.0
-        while length > 1e-6 and not dual(epsilon + length * step)[0] <= value + 1e-4 * length * float(slope @ step) + 1e-14:
+        rounding = 1e-14 * (1.0 + abs(value))
+        while length > 1e-6 and not dual(epsilon + length * step)[0] <= value + 1e-4 * length * float(slope @ step) + rounding:
             length *= 0.5
         epsilon = epsilon + length * step
         value, mass = dual(epsilon)
@@ -106,10 +108,19 @@ def prediction(model: MeanField, z: Array, beta: float, n: float) -> Prediction:
 
 def _predicted(model: MeanField, z: Array, mass: Array, epsilon: Array, gamma: Array, beta: float, n: float) -> Prediction:
     assert model.data is not None
-    inverse = beta * np.diag(model.data.weights) + np.linalg.inv(gamma) / n
     slopes = [(_features(model, z + shift) - _features(model, z - shift)) / (2.0 * _DIFFERENCE) for shift in _shifts(model)]
     mobility = sum(slope.T * mass @ slope for slope in slopes)
-    return Prediction(epsilon, epsilon / beta, np.linalg.inv(inverse), gamma, np.asarray(mobility))
+    return Prediction(epsilon, epsilon / beta, _covariance(model.data.weights, gamma, beta, n), gamma, np.asarray(mobility))
+
+
+def _covariance(weights: Array, gamma: Array, beta: float, n: float) -> Array:
+    """(βW + (nΓ)^{-1})^{-1}, in a form that no nearly singular Γ, that of many data points, spoils."""
+    root = np.sqrt(beta * weights)
+    if math.isinf(n):
+        return np.diag(root**-2)
+    values, directions = np.linalg.eigh(n * gamma * np.outer(root, root))
+    share = np.maximum(values, 0.0) / (1.0 + np.maximum(values, 0.0))
+    return np.asarray((directions * share) @ directions.T / np.outer(root, root))
 
 
 def _shifts(model: MeanField) -> Array:
@@ -126,11 +137,14 @@ def step_bias(found: Prediction, weights: Array, beta: float, n: float, h: float
     With v = u − ū, M the mobility and L = M(W + (βnΓ)^{-1}), dv = −Lv dt + √(2M/β) dB becomes
     v' = (1 − hL + ½h²L²)v + (1 − ½hL)√(2hM/β) ξ.
     """
-    count = len(weights)
-    rate = found.mobility @ (np.diag(weights) + np.linalg.inv(found.gamma) / (beta * n))
-    once = np.eye(count) - h * rate + 0.5 * h**2 * rate @ rate
-    half = np.eye(count) - 0.5 * h * rate
-    return np.asarray(solve_discrete_lyapunov(once, half @ (2.0 * h * found.mobility / beta) @ half.T) - found.covariance)
+    values, directions = np.linalg.eigh(found.gamma)
+    moving = values > _RANK * values[-1]  # where Γ vanishes, f_n does not move
+    v = directions[:, moving]
+    mobility, one = v.T @ found.mobility @ v, np.eye(v.shape[1])
+    rate = mobility @ (v.T * weights @ v + np.diag(1.0 / (beta * n * values[moving])))
+    once, half = one - h * rate + 0.5 * h**2 * rate @ rate, one - 0.5 * h * rate
+    discrete = solve_discrete_lyapunov(once, half @ (2.0 * h * mobility / beta) @ half.T)
+    return np.asarray(v @ discrete @ v.T - found.covariance)
 
 
 # --- Langevin runs --------------------------------------------------------------------------------------------------------------

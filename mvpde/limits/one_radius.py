@@ -2,7 +2,8 @@
 
 The risk of a single radius is R(δ_r) = 1 + 2v(r) + u_d(r, r). The law at its minimum r* minimises the risk over all laws if no
 radius has a lower potential V(r; δ_{r*}) than r* (Mei, Montanari & Nguyen, arXiv:1804.06561, §3.1). This fails above Δ_h(d): mass
-escapes to infinity and the infimum of the risk is not attained.
+escapes to infinity and the infimum of the risk is not attained. In finite dimension it fails for very small Δ too, and where
+d ≤ 12 at every Δ: the best law there has more than one radius.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def one_radius(case: Case, options: OneRadiusOptions, comm: MPI.Intracomm) -> Ma
     """The density's risk and radius over time, and the prediction. Collective."""
     from mvpde.build import checked, measures
 
+    if case.sections.density is None:
+        raise CaseError(f"{case.path}: [density]: the section is missing, and this task needs it; add it to the base case")
     setting = checked(case, comm)
     model = setting.model
     if "mean_radius" not in model.observables or model.temperature > 0.0:

@@ -44,6 +44,10 @@ def _healing(case: Case, _: HealingOptions, comm: MPI.Intracomm) -> Mapping[str,
         raise CaseError(
             f"{case.path}: [model] kind: the limit is compared with the target of a data set, and this model has none"
         )
+    if setting.model.temperature > 0.0:
+        raise CaseError(
+            f"{case.path}: [model] temperature: the limit is carried by characteristics, at temperature 0; set it to 0"
+        )
     times = [t for t in sections.time.outputs if t < sections.time.end] + [sections.time.end]
     nodes, tolerance = sections.characteristics.nodes, sections.characteristics.tolerance
     ensemble, repeated = sections.ensemble, max(2, sections.ensemble.runs // SHARE)

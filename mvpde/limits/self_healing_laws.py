@@ -119,13 +119,14 @@ def _falls(healed: Healed, said: str, options: HealingMeasure) -> Verdict:
     details |= {"amplitude": [one.value for one in healed.amplitude]}
     details |= {"amplitude_interval": [list(one.interval(options.level) or ()) for one in healed.amplitude]}
     return Verdict(
-        f"A(t) falls: A({healed.times[-1]:g})/A({healed.times[0]:g}) < 1{said}",
+        f"A(t) falls: A({healed.times[-1]:g})/A({healed.times[0]:g}){said}",
         1.0,
         math.exp(ratio.value),
         ends,
         HOLDS if ends is not None and ends[1] < 1.0 else FAILS,
         "holds where the interval lies below 1; times, A and its intervals are beside",
         details,
+        "<",
     )
 
 
@@ -153,7 +154,11 @@ def _along(part: xarray.Dataset, healed: Healed, said: str, options: HealingMeas
     details |= {"particles": series.x.tolist(), "a_n": [one.value for one in ends.y], "error": values.tolist()}
     details |= {name: floor.tolist() for name, floor in floors.items()}
     details |= {"fluctuation_slope": None if fluctuation.line is None else fluctuation.line.slope.value}
-    return Verdict(law.law, -1.0, slope.value, slope.interval(options.level), holds, _WHY.get(holds, ""), details)
+    fall = details["fluctuation_slope"]
+    steady = (
+        "" if fall is None else f"−½ is that of n, the rest how A falls along the chosen a_n (‖f_n − f_t‖ alone: {fall:.2f})"
+    )
+    return Verdict(law.law, -1.0, slope.value, slope.interval(options.level), holds, _WHY.get(holds, steady), details)
 
 
 def _table(healed: Healed, options: HealingMeasure) -> Mapping[str, Any]:

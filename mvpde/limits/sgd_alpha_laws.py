@@ -156,13 +156,9 @@ def _quench_law(dataset: xarray.Dataset, options: QuenchMeasure) -> Outcome:
         curves = [(alpha, _curve(one)) for alpha, one in grouped(part, options.x)]
         label = "" if value is None else f", n = {value:g}"
         times = part["time"].values
-        before, last = int(np.argmin(np.abs(times - options.start))), len(times) - 1
-        grown, going_on = curves[-1][1], curves[0][1]
-        said = f"t = {times[last]:g}{label}"
-        verdicts += [
-            _falls(f"quenched noise: at {said} below its value at t = {times[before]:g}", grown[last], grown[before], options),
-            _falls(f"quenched noise: at {said} below that without quench", grown[last], going_on[last], options),
-        ]
+        grown, going_on = curves[-1][1][-1], curves[0][1][-1]
+        law = f"quenched noise: at t = {times[-1]:g}{label} below that without quench"
+        verdicts.append(_falls(law, grown, going_on, options))
         drawn += [(f"final α = {alpha:g}{label}", curve) for alpha, curve in curves]
     return Outcome(verdicts, _quench_figure(dataset["time"].values, drawn, options, str(dataset.attrs.get("title", ""))))
 
@@ -179,7 +175,7 @@ def _falls(law: str, late: Estimate, early: Estimate, options: QuenchMeasure) ->
     ends = None if interval is None else (float(np.exp(interval[0])), float(np.exp(interval[1])))
     holds = HOLDS if ends is not None and ends[1] < 1.0 else FAILS
     note = "the ratio; it holds where the interval lies below 1"
-    return Verdict(f"{law} (ratio < 1)", 1.0, float(np.exp(logs.value)), ends, holds, note, _details(options))
+    return Verdict(f"{law}: ratio", 1.0, float(np.exp(logs.value)), ends, holds, note, _details(options), "<")
 
 
 def _quench_figure(times: Any, drawn: Sequence[tuple[str, list[Estimate]]], options: QuenchMeasure, title: str) -> Figure:

@@ -57,8 +57,8 @@ def training(options: SpinOptions, seed: int) -> Training:
 def measured(predictions: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> dict[str, float]:
     """Relative mean-square error, fluctuation and bias, from f_n of R trainings, shape (R, N), and f, shape (N,).
 
-    error: of a single training, in the mean; fluctuation: the sample variance over trainings, E‖f_n − E f_n‖²; bias: what is left,
-    not below 0. Standard errors of the first two come from the trainings.
+    error: of a single training, in the mean; fluctuation: the sample variance over trainings, E‖f_n − E f_n‖²; bias: what is
+    left, not below 0. Standard errors of the first two come from the trainings.
     """
     runs, scale = len(predictions), float((target**2).mean())
     errors = ((predictions - target) ** 2).mean(axis=1) / scale
@@ -74,7 +74,7 @@ def measured(predictions: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) ->
 
 
 def spin_error(case: Case, options: SpinOptions, comm: MPI.Intracomm) -> Mapping[str, Any]:
-    """{unit: {"d5": error, …}} and the plan's sizes; trainings are distributed over the ranks. Collective.
+    """What `measured` says, and the sizes of the batches; trainings are distributed over the ranks. Collective.
 
     Raises:
         InvariantError: a network is no longer finite; on all ranks alike.
@@ -87,8 +87,7 @@ def spin_error(case: Case, options: SpinOptions, comm: MPI.Intracomm) -> Mapping
     if not np.isfinite(found).all():
         raise InvariantError(f"a network of {options.units} units became infinite or NaN; choose a smaller options.step")
     plan = training(options, 0)
-    numbers = {**measured(found, target), "batch": plan.batch, "quench_batch": plan.quench_batch}
-    return {options.unit: {f"d{options.dimension}": numbers}}
+    return {**measured(found, target), "batch": plan.batch, "quench_batch": plan.quench_batch}
 
 
 SPIN_ERROR = Task(SpinOptions, summarised(spin_error))

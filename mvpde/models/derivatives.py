@@ -78,16 +78,31 @@ def _subtract(a: Node, b: Node) -> Node:
 
 
 def _times(a: Node, b: Node) -> Node:
+    """ab with one number in front at most."""
     if ZERO in (a, b):
         return ZERO
     if a == ONE:
         return b
-    return a if b == ONE else _folded("*", a, b)
+    if b == ONE:
+        return a
+    match a, b:
+        case Apply("*", (Number(), inner)), _:
+            return _times(a.arguments[0], _times(inner, b))
+        case Number(), Apply("*", (Number() as second, inner)):
+            return _times(_folded("*", a, second), inner)
+        case _, Number() if not isinstance(a, Number):
+            return _times(b, a)
+        case _, Apply("*", (Number() as second, inner)):
+            return _times(second, _times(a, inner))
+    return _folded("*", a, b)
 
 
 def _over(a: Node, b: Node) -> Node:
     if a == ZERO:
         return ZERO
+    match a, b:
+        case Apply("*", (Number(first), inner)), Number(second) if second != 0.0:
+            return _times(Number(first / second), inner)
     return a if b == ONE else Apply("/", (a, b))  # not folded: 1/0 has to stay what it is
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ MAX_DEPTH = 200  # of the tree; a sum of n terms is n deep
 MAX_EXPONENT = 100.0
 
 CONSTANTS: dict[str, float] = {"pi": math.pi, "e": math.e}
+NO_PARAMETERS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -131,21 +133,24 @@ def evaluate(tree: Node, values: Mapping[str, Array]) -> Any:
             return vocabulary[operation].evaluate(*(evaluate(a, values) for a in arguments))
 
 
-def compile_expression(text: str, variables: Sequence[str]) -> Expression:
+def compile_expression(text: str, variables: Sequence[str], parameters: Mapping[str, float] = NO_PARAMETERS) -> Expression:
     """Parse and check an expression in the given variables.
 
     Args:
         text: at most 2000 characters.
         variables: the names it may use; none of them a constant or a function of the vocabulary.
+        parameters: numbers that it may use by name; they are put in, so that the expression depends on the variables only.
 
     Raises:
         ExpressionError: if the text is not an expression of this vocabulary.
-        ValueError: if a variable has the name of a constant or function.
+        ValueError: if a variable or parameter has the name of a constant or function.
     """
-    taken = sorted(set(variables) & (CONSTANTS.keys() | FUNCTIONS.keys()))
+    taken = sorted((set(variables) | parameters.keys()) & (CONSTANTS.keys() | FUNCTIONS.keys()))
     if taken:
         raise ValueError(f"a variable of an expression cannot be called '{taken[0]}': that name has a fixed meaning")
-    return Expression(text, tuple(variables), _convert(_parse(text), tuple(variables), 0))
+    names: dict[str, Node] = {name: Number(float(value)) for name, value in parameters.items()}
+    names |= {name: Variable(name) for name in variables}
+    return Expression(text, tuple(variables), _convert(_parse(text), names, 0))
 
 
 def constant(value: str | float) -> float:
@@ -201,19 +206,19 @@ def _scan(text: str) -> None:
         raise ExpressionError(f"a '(' is not closed at column {len(text)}")
 
 
-def _convert(node: ast.AST, variables: tuple[str, ...], depth: int) -> Node:
+def _convert(node: ast.AST, names: Mapping[str, Node], depth: int) -> Node:
     column = max(getattr(node, "col_offset", 1), 1)  # the parenthesis put in front shifts Python's 0-based offset to ours
     if depth > MAX_DEPTH:
         raise ExpressionError(f"the expression is nested more than {MAX_DEPTH} deep at column {column}")
 
     def convert(child: ast.AST) -> Node:
-        return _convert(child, variables, depth + 1)
+        return _convert(child, names, depth + 1)
 
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return Number(_finite(value, column))
         case ast.Name(id=name):
-            return _name(name, variables, column)
+            return _name(name, names, column)
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
             return convert(operand)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -221,7 +226,7 @@ def _convert(node: ast.AST, variables: tuple[str, ...], depth: int) -> Node:
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
             return _bounded(Apply(_BINARY[type(op)], (convert(left), convert(right))), right.col_offset)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-            return Apply(_function(name, len(arguments), variables, column), tuple(convert(a) for a in arguments))
+            return Apply(_function(name, len(arguments), names, column), tuple(convert(a) for a in arguments))
     raise ExpressionError(f"{_describe(node)} is not allowed at column {column}")
 
 
@@ -245,18 +250,18 @@ def _finite(value: float, column: int) -> float:
     return result
 
 
-def _name(name: str, variables: tuple[str, ...], column: int) -> Node:
-    if name in variables:
-        return Variable(name)
+def _name(name: str, names: Mapping[str, Node], column: int) -> Node:
+    if name in names:
+        return names[name]
     if name in CONSTANTS:
         return Number(CONSTANTS[name])
     if name in FUNCTIONS:
         raise ExpressionError(f"function '{name}' needs its argument in parentheses at column {column}")
-    raise ExpressionError(f"unknown name '{name}' at column {column}; {hint(name, (*variables, *CONSTANTS))}")
+    raise ExpressionError(f"unknown name '{name}' at column {column}; {hint(name, (*names, *CONSTANTS))}")
 
 
-def _function(name: str, given: int, variables: tuple[str, ...], column: int) -> str:
-    if name in variables or name in CONSTANTS:
+def _function(name: str, given: int, names: Mapping[str, Node], column: int) -> str:
+    if name in names or name in CONSTANTS:
         raise ExpressionError(f"'{name}' is not a function at column {column}; a product is written with *")
     if name not in FUNCTIONS:
         raise ExpressionError(f"unknown function '{name}' at column {column}; {hint(name, FUNCTIONS)}")
@@ -267,7 +272,7 @@ def _function(name: str, given: int, variables: tuple[str, ...], column: int) ->
 
 def _bounded(node: Apply, column: int) -> Apply:
     """Refuse a power whose exponent is a number beyond ±MAX_EXPONENT: never meant, and all but 0, 1, -1 overflow or vanish."""
-    if node.operation == "**" and not _has_variable(node.arguments[1]):
+    if node.operation == "**" and not has_variable(node.arguments[1]):
         with np.errstate(all="ignore"):
             exponent = float(evaluate(node.arguments[1], {}))
         if not abs(exponent) <= MAX_EXPONENT:
@@ -275,8 +280,11 @@ def _bounded(node: Apply, column: int) -> Apply:
     return node
 
 
-def _has_variable(node: Node) -> bool:
+def has_variable(node: Node, names: Collection[str] | None = None) -> bool:
+    """Whether the tree contains a variable, or one of those ``names``."""
     match node:
         case Apply(arguments=arguments):
-            return any(_has_variable(a) for a in arguments)
-    return isinstance(node, Variable)
+            return any(has_variable(a, names) for a in arguments)
+        case Variable(name):
+            return names is None or name in names
+    return False

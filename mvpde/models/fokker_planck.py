@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mvpde.models.derivatives import differentiate
-from mvpde.models.expressions import compile_expression
+from mvpde.models.expressions import compile_expression, has_variable
 from mvpde.models.mean_field import Array, MeanField
 
 Function = Callable[[Array], Array]
@@ -38,10 +38,11 @@ class Drift:
 
 @dataclass(frozen=True)
 class Diffusion:
-    """z, shape (N, D) → A(z), shape (N, D, D), and τ where A = τI."""
+    """z, shape (N, D) → A(z), shape (N, D, D), τ where A = τI, and whether A is the same everywhere."""
 
     tensor: Function
     temperature: float | None = None
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Setting:
     def dimension(self) -> int:
         """D."""
         return len(self.coordinates)
+
+    def varies(self, text: str) -> bool:
+        """Whether the expression depends on a coordinate."""
+        return has_variable(compile_expression(text, (*self.coordinates, *self.parameters)).tree, self.coordinates)
 
     def functions(self, text: str) -> tuple[Function, Callable[[], Function]]:
         """The expression as a function z, shape (N, D) → (N,), and how to make its gradient, z → (N, D)."""
@@ -125,7 +130,9 @@ def _model(coordinates: tuple[str, ...], b: Drift, a: Diffusion) -> MeanField:
         shared |= {"external_potential": b.potential, "external_gradient": lambda z: -b.velocity(z)}
         if a.temperature is not None:
             return MeanField(**shared, temperature=a.temperature)
-    return MeanField(**shared, drift=lambda z, _: b.velocity(z), diffusion=lambda z, _: a.tensor(z))
+    return MeanField(
+        **shared, drift=lambda z, _: b.velocity(z), diffusion=lambda z, _: a.tensor(z), constant_diffusion=a.constant
+    )
 
 
 def _only(what: str, builders: Mapping[str, Callable[[Any, Setting], Any]], given: Mapping[str, Any], setting: Setting) -> Any:
@@ -166,7 +173,7 @@ def _constant_diffusion(matrix: ArrayLike, setting: Setting) -> Diffusion:
     a = square(matrix, "diffusion_matrix", setting.dimension)
     check_diffusion(a, "diffusion_matrix")
     isotropic = bool(np.array_equal(a, a[0, 0] * np.eye(len(a))))
-    return Diffusion(lambda z: np.broadcast_to(a, (len(z), *a.shape)), float(a[0, 0]) if isotropic else None)
+    return Diffusion(lambda z: np.broadcast_to(a, (len(z), *a.shape)), float(a[0, 0]) if isotropic else None, constant=True)
 
 
 def _isotropic_diffusion(temperature: float, setting: Setting) -> Diffusion:
@@ -182,8 +189,10 @@ def _written_diffusion(texts: Sequence[Sequence[str]], setting: Setting) -> Diff
             f"diffusion: needs {d} rows of {d} expressions, it has rows of {', '.join(str(len(row)) for row in texts)}"
         )
     parts = [[setting.functions(text)[0] for text in row] for row in texts]
-
-    return Diffusion(lambda z: np.stack([np.stack([part(z) for part in row], axis=-1) for row in parts], axis=-2))
+    return Diffusion(
+        lambda z: np.stack([np.stack([part(z) for part in row], axis=-1) for row in parts], axis=-2),
+        constant=not any(setting.varies(text) for row in texts for text in row),
+    )
 
 
 _DRIFTS: dict[str, Callable[[Any, Setting], Drift]] = {

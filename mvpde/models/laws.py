@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import roots_genlaguerre, roots_hermitenorm, roots_legendre
+from scipy.special import roots_hermitenorm, roots_legendre
 
 Array = NDArray[np.float64]
 
@@ -159,9 +159,15 @@ class Chi:
         return self._unit * np.sqrt(rng.chisquare(self.dimension, n))
 
     def quadrature(self, n: int) -> tuple[Array, Array]:
-        """n generalised Gauss–Laguerre points in ½(z/unit)² and weights summing to 1."""
-        t, w = roots_genlaguerre(n, 0.5 * self.dimension - 1.0)
-        return self._unit * np.sqrt(2.0 * t), w / w.sum()
+        """n generalised Gauss–Laguerre points in ½(z/unit)² and weights summing to 1, in any dimension.
+
+        From the eigenvectors of the Jacobi matrix (Golub & Welsch, Math. Comp. 23 (1969) 221): unlike weights that are scaled by
+        Γ(d/2), they do not overflow where d > 342.
+        """
+        k, a = np.arange(n), 0.5 * self.dimension - 1.0
+        beside = np.sqrt(k[1:] * (k[1:] + a))
+        t, vectors = np.linalg.eigh(np.diag(2.0 * k + 1.0 + a) + np.diag(beside, 1) + np.diag(beside, -1))
+        return self._unit * np.sqrt(2.0 * t), vectors[0] ** 2
 
 
 LAWS: dict[str, Callable[..., Law1D]] = {"uniform": Uniform, "normal": Normal, "chi": Chi}

@@ -13,19 +13,26 @@ Rotskoff & Vanden-Eijnden, arXiv:1805.00915, for networks; any finite-rank inter
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.models.data import Data
+from mvpde.models.shell import Shell
 
 Array = NDArray[np.float64]
 
 
 def _zero_potential(z: Array) -> Array:
     return np.zeros(len(z))
+
+
+def _no_wall(z: Array) -> NDArray[np.bool_]:
+    return np.zeros(len(z), bool)
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,20 @@ class MeanField:
         diffusion: (z, m) → A(z; m) ⪰ 0, shape (N, D, D), in Itô form, dZ = b dt + √(2A) dB; None: A = τI.
         interacting: whether V, b or A depends on m; without interaction the density's equation is linear and its operator
         never changes.
+        constant_diffusion: whether ``diffusion`` gives the same A for all z and m.
+        metric: of Z in these coordinates, None where it is |dz|²; for gradient flows only. Gradients, noise and volume are
+            those of the metric, and ρ is a density with respect to its volume.
+        successors: (time, model) in increasing time: the models that take this one's place from those times on, as where the
+            temperature is lowered; they have the same features.
+        natural_wall: z, shape (N, D) → whether z lies at an end of Z itself, shape (N,): mass there says nothing about the
+            domain.
         observables: functions z, shape (N, D) → (N,), whose means under every measure are recorded, by name.
+        facts: what `summary.json` is to say of the model itself, such as the rank of a compressed interaction.
         data: the data set that the first P moments predict (f[ρ](x_p) = m_p, p < P), or None for a model without one.
 
     Raises:
-        ValueError: for a temperature that is negative or not finite, or another number of periods than of coordinates.
+        ValueError: for a temperature that is negative or not finite, another number of periods than of coordinates, successors
+            whose times do not increase, or a metric with a drift or diffusion of the model's own.
     """
 
     coordinates: tuple[str, ...]
@@ -70,7 +86,12 @@ class MeanField:
     drift: Callable[[Array, Array], Array] | None = None
     diffusion: Callable[[Array, Array], Array] | None = None
     interacting: bool = True
+    constant_diffusion: bool = False
+    metric: Shell | None = None
+    successors: tuple[tuple[float, MeanField], ...] = ()
+    natural_wall: Callable[[Array], NDArray[np.bool_]] = _no_wall
     observables: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
+    facts: Mapping[str, float] = field(default_factory=dict)
     data: Data | None = None
 
     def __post_init__(self) -> None:
@@ -80,6 +101,11 @@ class MeanField:
         object.__setattr__(self, "periods", self.periods or (None,) * self.dimension)
         if len(self.periods) != self.dimension:
             raise ValueError(f"{len(self.periods)} periods for the coordinates {', '.join(self.coordinates)}")
+        times = [0.0, *(t for t, _ in self.successors)]
+        if any(later <= earlier for earlier, later in pairwise(times)):
+            raise ValueError(f"the times at which the model changes must be positive and increase, not {times[1:]}")
+        if self.metric is not None and not self.gradient_flow:
+            raise ValueError("a model with a metric is a gradient flow; it has no drift or diffusion of its own")
 
     @property
     def dimension(self) -> int:
@@ -92,14 +118,65 @@ class MeanField:
         return self.drift is None and self.diffusion is None
 
     @property
+    def additive_noise(self) -> bool:
+        """Whether A depends neither on z nor on m."""
+        curved = self.metric is not None and self.temperature > 0.0
+        return (self.diffusion is None and not curved) or (self.diffusion is not None and self.constant_diffusion)
+
+    @property
+    def features(self) -> int:
+        """K, the number of features."""
+        return int(self.profile(np.zeros((1, self.profile_dimension))).shape[1])
+
+    @property
     def profile_dimension(self) -> int:
         """d, the number of arguments of the profile."""
         return self.dimension - self.output_weight
 
 
+def from_features(
+    coordinates: tuple[str, ...],
+    *,
+    features: Callable[[Array], Array],
+    gradients: Callable[[Array], Array],
+    outer_energy: Callable[[Array], Array],
+    outer_gradient: Callable[[Array], Array],
+    **others: Any,
+) -> MeanField:
+    """A model from its features and their gradients, where sums over features need no form of their own.
+
+    Args:
+        coordinates: names of the D coordinates.
+        features: z, shape (N, D) → g(z), shape (N, K).
+        gradients: z, shape (N, D) → ∂g_k/∂z_a, shape (N, K, D).
+        outer_energy, outer_gradient: R and ∂R/∂m, as for `MeanField`.
+        others: further attributes of `MeanField`, such as ``temperature`` and ``external_potential``.
+
+    Raises:
+        ValueError: as `MeanField`.
+    """
+
+    def profile_field(z: Array, r: Array) -> tuple[Array, Array]:
+        return features(z) @ r, np.einsum("nka,k->na", gradients(z), r)
+
+    return MeanField(
+        coordinates=coordinates,
+        profile=features,
+        profile_field=profile_field,
+        outer_energy=outer_energy,
+        outer_gradient=outer_gradient,
+        **others,
+    )
+
+
 def amplitude(model: MeanField, z: Array) -> Array:
     """The factor in front of the profile, shape (N,): c where the last coordinate is an output weight, else 1."""
     return z[:, -1] if model.output_weight else np.ones(len(z))
+
+
+def feature_values(model: MeanField, z: Array) -> Array:
+    """g(z), shape (N, K), at the points z, shape (N, D)."""
+    return amplitude(model, z)[:, None] * model.profile(z[:, : model.profile_dimension])
 
 
 def feature_sum(model: MeanField, z: Array) -> Array:
@@ -121,6 +198,42 @@ def potential_gradient(model: MeanField, z: Array, m: Array) -> Array:
     if model.output_weight:
         return gradient + np.column_stack([z[:, -1:] * slope, value])
     return gradient + slope
+
+
+def drift(model: MeanField, z: Array, m: Array) -> Array:
+    """b(z; m), shape (N, D), at points z, shape (N, D): the model's own, or −∇V.
+
+    With a metric λ²|dz|² it is the drift of the coordinates in Itô form, λ⁻²[−∂V/∂z + τ(D − 2) ∂ log λ/∂z].
+    """
+    if model.drift is not None:
+        return np.asarray(model.drift(z, m), float)
+    force = -potential_gradient(model, z, m)
+    if model.metric is None:
+        return force
+    if model.temperature > 0.0:
+        force += model.temperature * (model.dimension - 2) * model.metric.log_scale_gradient(z)
+    return force / model.metric.scale(z)[:, None] ** 2
+
+
+def diffusion(model: MeanField, z: Array, m: Array) -> Array:
+    """A(z; m), shape (N, D, D), at points z, shape (N, D): the model's own, or τI, with a metric τλ⁻²I."""
+    if model.diffusion is not None:
+        return np.asarray(model.diffusion(z, m), float)
+    isotropic = np.broadcast_to(model.temperature * np.eye(z.shape[1]), (len(z), z.shape[1], z.shape[1]))
+    return isotropic if model.metric is None else isotropic / model.metric.scale(z)[:, None, None] ** 2
+
+
+def volume(model: MeanField, z: Array) -> Array:
+    """dvol/dz, shape (N,), at points z, shape (N, D): 1, or λ^D."""
+    return np.ones(len(z)) if model.metric is None else model.metric.scale(z) ** model.dimension
+
+
+def stretches(model: MeanField, start: float, end: float) -> Iterator[tuple[float, MeanField]]:
+    """(until, model) for the models that rule in turn from ``start`` to ``end``, of which ``model`` is the one of t = 0."""
+    ruling = [(0.0, model), *model.successors]
+    for (since, current), (until, _) in pairwise([*ruling, (math.inf, model)]):
+        if until > start and since < end:
+            yield min(until, end), current
 
 
 def predictions(model: MeanField, m: Array) -> Array:

@@ -10,12 +10,15 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from mvpde.models.data import Data
 from mvpde.models.laws import ProductLaw, base_potential
 from mvpde.models.mean_field import MeanField
 from mvpde.models.names import hint
-from mvpde.models.outer import OUTER
-from mvpde.models.units import UNITS
+from mvpde.models.outer import OUTER, Outer
+from mvpde.models.shell import Shell, ShellLaw, lifted
+from mvpde.models.units import UNITS, Unit
 
 NO_PARAMETERS: Mapping[str, float] = MappingProxyType({})
 
@@ -38,7 +41,7 @@ def network(
     *,
     temperature: float = 0.0,
     loss: str = "least_squares",
-    base_measure: ProductLaw | None = None,
+    base_measure: ProductLaw | ShellLaw | None = None,
     unit_parameters: Mapping[str, float] = NO_PARAMETERS,
     bias: bool = True,
 ) -> MeanField:
@@ -49,9 +52,12 @@ def network(
         data: x_p, w_p, f_p.
         temperature: τ ≥ 0.
         loss: a name in `OUTER`.
-        base_measure: m̂, one law per coordinate; None for the flat measure. Without effect at τ = 0.
+        base_measure: m̂, one law per coordinate, or the `ShellLaw` of y on a sphere and c; None for the flat measure. Without
+            effect at τ = 0.
         unit_parameters: keyword arguments of the unit, such as ``{"kappa": 2.0}``.
         bias: False drops the coordinate b of a unit φ(a·x + b).
+
+    With y on a sphere, z = (y, c) is given by the coordinates X of `mvpde.models.shell`, the model's metric.
 
     Raises:
         ValueError: for an unknown unit, loss or parameter, a negative temperature, targets or inputs that do not fit.
@@ -63,7 +69,11 @@ def network(
         _check(name, unit_defaults(unit), f"unit '{unit}'")
     phi = UNITS[unit](data.x, **parameters)
     outer = OUTER[loss](data)
+    if phi.sphere is not None:
+        return _on_shell(phi, phi.sphere, data, outer, temperature, base_measure)
     coordinates, periods = (*phi.coordinates, "c"), (*phi.periods, None)
+    if isinstance(base_measure, ShellLaw):
+        raise ValueError(f"base_measure is a law on a sphere, and unit '{unit}' has its parameters elsewhere")
     potential, gradient = base_potential(base_measure, temperature, coordinates, periods)
     return MeanField(
         coordinates=coordinates,
@@ -76,5 +86,28 @@ def network(
         external_gradient=gradient,
         output_weight=True,
         periods=periods,
+        data=data,
+    )
+
+
+def _on_shell(
+    unit: Unit, radius: float, data: Data, outer: Outer, temperature: float, base_measure: ProductLaw | ShellLaw | None
+) -> MeanField:
+    """The network of a unit whose y lies on a sphere: X = e^{c/R₀}y/R₀ stands for z = (y, c)."""
+    shell, dimension = Shell(radius), len(unit.coordinates)
+    if isinstance(base_measure, ProductLaw):
+        raise ValueError("base_measure needs the laws of y, on the sphere, and of c")
+    law = base_measure if temperature > 0.0 else None
+    profile, profile_field = lifted(shell, unit.profile, unit.profile_field)
+    return MeanField(
+        coordinates=tuple(f"X{k + 1}" for k in range(dimension)),
+        profile=profile,
+        profile_field=profile_field,
+        outer_energy=outer.energy,
+        outer_gradient=outer.gradient,
+        temperature=temperature,
+        external_potential=lambda z: np.zeros(len(z)) if law is None else -temperature * law.log_density(z),
+        external_gradient=lambda z: np.zeros_like(z) if law is None else -temperature * law.log_density_gradient(z),
+        metric=shell,
         data=data,
     )

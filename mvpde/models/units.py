@@ -27,12 +27,14 @@ class Unit:
         periods: period of each coordinate of y, None on the real line.
         profile: y, shape (N, d) → φ_p(y), shape (N, P).
         profile_field: (y, r), shapes (N, d) and (P,) → Σ_p r_p φ_p(y), shape (N,), and its gradient in y, shape (N, d).
+        sphere: radius of the sphere of R^d that y lies on, None where y is any point of R^d.
     """
 
     coordinates: tuple[str, ...]
     periods: tuple[float | None, ...]
     profile: Callable[[Array], Array]
     profile_field: Callable[[Array, Array], tuple[Array, Array]]
+    sphere: float | None = None
 
 
 def _numbered(name: str, count: int) -> tuple[str, ...]:
@@ -170,26 +172,31 @@ def gaussian(x: Array, *, variance: ArrayLike = 1.0, normalised: float = 0.0) ->
     return _on_line(_numbered("y", inputs), profile, profile_field)
 
 
-def circle_rbf(x: Array, *, kappa: float = 1.0) -> Unit:
-    """φ(x, y) = exp(κ(cos(x − y) − 1)) for angles x, y; y has period 2π.
+def circle_rbf(x: Array, *, kappa: float = 1.0, radius: float = 1.0) -> Unit:
+    """φ(x, y) = exp(κ(cos((x − y)/R) − 1)) for arc lengths x, y on a circle of radius R; y has period 2πR.
 
-    cos(x − y) = cos x cos y + sin x sin y is a matrix product of rank 2: no cosine per element.
+    In the plane of the circle this is exp(−½α|x − y|²) with κ = αR². cos(x − y) = cos x cos y + sin x sin y is a matrix product
+    of rank 2: no cosine per element.
 
     Args:
-        x: angles, shape (P, 1).
+        x: arc lengths, angles if R = 1, shape (P, 1).
         kappa: κ, the concentration.
+        radius: R > 0.
 
     Raises:
-        ValueError: if the data have more than one input.
+        ValueError: if the data have more than one input, or the radius is not positive.
     """
     if x.shape[1] != 1:
         raise ValueError(f"unit 'circle_rbf' takes one input, an angle; the data have {x.shape[1]}")
-    cosine, sine = np.cos(x[:, 0]), np.sin(x[:, 0])
+    if not radius > 0.0:
+        raise ValueError(f"unit parameter 'radius' is {radius!r}; it must be positive")
+    cosine, sine = np.cos(x[:, 0] / radius), np.sin(x[:, 0] / radius)
     columns = kappa * np.stack([cosine, sine, -np.ones(len(x))])
-    moment_rows = np.column_stack([np.ones(len(x)), kappa * sine, kappa * cosine])
+    moment_rows = np.column_stack([np.ones(len(x)), kappa / radius * sine, kappa / radius * cosine])
 
     def embedding(y: Array) -> Array:
-        return np.column_stack([np.cos(y[:, 0]), np.sin(y[:, 0]), np.ones(len(y))])
+        angle = y[:, 0] / radius
+        return np.column_stack([np.cos(angle), np.sin(angle), np.ones(len(y))])
 
     def exponentials(circle: Array) -> Array:
         values = circle @ columns
@@ -204,7 +211,38 @@ def circle_rbf(x: Array, *, kappa: float = 1.0) -> Unit:
         slope = circle[:, 0] * sums[:, 1] - circle[:, 1] * sums[:, 2]  # κ sin(x − y) = κ(sin x cos y − cos x sin y)
         return sums[:, 0], slope[:, None]
 
-    return Unit(("y",), (2.0 * np.pi,), profile, profile_field)
+    return Unit(("y",), (2.0 * np.pi * radius,), profile, profile_field)
+
+
+def sphere_rbf(x: Array, *, kappa: float = 1.0) -> Unit:
+    """φ(x, y) = exp(κ(x·y/R² − 1)) for x and y on the sphere of radius R of R^q: exp(−½α|x − y|²) with κ = αR².
+
+    Args:
+        x: points of one sphere around the origin, shape (P, q), q ≥ 2; R is their length.
+        kappa: κ, the concentration.
+
+    Raises:
+        ValueError: unless the inputs have one length and q ≥ 2.
+    """
+    lengths = np.sqrt((x**2).sum(axis=1))
+    radius = float(lengths.mean())
+    if x.shape[1] < 2 or radius == 0.0 or np.abs(lengths - radius).max() > 1e-9 * radius:
+        raise ValueError("unit 'sphere_rbf' takes inputs on one sphere around the origin, two or more coordinates each")
+    scaled = kappa / radius**2 * x
+    columns = np.ascontiguousarray(scaled.T)
+    moment_rows = np.column_stack([np.ones(len(x)), scaled])
+
+    def profile(y: Array) -> Array:
+        values = y @ columns
+        values -= kappa
+        return np.exp(values, out=values)
+
+    def profile_field(y: Array, r: Array) -> tuple[Array, Array]:
+        sums = profile(y) @ (r[:, None] * moment_rows)
+        return sums[:, 0], sums[:, 1:]
+
+    names = _numbered("y", x.shape[1])
+    return Unit(names, (None,) * len(names), profile, profile_field, sphere=radius)
 
 
 UNITS: dict[str, Callable[..., Unit]] = {
@@ -213,4 +251,5 @@ UNITS: dict[str, Callable[..., Unit]] = {
     "relu": relu,
     "gaussian": gaussian,
     "circle_rbf": circle_rbf,
+    "sphere_rbf": sphere_rbf,
 }

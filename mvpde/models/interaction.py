@@ -1,0 +1,192 @@
+"""Mean-field models from expressions: a potential and features with an outer energy, or a drift and a diffusion tensor.
+
+    V(z; m) = V0(z) + Σ_k ∂_kR(m) g_k(z),     dZ = −∇V(Z; m) dt + √(2τ) dB            (`gradient_model`)
+    dZ = b(Z; m) dt + √(2A(Z; m)) dB,         m_k = ∫ g_k dρ                          (`drift_model`)
+
+Expressions use the coordinates, parameters, and, where moments may stand, m0, m1, …; they are differentiated exactly. What is
+given by a function of two particles is in `pair_interaction`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mvpde.models.derivatives import ONE, derivative, gradient
+from mvpde.models.expressions import NO_PARAMETERS, ExpressionError, Node, compile_expression, has_variable
+from mvpde.models.fokker_planck import check_diffusion
+from mvpde.models.mean_field import Array, MeanField
+from mvpde.models.programs import program
+from mvpde.models.setting import NO_EXPRESSIONS, NO_PERIODS, Setting, external, naming, observed
+
+# --- gradient flows -------------------------------------------------------------------------------------------------------------
+
+
+def gradient_model(
+    coordinates: Sequence[str],
+    *,
+    potential: str | None = None,
+    features: Sequence[str] = (),
+    outer_energy: str | None = None,
+    temperature: float = 0.0,
+    periods: Mapping[str, float] = NO_PERIODS,
+    parameters: Mapping[str, float] = NO_PARAMETERS,
+    observables: Mapping[str, str] = NO_EXPRESSIONS,
+) -> MeanField:
+    """The gradient flow of R(m) + ∫V0 dρ + τ∫ρ log ρ, m_k = ∫g_k dρ.
+
+    Where every feature is the last coordinate times a function of the others, the model says so, and measures save work as they
+    do for networks.
+
+    Args:
+        coordinates: names of the D coordinates.
+        potential: V0, an expression in the coordinates; None: 0.
+        features: g_k, expressions in the coordinates.
+        outer_energy: R, an expression in m0, m1, …; None with no features: no interaction.
+        temperature: τ ≥ 0.
+        periods: of coordinates that have one; all expressions must have them too.
+        parameters: numbers that expressions may use by name.
+        observables: further expressions whose means are recorded in a run, by name.
+
+    Raises:
+        ValueError: features without outer energy or the other way round, names that are none, functions without the periods.
+        `ExpressionError`: an expression is refused, or jumps, so that there is no gradient.
+    """
+    setting = Setting(tuple(coordinates), periods, parameters)
+    if bool(features) != (outer_energy is not None):
+        raise ValueError("outer_energy: R(m) and the features whose means it depends on belong together; give both or none")
+    trees = [e.tree for e in setting.expressions("features", features)]
+    setting.check_periods("features", trees)
+    weighted = _without_weight(trees, setting.coordinates)
+    inner = setting.coordinates[:-1] if weighted else setting.coordinates
+    profile = weighted or trees or [ONE]
+    return MeanField(
+        coordinates=setting.coordinates,
+        **profile_functions(profile, inner, "features"),
+        **outer(setting, outer_energy or "0", len(profile)),
+        **external(setting, potential),
+        temperature=temperature,
+        output_weight=bool(weighted),
+        periods=setting.period_list(),
+        interacting=bool(trees),
+        observables=observed(setting, trees, observables),
+    )
+
+
+def _without_weight(trees: Sequence[Node], coordinates: Sequence[str]) -> list[Node]:
+    """φ_k where all g_k(y, c) = c φ_k(y), c the last coordinate, else nothing: φ = ∂_cg free of c, and g = 0 at c = 0."""
+    *inner, last = coordinates
+    if not (inner and trees):
+        return []
+    try:
+        slopes = [derivative(tree, last) for tree in trees]
+    except ExpressionError:
+        return []
+    if any(has_variable(slope, [last]) for slope in slopes):
+        return []
+    points = np.column_stack([np.linspace(0.21, 0.83, 7)] * len(inner) + [np.zeros(7)])
+    return slopes if np.all(program(trees, coordinates).at(points) == 0.0) else []
+
+
+def profile_functions(trees: Sequence[Node], variables: tuple[str, ...], key: str) -> dict[str, Any]:
+    """`profile` and `profile_field` of a `MeanField`, from the trees φ_k."""
+    with naming(key):
+        slopes = [derivative(tree, variable) for variable in variables for tree in trees]
+    values, both = program(trees, variables), program([*trees, *slopes], variables)
+    count = len(trees)
+
+    def profile_field(y: Array, r: Array) -> tuple[Array, Array]:
+        sums = r @ both.at(y).reshape(1 + len(variables), count, len(y))
+        return sums[0], sums[1:].T
+
+    return {"profile": lambda y: values.at(y).T, "profile_field": profile_field}
+
+
+def outer(setting: Setting, text: str, count: int) -> dict[str, Any]:
+    """`outer_energy` and `outer_gradient` of a `MeanField`, R an expression in m0, …, m_{count−1}."""
+    names = tuple(f"m{k}" for k in range(count))
+    with naming("outer_energy"):
+        expression = compile_expression(text, names, setting.parameters)
+        slopes = [e.tree for e in gradient(expression, names)]
+    energy, slope = program([expression.tree], names), program(slopes, names)
+    return {
+        "outer_energy": lambda m: energy.at(m.reshape(-1, count))[0].reshape(m.shape[:-1]),
+        "outer_gradient": lambda m: slope.at(m.reshape(-1, count)).T.reshape(m.shape),
+    }
+
+
+# --- drift and diffusion --------------------------------------------------------------------------------------------------------
+
+
+def drift_model(
+    coordinates: Sequence[str],
+    *,
+    drift: Sequence[str],
+    diffusion: Sequence[Sequence[str]] | None = None,
+    temperature: float | None = None,
+    features: Sequence[str] = (),
+    periods: Mapping[str, float] = NO_PERIODS,
+    parameters: Mapping[str, float] = NO_PARAMETERS,
+    observables: Mapping[str, str] = NO_EXPRESSIONS,
+) -> MeanField:
+    """dZ = b(Z; m) dt + √(2A(Z; m)) dB in Itô form, m_k = ∫g_k dρ: no free energy is known.
+
+    Args:
+        coordinates: names of the D coordinates.
+        drift: b, one expression per coordinate, in the coordinates and m0, m1, ….
+        diffusion: A, D rows of D expressions in the same; or ``temperature``.
+        temperature: τ ≥ 0 in A = τI.
+        features: g_k, expressions in the coordinates.
+        periods, parameters, observables: as for `gradient_model`.
+
+    Raises:
+        ValueError: not one expression per coordinate; both or none of ``diffusion`` and ``temperature``; a diffusion that is not
+            symmetric positive semidefinite at generic points. `ExpressionError`: an expression is refused.
+    """
+    setting = Setting(tuple(coordinates), periods, parameters)
+    dimension, moments = len(setting.coordinates), setting.moments(features)
+    if len(drift) != dimension:
+        raise ValueError(f"drift: has {len(drift)} expressions for the coordinates {', '.join(setting.coordinates)}")
+    if (diffusion is None) == (temperature is None):
+        raise ValueError("diffusion: give either `diffusion` or `temperature`")
+    trees = [e.tree for e in setting.expressions("features", features)]
+    b = [e.tree for e in setting.expressions("drift", drift, moments)]
+    a = _diffusion_trees(setting, diffusion or [], moments)
+    setting.check_periods("features", trees)
+    setting.check_periods("drift", b, moments)
+    setting.check_periods("diffusion", a, moments)
+    profile = trees or [ONE]
+    return MeanField(
+        coordinates=setting.coordinates,
+        **profile_functions(profile, setting.coordinates, "features"),
+        outer_energy=lambda m: 0.0 * m[..., 0],
+        outer_gradient=np.zeros_like,
+        temperature=temperature or 0.0,
+        periods=setting.period_list(),
+        drift=_with_moments(b, setting, moments, (dimension,)),
+        diffusion=_with_moments(a, setting, moments, (dimension, dimension)) if a else None,
+        interacting=any(has_variable(tree, moments) for tree in [*b, *a]),
+        constant_diffusion=not any(has_variable(tree) for tree in a),
+        observables=observed(setting, trees, observables),
+    )
+
+
+def _with_moments(
+    trees: Sequence[Node], setting: Setting, moments: Collection[str], shape: tuple[int, ...]
+) -> Callable[[Array, Array], Array]:
+    """(z, m) with shapes (N, D), (K,) → values, shape (N, *shape)."""
+    run, count = program(trees, setting.coordinates, tuple(moments)), len(moments)
+    return lambda z, m: np.ascontiguousarray(run.at(z, m[:count]).T).reshape(len(z), *shape)
+
+
+def _diffusion_trees(setting: Setting, rows: Sequence[Sequence[str]], moments: Sequence[str]) -> list[Node]:
+    d = len(setting.coordinates)
+    if rows and (len(rows) != d or any(len(row) != d for row in rows)):
+        said = ", ".join(str(len(row)) for row in rows)
+        raise ValueError(f"diffusion: needs {d} rows of {d} expressions, it has rows of {said}")
+    trees = [e.tree for i, row in enumerate(rows) for e in setting.expressions(f"diffusion, row {i}", row, moments)]
+    if trees and not any(has_variable(tree) for tree in trees):
+        check_diffusion(program(trees, setting.coordinates).at(np.zeros((1, d)))[:, 0].reshape(d, d), "diffusion")
+    return trees
