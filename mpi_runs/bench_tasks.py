@@ -152,8 +152,8 @@ def explicit_stage(cells: list[int], steps: int, repeats: int) -> dict[str, Any]
 def worker(cells: list[int], steps: float, signals: str, name: str, problem: str | None = None) -> dict[str, Any]:
     """Blocks of steps on MPI.COMM_WORLD, the k-th started by the file ``name``.k.go, its result left in ``name``.k.
 
-    Explicit ones of the circle, each as long as the CFL condition allows; of a ``problem`` with a tensor blocks of ``steps`` units
-    of time, whose implicit steps the error control chooses.
+    Explicit ones of the circle, each as long as the CFL condition allows; of a ``problem`` with a tensor blocks of ``steps``
+    units of time, whose implicit steps the error control chooses.
 
     The ranks look for the signal between short sleeps and without MPI, since waiting in MPI would take the processor from others.
     """

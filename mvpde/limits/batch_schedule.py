@@ -21,7 +21,7 @@ from mvpde.case import Case
 from mvpde.density import Density
 from mvpde.limits.moment_distance import Yardstick, distance, expectations, yardstick
 from mvpde.limits.two_meshes import TwoMeshes, coarser
-from mvpde.limits.weak_error import sgd_of, whole_steps
+from mvpde.limits.weak_error import later_times, sgd_of, whole_steps
 from mvpde.models.mean_field import Array
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
 from mvpde.runtime import MPI, CaseError
@@ -55,14 +55,16 @@ def batch_schedule(case: Case, options: BatchScheduleOptions, comm: MPI.Intracom
     """Distances of the laws at every output time after the start. Collective.
 
     Raises:
-        CaseError: another kind of model, batches without replacement, times between two steps.
+        CaseError: another kind of model, batches without replacement, times between two steps, a switch that is not before the end.
     """
     setting = problem(case)
     train = sgd_of(setting, "batch_schedule", ("density", "sgd"))
     if not train.replacement:
         raise CaseError(f'{case.path}: [model] replacement: the task "batch_schedule" multiplies B, and g with it; write true')
-    times = [t for t in setting.case.sections.time.outputs if t > 0.0]
-    plans = schedules(train, options, setting.case.sections.time.end)
+    times, end = later_times(setting, "batch_schedule"), setting.case.sections.time.end
+    if options.switches[-1] >= end:
+        raise CaseError(f"{case.path}: [options] switches: {options.switches[-1]:g} is not before the end, {end:g}; leave it out")
+    plans = schedules(train, options, end)
     for plan in plans.values():
         _check_times(case, plan, times)
     meshes = [_of_density(one, plans["raise"], times, comm) for one in (setting, coarser(setting))]

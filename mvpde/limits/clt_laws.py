@@ -88,7 +88,7 @@ def _size(row: xarray.Dataset, t: float, options: CltMeasure, details: Mapping[s
 
 
 def _decided(measured: float, error: float, predicted: float, discretisation: float, errors: float) -> str:
-    if not discretisation < SHARE * errors * error:
+    if not discretisation < SHARE * error:
         return COARSE
     return HOLDS if abs(measured - predicted) <= errors * error else FAILS
 

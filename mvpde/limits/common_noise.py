@@ -113,6 +113,8 @@ def _check_model(model: MeanField) -> None:
     features = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
     if model.data is None or features != len(model.data.weights):
         raise CaseError('[model] kind: minibatches are drawn from the data of a network; use kind = "network"')
+    if model.metric is not None:
+        raise CaseError("[model] unit: minibatches do not drive units on a sphere; choose another unit")
     if model.temperature > 0.0 or not model.gradient_flow:
         raise CaseError(
             f"[model] temperature: minibatches drive gradient flows at temperature 0, not {model.temperature:g}; set it to 0"

@@ -12,7 +12,7 @@ log ∫ m̂ exp(−Σ w ε g) + Σ w ε f + Σ w ε²/(2βn). The O(1/n) are rel
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from mvpde.tasks import Task, summarised
 
 _DRAWS = 256  # from the proposal for each particle drawn
 _DIFFERENCE = 1e-5  # of coordinates
+LARGER = 4.0 / 3.0  # box and cells with which the quadrature of ρ_ε is compared
 _RANK = 1e-10  # of Γ's largest eigenvalue: what is below it is left out of the linearised dynamics
 
 
@@ -55,12 +56,16 @@ class Prediction:
     mobility: Array
 
 
-def midpoints(domain: Any) -> Array:
-    """Centres of the cells of a box, shape (N, D): spectrally accurate for what is smooth and periodic or fades."""
-    lines = [
-        lower + (upper - lower) * (np.arange(count) + 0.5) / count
-        for lower, upper, count in zip(domain.lower, domain.upper, domain.cells, strict=True)
-    ]
+def midpoints(domain: Any, periods: Sequence[float | None], larger: float = 1.0) -> Array:
+    """Centres of the cells of a box, shape (N, D): spectrally accurate for what is smooth and periodic or fades.
+
+    With ``larger`` > 1 the box and its cells are so much larger, or a periodic direction has so many times fewer cells.
+    """
+    lines = []
+    for lower, upper, count, period in zip(domain.lower, domain.upper, domain.cells, periods, strict=True):
+        cells = count if period is None else max(3, round(count / larger))
+        half = 0.5 * (upper - lower) * (larger if period is None else 1.0)
+        lines.append(0.5 * (lower + upper) + half * (2.0 * (np.arange(cells) + 0.5) / cells - 1.0))
     return np.column_stack([axis.ravel() for axis in np.meshgrid(*lines, indexing="ij")])
 
 
@@ -198,8 +203,11 @@ def finite_temperature(case: Case, options: LangevinOptions, comm: MPI.Intracomm
     assert section is not None and model.data is not None
     n, weights = section.particles, model.data.weights
     beta = 1.0 / (n * model.temperature)
-    nodes = midpoints(setting.case.sections.domain)
-    found, limit = on_first_rank(comm, lambda: tuple(prediction(model, nodes, beta, size) for size in (n, math.inf)))
+    box = setting.case.sections.domain
+    nodes, other = midpoints(box, model.periods), midpoints(box, model.periods, LARGER)
+    found, limit, coarse = on_first_rank(
+        comm, lambda: tuple(prediction(model, z, beta, size) for z, size in ((nodes, n), (nodes, math.inf), (other, n)))
+    )
     start = Tilted(model, setting.law, weights * found.epsilon)
     ensemble = Ensemble(
         model, start, particles=n, runs=section.runs, seed=section.seed, step=section.step, scheme=section.scheme, comm=comm
@@ -215,6 +223,8 @@ def finite_temperature(case: Case, options: LangevinOptions, comm: MPI.Intracomm
             "predicted_variance": np.diag(found.covariance).tolist(),
             "predicted_covariance": found.covariance.tolist(),
             "step_bias": np.diag(bias).tolist(),
+            "quadrature_mean": np.abs(found.mean - coarse.mean).tolist(),
+            "quadrature_variance": np.abs(np.diag(found.covariance - coarse.covariance)).tolist(),
             **statistics(samples),
         }
     }

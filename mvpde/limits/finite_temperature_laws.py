@@ -12,7 +12,7 @@ from mvpde.limits.clt_laws import line_in_inverse
 from mvpde.limits.grouped import axis
 from mvpde.measurements import Measure, Measurement, Outcome
 from mvpde.sections import Positive
-from mvpde.verdict import BIASED, FAILS, HOLDS, SHARE, Array, Verdict
+from mvpde.verdict import BIASED, COARSE, FAILS, HOLDS, SHARE, Array, Verdict
 
 if TYPE_CHECKING:
     import xarray
@@ -68,6 +68,8 @@ def _verdicts(part: xarray.Dataset, n: Array, quantity: str, what: str, options:
     errors, bias = part[f"{quantity}_standard_error"].values, np.abs(part["step_bias"].values) * (quantity == "variance")
     details = {"measure": options.name, "particles": n.tolist(), "differences": (measured - predicted).tolist()}
     details |= {"standard_errors": errors.tolist(), "step_bias": bias.tolist()}
+    coarse = part[f"quadrature_{quantity}"].values
+    details |= {"quadrature": coarse.tolist()}
     good = np.isfinite(measured) & np.isfinite(errors)
     if good.sum() < 3:
         return [Verdict(what, math.nan, None, None, FAILS, "needs three numbers of particles", details)]
@@ -82,15 +84,15 @@ def _verdicts(part: xarray.Dataset, n: Array, quantity: str, what: str, options:
     size, at = int(n[good][worst]), float(measured[good][worst])
     allowed = float(slack[worst] + part_of_n[worst])
     centre = float(predicted[good][worst])
-    biased = bool(np.any(bias[good] > SHARE * slack))
+    floor = _FLOORS[bool(np.any(coarse[good] > SHARE * errors[good])), bool(np.any(bias[good] > SHARE * slack))]
     return [
         Verdict(
             f"{what}, measured − predicted → 0 as n → ∞",
             0.0,
             float(value),
             (float(value) - margin, float(value) + margin),
-            _holds(abs(value) <= margin, biased),
-            f"A + B/n through n = {', '.join(f'{k:g}' for k in n[good])}; predicted {largest:.4g} at n = {n.max():g}",
+            floor[0] or _judged(abs(value) <= margin),
+            f"A + B/n through n = {', '.join(f'{k:g}' for k in n[good])}; predicted {largest:.4g} at n = {n.max():g}{floor[1]}",
             details,
         ),
         Verdict(
@@ -98,16 +100,24 @@ def _verdicts(part: xarray.Dataset, n: Array, quantity: str, what: str, options:
             centre,
             at,
             (at - allowed, at + allowed),
-            _holds(bool(excess.max() <= 1.0), biased),
-            f"{options.errors:g} standard errors and an O(1/n) part, {remainder:.3g}/n",
+            floor[0] or _judged(bool(excess.max() <= 1.0)),
+            f"{options.errors:g} standard errors and an O(1/n) part fitted to the same differences, {remainder:.3g}/n{floor[1]}",
             details,
         ),
     ]
 
 
-def _holds(right: bool, biased: bool) -> str:
-    """The step's own error must be below a third of what is allowed."""
-    return BIASED if biased else HOLDS if right else FAILS
+# (quadrature too coarse, step too long) → the verdict that this alone decides, and what its note says
+_FLOORS = {
+    (True, True): (COARSE, "; a box and cells 4/3 as large change the prediction by more than a third of a standard error"),
+    (True, False): (COARSE, "; a box and cells 4/3 as large change the prediction by more than a third of a standard error"),
+    (False, True): (BIASED, "; the time step's own error is above a third of what is allowed"),
+    (False, False): ("", ""),
+}
+
+
+def _judged(right: bool) -> str:
+    return HOLDS if right else FAILS
 
 
 def _figure(table: xarray.Dataset, n: Array, title: str, errors: float) -> Figure:

@@ -8,7 +8,7 @@ which is the same for all (η, B): hence runs are compared with runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from mvpde.case import Case
 from mvpde.limits.boltzmann import boltzmann, law_of
 from mvpde.limits.moment_distance import Yardstick, distance, expectations, yardstick
 from mvpde.limits.two_meshes import TwoMeshes, coarser
-from mvpde.limits.weak_error import sgd_of
+from mvpde.limits.weak_error import later_times, sgd_of
 from mvpde.models.mean_field import Array
 from mvpde.models.sgd_network import SgdNetwork
 from mvpde.runtime import MPI, CaseError
@@ -39,19 +39,19 @@ def noise_scale(case: Case, options: NoiseScaleOptions, comm: MPI.Intracomm) -> 
     """Distances of stationary laws; runs are averaged over the output times, of which the first should be late. Collective.
 
     Raises:
-        CaseError: another kind of model, batches without replacement.
+        CaseError: another kind of model, batches without replacement, no output time after the start.
     """
     setting = problem(case)
     train = sgd_of(setting, "noise_scale", ("density", "sgd"))
     if not train.replacement:
         raise CaseError(f'{case.path}: [model] replacement: the task "noise_scale" multiplies B, and g with it; write true')
-    coarse = coarser(setting)
+    times, coarse = later_times(setting, "noise_scale"), coarser(setting)
     law, coarse_law = law_of(setting, comm), law_of(coarse, comm)
     scale = yardstick(law.domain, law.values, setting.model.coordinates)
     mesh = TwoMeshes(scale.means, expectations(coarse_law.domain, coarse_law.values, scale.functions))
     eta, batch, k = train.learning_rate, train.batch_size, options.factor
     base, equal, other = (
-        _sampled(setting, replace(train, learning_rate=a, batch_size=b), scale, seed, comm)
+        _sampled(setting, replace(train, learning_rate=a, batch_size=b), scale, times, seed, comm)
         for seed, (a, b) in enumerate(((eta, batch), (k * eta, k * batch), (eta, k * batch)))
     )
     still = np.zeros_like(scale.means)
@@ -68,11 +68,13 @@ def noise_scale(case: Case, options: NoiseScaleOptions, comm: MPI.Intracomm) -> 
     }
 
 
-def _sampled(setting: Problem, train: SgdNetwork, scale: Yardstick, seed: int, comm: MPI.Intracomm) -> tuple[Array, Array]:
+def _sampled(
+    setting: Problem, train: SgdNetwork, scale: Yardstick, times: Sequence[float], seed: int, comm: MPI.Intracomm
+) -> tuple[Array, Array]:
     """⟨h⟩ over runs and output times, and the standard errors, shape (K,)."""
     section: Any = setting.case.sections.sgd
     runs = SgdRuns(train, setting.law, runs=section.runs, seed=section.seed + seed, comm=comm)
-    return runs.averages(scale.functions, [t for t in setting.case.sections.time.outputs if t > 0.0])
+    return runs.averages(scale.functions, times)
 
 
 NOISE_SCALE = Task(NoiseScaleOptions, summarised(noise_scale))

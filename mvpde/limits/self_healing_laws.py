@@ -155,9 +155,7 @@ def _along(part: xarray.Dataset, healed: Healed, said: str, options: HealingMeas
     details |= {name: floor.tolist() for name, floor in floors.items()}
     details |= {"fluctuation_slope": None if fluctuation.line is None else fluctuation.line.slope.value}
     fall = details["fluctuation_slope"]
-    steady = (
-        "" if fall is None else f"−½ is that of n, the rest how A falls along the chosen a_n (‖f_n − f_t‖ alone: {fall:.2f})"
-    )
+    steady = "" if fall is None else f"−½ is that of n, the rest how A falls along the chosen a_n (‖f_n − f_t‖ alone: {fall:.2f})"
     return Verdict(law.law, -1.0, slope.value, slope.interval(options.level), holds, _WHY.get(holds, steady), details)
 
 

@@ -88,7 +88,7 @@ def sgd_of(setting: Problem, task: str, needed: tuple[str, ...]) -> SgdNetwork:
     """The training problem of a case.
 
     Raises:
-        CaseError: for another kind of model, or without one of the needed sections.
+        CaseError: for another kind of model, without one of the needed sections, or with runs of another dynamics.
     """
     case, sections = setting.case, cast(Any, setting.case.sections)
     if sections.model.kind != "sgd_network":
@@ -96,7 +96,21 @@ def sgd_of(setting: Problem, task: str, needed: tuple[str, ...]) -> SgdNetwork:
     for name in needed:
         if getattr(sections, name) is None:
             raise CaseError(f'{case.path}: [{name}]: the section is missing, and the task "{task}" needs it; add it')
+    if sections.sgd is not None and sections.sgd.dynamics != "sgd":
+        raise CaseError(f'{case.path}: [sgd] dynamics: the task "{task}" is about runs of SGD itself; write "sgd", or leave it out')
     return training(sections, case.directory)()
+
+
+def later_times(setting: Problem, task: str) -> list[float]:
+    """The output times after the start.
+
+    Raises:
+        CaseError: if there is none.
+    """
+    times = [t for t in setting.case.sections.time.outputs if t > 0.0]
+    if not times:
+        raise CaseError(f'{setting.case.path}: [time] outputs: the task "{task}" compares laws at output times after 0; add some')
+    return times
 
 
 def whole_steps(case: Case, train: SgdNetwork, time: float, what: str = "[time] end") -> int:
