@@ -15,12 +15,12 @@ SHARPNESS = 60.0  # κ of the weights exp(κ(cos − 1)) that means over the sph
 LONGITUDES, LATITUDES = 48, 24
 BINS = 48  # of c
 # Okabe & Ito's colours, as in the other pictures
-COLOURS = {"density": "#0072B2", "ensemble": "#D55E00", "characteristics": "#000000"}
+COLOURS = {"density": "#0072B2", "ensemble": "#D55E00"}
 
 
 def shell_figure(metric: Shell, last: Record, title: str) -> Figure:
     """Mean output weight against longitude and sine of the latitude (equal areas), one panel for each of density and particles,
-    and the law of c of every measure, from the clouds of the record."""
+    and the law of c, from the clouds of the record."""
     shown: list[str] = [name for name in ("density", "ensemble") if name in last.clouds]
     figure = Figure(figsize=(4.6 * (len(shown) + 1), 4.2), layout="constrained")
     figure.suptitle(title, fontsize=11)
@@ -33,12 +33,13 @@ def shell_figure(metric: Shell, last: Record, title: str) -> Figure:
         panel.set(xlabel="longitude of y", ylabel="sine of its latitude", title=name)
     if maps:
         figure.colorbar(colours, ax=maps, label="mean output weight E[c | y]")
-    heights = {name: (metric.height(points), weights) for name, (points, weights) in last.clouds.items()}
+    # quadrature nodes are too few for a histogram
+    heights = {name: (metric.height(points), weights) for name, (points, weights) in last.clouds.items() if name in shown}
     reach = max(float(np.abs(c[w > 1e-6 * w.max()]).max()) for c, w in heights.values())
     for name, (c, w) in heights.items():
         ends = _edges(c, reach)
         share, _ = np.histogram(c, bins=ends, weights=w)
-        law.stairs(share / np.diff(ends), ends, label=name, color=COLOURS.get(name, "#999999"), linewidth=1.4)
+        law.stairs(share / np.diff(ends), ends, label=name, color=COLOURS[name], linewidth=1.4)
     law.set(xlabel="output weight c", ylabel="density of c", xlim=(-reach, reach))
     law.legend(frameon=False)
     return figure

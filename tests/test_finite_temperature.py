@@ -140,7 +140,7 @@ def test_a_box_that_cuts_the_tilted_law_shows_in_the_quadrature() -> None:
     for share, converged in ((1.0, True), (0.3, False)):
         box = SimpleNamespace(lower=[-6.0 * share, -9.0 * share], upper=[6.0 * share, 9.0 * share], cells=[72, 108])
         here, beyond = (prediction(model, midpoints(box, (None, None), larger), 1.0, 200).mean for larger in (1.0, LARGER))
-        assert (np.abs(here - beyond).max() < 1e-3) is converged
+        assert bool(np.abs(here - beyond).max() < 1e-3) is converged
 
 
 @pytest.mark.parametrize("broken", ["drift", "noise"])

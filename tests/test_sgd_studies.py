@@ -270,6 +270,7 @@ def test_a_coarse_mesh_decides_nothing(tmp_path: Path) -> None:
         ({"time.end": 0.85}, "multiple of the step"),
         ({"model.batch_size": 4}, "more than 100000"),
         ({"domain.cells": [50, 50]}, "multiples of 4"),
+        ({"sgd.dynamics": "diffusion"}, "dynamics.*runs of SGD itself"),
     ],
 )
 def test_what_the_weak_errors_need_is_said_before_anything_is_computed(
@@ -421,3 +422,13 @@ def test_wrong_schedules_are_refused(tmp_path: Path) -> None:
     between = {**SCHEDULE, "options": {"switches": [2.1], "factors": [1, 2]}}
     with pytest.raises(Exception, match="no point is done.*2.1 is no multiple of the step"):
         compute_here(write_study(tmp_path, **between), tmp_path / "out")
+    late = {**SCHEDULE, "options": {"switches": [2.0, 6.0], "factors": [1, 2, 4]}}
+    with pytest.raises(Exception, match="no point is done.*switches: 6 is not before the end"):
+        compute_here(write_study(tmp_path, **late), tmp_path / "late")
+
+
+@pytest.mark.parametrize("study", [SCALES, SCHEDULE], ids=["noise_scale", "batch_schedule"])
+def test_laws_are_compared_at_some_time(tmp_path: Path, study: dict[str, Any]) -> None:
+    path = write_study(tmp_path, **{**study, "set": {**study["set"], "time.outputs": [0.0]}})
+    with pytest.raises(Exception, match=f"no point is done.*outputs.*{study['task']}"):
+        compute_here(path, tmp_path / "out")

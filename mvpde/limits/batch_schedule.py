@@ -55,7 +55,8 @@ def batch_schedule(case: Case, options: BatchScheduleOptions, comm: MPI.Intracom
     """Distances of the laws at every output time after the start. Collective.
 
     Raises:
-        CaseError: another kind of model, batches without replacement, times between two steps, a switch that is not before the end.
+        CaseError: another kind of model, batches without replacement, no output time after the start, times between two steps,
+            a switch that is not before the end.
     """
     setting = problem(case)
     train = sgd_of(setting, "batch_schedule", ("density", "sgd"))

@@ -33,6 +33,12 @@ _NODES = 12  # quadrature points of the initial law in each direction
 _BESIDE = 1e-9  # relative, of an output time to a multiple of η
 
 
+MOST_WORK = 5e9  # numbers in the interpolations of the exact chain: minutes, and what memory holds in pieces
+LOST = 1e-3  # expected steps out of the chain's grid that are worth a warning
+_LOST = "options.chain_margin: {:.1e} of the chain's steps lead out of its grid; widen it, or [domain]"
+_DEGREE = 5  # of the chain's interpolation
+
+
 class WeakErrorOptions(Section):
     """[options] of the task "weak_error"."""
 
@@ -58,9 +64,14 @@ def weak_error(case: Case, options: WeakErrorOptions, comm: MPI.Intracomm) -> Ma
         )
     coarse = coarser(setting)
     try:
-        batches(train)
+        work = len(batches(train)[1]) * float(options.chain_points * (_DEGREE + 1)) ** train.dimension
     except ValueError as error:
         raise CaseError(f"{case.path}: [model] batch_size: {error}") from None
+    if work > MOST_WORK:
+        raise CaseError(
+            f"{case.path}: [options] chain_points: {options.chain_points} in each of {train.dimension} directions make {work:.1e} "
+            f"interpolations, more than {MOST_WORK:.0e}; choose fewer, or a smaller batch_size"
+        )
     functions = observed(train)
     chain, coarse_chain, lost = on_first_rank(comm, lambda: _of_chain(setting, train, list(functions.values()), steps, options))
     runs = measures(setting, ["sgd"], comm)["sgd"]
@@ -80,6 +91,7 @@ def weak_error(case: Case, options: WeakErrorOptions, comm: MPI.Intracomm) -> Ma
         "standard_error": _named(functions, sampled[:, 1]),
         "runs_vs_chain": _named(functions, (sampled[:, 0] - chain) / sampled[:, 1]),
         "chain_lost": lost,
+        "warnings": [_LOST.format(lost)] if lost > LOST else [],
         "noise_scale": train.noise_scale,
     }
 
@@ -97,7 +109,7 @@ def sgd_of(setting: Problem, task: str, needed: tuple[str, ...]) -> SgdNetwork:
         if getattr(sections, name) is None:
             raise CaseError(f'{case.path}: [{name}]: the section is missing, and the task "{task}" needs it; add it')
     if sections.sgd is not None and sections.sgd.dynamics != "sgd":
-        raise CaseError(f'{case.path}: [sgd] dynamics: the task "{task}" is about runs of SGD itself; write "sgd", or leave it out')
+        raise CaseError(f'{case.path}: [sgd] dynamics: the task "{task}" needs runs of SGD itself; remove the key')
     return training(sections, case.directory)()
 
 
