@@ -170,7 +170,7 @@ def _check_companions(sections: Any, model: MeanField) -> None:
         )
     if sections.ensemble is not None and sections.ensemble.scheme in ADDITIVE and not model.additive_noise:
         raise CaseError(
-            f'[ensemble] scheme: "{sections.ensemble.scheme}" needs a constant diffusion, and this model\'s depends on the state; '
+            f'[ensemble] scheme: "{sections.ensemble.scheme}" needs a constant diffusion, this model has another; '
             'write scheme = "euler" (weak order 1)'
         )
     if (

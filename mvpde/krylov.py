@@ -1,6 +1,6 @@
 """BiCGStab with incomplete factors for the linear systems of implicit steps, (M + a𝓛)ρ = b on an edge graph.
 
-Every vector passes through few compiled loops and every iteration through two reductions, so that ranks wait little. Where ρ and
+Every vector passes through few compiled loops and every iteration through three reductions, so that ranks wait little. Where ρ and
 b are almost nothing, the residual stays almost nothing too: incomplete factors of (nearly) M-matrices act locally and keep signs.
 """
 
@@ -77,12 +77,14 @@ class KrylovSystem:
             alpha = rho / across if across != 0.0 else math.inf
             if not math.isfinite(alpha):
                 return
-            _half_step(v, alpha, r, second)
+            square = float(domain.sum(np.array(_half_step(v, alpha, first, x, r, second))))
+            if square <= goal:
+                return
             self._factors.apply(second)
-            ts, tt, ss, hs, ht = domain.sum(_products(*matrix, second, shadow, r, t))
+            ts, tt, hs, ht = domain.sum(_products(*matrix, second, shadow, r, t))
             omega = ts / tt if tt > 0.0 else 0.0
-            _advance(first, second, t, alpha, omega, x, r)
-            square, previous, rho = max(ss - omega * ts, 0.0), rho, hs - omega * ht
+            _advance(second, t, omega, x, r)
+            square, previous, rho = max(square - omega * ts, 0.0), rho, hs - omega * ht
             if omega == 0.0 or previous == 0.0 or not math.isfinite(square + rho):
                 return
             beta = rho / previous * alpha / omega
@@ -124,19 +126,23 @@ def _product(offsets: Integers, columns: Integers, values: Array, diagonal: Arra
 
 
 @njit(cache=True)
-def _half_step(v: Array, alpha: float, r: Array, z: Array) -> None:
-    """r ← s = r − αv, and a copy of it in z."""
+def _half_step(v: Array, alpha: float, first: Array, x: Array, r: Array, z: Array) -> float:
+    """x += α·first, r ← s = r − αv, and a copy of it in z; returns ‖s‖²."""
+    square = 0.0
     for i in range(r.size):
+        x[i] += alpha * first[i]
         r[i] -= alpha * v[i]
         z[i] = r[i]
+        square += r[i] * r[i]
+    return square
 
 
 @njit(cache=True)
 def _products(
     offsets: Integers, columns: Integers, values: Array, diagonal: Array, x: Array, shadow: Array, s: Array, t: Array
 ) -> Array:
-    """t = Ax; returns ⟨t,s⟩, ⟨t,t⟩, ⟨s,s⟩, ⟨shadow,s⟩, ⟨shadow,t⟩."""
-    ts = tt = ss = hs = ht = 0.0
+    """t = Ax; returns ⟨t,s⟩, ⟨t,t⟩, ⟨shadow,s⟩, ⟨shadow,t⟩."""
+    ts = tt = hs = ht = 0.0
     for i in range(t.size):
         total = diagonal[i] * x[i]
         for e in range(offsets[i], offsets[i + 1]):
@@ -144,15 +150,14 @@ def _products(
         t[i] = total
         ts += total * s[i]
         tt += total * total
-        ss += s[i] * s[i]
         hs += shadow[i] * s[i]
         ht += shadow[i] * total
-    return np.array([ts, tt, ss, hs, ht])
+    return np.array([ts, tt, hs, ht])
 
 
 @njit(cache=True)
-def _advance(first: Array, second: Array, t: Array, alpha: float, omega: float, x: Array, r: Array) -> None:
-    """x += α·first + ω·second, r = s − ωt."""
+def _advance(second: Array, t: Array, omega: float, x: Array, r: Array) -> None:
+    """x += ω·second, r = s − ωt."""
     for i in range(r.size):
-        x[i] += alpha * first[i] + omega * second[i]
+        x[i] += omega * second[i]
         r[i] -= omega * t[i]

@@ -69,7 +69,7 @@ def weak_error(case: Case, options: WeakErrorOptions, comm: MPI.Intracomm) -> Ma
         raise CaseError(f"{case.path}: [model] batch_size: {error}") from None
     if work > MOST_WORK:
         raise CaseError(
-            f"{case.path}: [options] chain_points: {options.chain_points} in each of {train.dimension} directions make {work:.1e} "
+            f"{case.path}: [options] chain_points: {options.chain_points} in {train.dimension} directions make {work:.1e} "
             f"interpolations, more than {MOST_WORK:.0e}; choose fewer, or a smaller batch_size"
         )
     functions = observed(train)
