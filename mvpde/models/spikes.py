@@ -1,6 +1,7 @@
 """Half the squared distance of a law on a torus to given atoms, in the norm of a kernel with finitely many Fourier modes.
 
-    R = ½ ∬ k d(ρ − ν)d(ρ − ν),     ν = Σ_j w_j δ_{a_j},     k(z, z') = Π_axes [1 + 2 Σ_{1 ≤ q ≤ Q} κ_q cos q(z_a − z'_a)],  κ_q = 1/(1 + q)
+    R = ½ ∬ k d(ρ − ν)d(ρ − ν),     ν = Σ_j w_j δ_{a_j},
+    k(z, z') = Π_axes [1 + 2 Σ_{1 ≤ q ≤ Q} κ_q cos q(z_a − z'_a)],     κ_q = 1/(1 + q)
 
 is ½MMD² to ν. The features are the products over axes of 1, √(2κ_q) cos qz, √(2κ_q) sin qz, (2Q + 1)^D of them, for which
 k(z, z') = g(z)·g(z') and R(m) = ½|m − ∫g dν|². The gradient flow moves particles to the atoms; noise keeps them from the places
