@@ -144,7 +144,8 @@ def test_a_page_is_one_file_that_fetches_nothing(folder: str, request: pytest.Fi
 def test_a_run_says_what_was_solved_and_how(run_folder: Path) -> None:
     (written,) = write_reports([run_folder])
     text = Page(written.path).text
-    assert "✓ done" in text and "gradient descent, τ = 0" in text and "unit circle_rbf : φ(x, y) = exp(κ(cos(x − y) − 1))" in text
+    assert "✓ done" in text and "gradient descent, τ = 0" in text
+    assert "unit circle_rbf : φ(x, y) = exp(κ(cos((x − y)/R) − 1))" in text
     summary = json.loads((run_folder / "summary.json").read_text())
     for value in (summary["density"]["loss"][-1], summary["comparison"]["ensemble_vs_density"]["prediction_error"][-1]):
         assert str(shown(value)) in text
