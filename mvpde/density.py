@@ -26,6 +26,7 @@ Scheme = FluxCorrected | ImplicitSteps
 
 MASS_TOLERANCE = 1e-9  # a larger relative defect means the scheme is not the one documented
 _OUTSIDE = 0.01  # share of the initial law that the domain may miss, or count twice
+_NEGLIGIBLE = 1e-3  # part of its maximum below which a density does not decide on the scheme
 
 
 class NodalLaw(Protocol):
@@ -123,7 +124,7 @@ class Density:
                 'needs "galerkin" or "auto"'
             )
         temperatures = [one.temperature for one in (model, *(later for _, later in model.successors))]
-        if self.scheme == "edge_averaged" and not min(temperatures) > 0.0:
+        if scheme == "edge_averaged" and not min(temperatures) > 0.0:
             raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
         self._asked, self._options = scheme, {"cfl": cfl, "tolerance": tolerance, "step": step}
         self._scheme = SCHEMES[self.scheme](domain, self.features, model, self._options)
@@ -300,7 +301,10 @@ def _check_options(scheme: str, cfl: float, tolerance: float, step: float | None
 
 
 def _suitable(density: Density) -> str:
-    """Galerkin for no gradient flow; else edge-averaged where explicit diffusion needs shorter steps than explicit transport."""
+    """Galerkin for no gradient flow; else edge-averaged where explicit diffusion needs shorter steps than explicit transport.
+
+    Only the drift within reach counts: far up a potential that walls cut off there is no mass, but explicit steps are shortest.
+    """
     if not density.model.gradient_flow:
         return "galerkin"
     domain, temperature = density.domain, density.model.temperature
@@ -312,8 +316,21 @@ def _suitable(density: Density) -> str:
         row, weights=np.maximum(-graph.stiffness * (potential[graph.columns] - potential[row]), 0.0), minlength=domain.owned
     )
     conduction = np.bincount(row, weights=temperature * np.maximum(graph.stiffness, 0.0), minlength=domain.owned)
+    drift = np.where(_within_reach(density, potential[: domain.owned]), drift, 0.0)
     fastest = [-domain.extremes(-rates / graph.lumped)[0] for rates in (drift, conduction)]
     return "flux_corrected" if fastest[1] < fastest[0] else "edge_averaged"
+
+
+def _within_reach(density: Density, potential: Array) -> Array:
+    """Owned nodes not above those that carry mass, now or in the Gibbs state of the potential. Collective.
+
+    Mass moves downhill but for what the temperature lifts, so it does not come to the others while the potential stays.
+    """
+    domain, owned = density.domain, density.values[: density.domain.owned]
+    lowest = domain.extremes(potential)[0]
+    filled = owned > _NEGLIGIBLE * domain.extremes(owned)[1]
+    highest = domain.extremes(np.where(filled, potential, lowest))[1]
+    return potential <= max(highest, lowest - density.model.temperature * np.log(_NEGLIGIBLE))
 
 
 SCHEMES: Mapping[str, Callable[[Domain, NodalFeatures, MeanField, Mapping[str, Any]], Scheme]] = {

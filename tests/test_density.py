@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -483,6 +484,33 @@ def test_explicit_steps_are_redone_when_the_drift_grows(comm: MPI.Intracomm) -> 
     assert density.statistics()["rejected_steps"] > 0
     assert density.minimum >= 0.0
     assert np.linalg.norm(density.moments()) > 0.9
+
+
+@pytest.mark.parametrize("height", [2.5, 5.0, 10.0])
+def test_where_walls_stand_does_not_decide_on_the_scheme(comm: MPI.Intracomm, height: float) -> None:
+    """z⁴/4 with walls far up: its drift is short of diffusion where the law and the Gibbs state are. Lower τ, and it is not."""
+    cells = int(40 * height)
+    schemes = [
+        Density(
+            free(1, tau, lambda z: z[:, 0] ** 4 / 4), box(comm, [-height], [height], [cells]), ProductLaw((Normal(mean, 0.3),))
+        ).scheme
+        for tau, mean in ((0.3, 0.0), (0.01, 1.5))  # the second starts on a slope where h|V'| > 2τ
+    ]
+    assert schemes == ["edge_averaged", "flux_corrected"]
+
+
+def test_auto_follows_a_temperature_that_falls_to_zero(comm: MPI.Intracomm) -> None:
+    """An Ornstein–Uhlenbeck process whose noise ends at t = ½: the variance relaxes to τ, then decays like e^{−2t}."""
+    warm, cold = (free(1, tau, lambda z: z[:, 0] ** 2 / 2) for tau in (0.4, 0.0))
+    law = ProductLaw((Normal(0.0, 0.5),))
+    density = Density(replace(warm, successors=((0.5, cold),)), box(comm, [-4.0], [4.0], [200]), law, tolerance=1e-6)
+    assert density.scheme == "edge_averaged"
+    density.advance(1.0)
+    assert density.scheme == "flux_corrected"
+    variance = (0.4 + (0.25 - 0.4) * np.exp(-1.0)) * np.exp(-1.0)
+    assert density.expectation(lambda z: z[:, 0] ** 2)[0] == pytest.approx(variance, rel=3e-3)
+    with pytest.raises(CaseError, match=r"temperature > 0"):
+        Density(replace(warm, successors=((0.5, cold),)), density.domain, law, scheme="edge_averaged")
 
 
 def test_explicit_steps_on_obtuse_meshes_have_order_two(comm: MPI.Intracomm) -> None:
