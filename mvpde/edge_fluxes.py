@@ -91,14 +91,12 @@ def _fill(
     outward: Array,
     factor: float,
     values: Array,
-    mirrored: Array,
     diagonal: Array,
 ) -> None:
     for i in range(lumped.size):
         total = 0.0
         for e in range(offsets[i], offsets[i + 1]):
             values[e] = -factor * inward[e]
-            mirrored[e] = -factor * outward[e]
             total += outward[e]
         diagonal[i] = lumped[i] + factor * total
 
@@ -150,7 +148,7 @@ class ShiftedSystem:
         """
         entries, dimension = len(domain.graph.columns), domain.dimension
         self._domain, self._level, self._limit = domain, _LEVEL[dimension][stays], _ITERATIONS[dimension]
-        self._entries = np.zeros(entries), np.zeros(entries), np.zeros(domain.owned)  # A_ij, A_ji, A_ii
+        self._values, self._mirrored, self._diagonal = np.zeros(entries), np.zeros(0), np.zeros(domain.owned)  # A_ij, A_ji, A_ii
         self._krylov: KrylovSystem | None = None
         self._complete: CompleteFactors | None = None
         self._shift, self._complete_from = math.nan, 0.0 if direct else math.inf
@@ -164,7 +162,11 @@ class ShiftedSystem:
     def set(self, inward: Array, outward: Array, factor: float) -> None:
         """Fill in M + factor·𝓛 from the edge coefficients."""
         graph = self._domain.graph
-        _fill(graph.offsets, graph.lumped, inward, outward, factor, *self._entries)
+        _fill(graph.offsets, graph.lumped, inward, outward, factor, self._values, self._diagonal)
+        if factor < self._complete_from:
+            if self._krylov is None:
+                self._krylov = KrylovSystem(self._domain, self._level)
+            self._mirrored = -factor * outward[self._krylov.mirrored]
         self._shift, self._spent, self._solves, self._is_new = factor, 0, 0, {"krylov": True, "complete": True}
 
     def solve(self, right: Array, guess: Array, tolerance: float) -> Array:
@@ -174,33 +176,31 @@ class ShiftedSystem:
             SolverError: where neither solver succeeds, on all ranks alike.
         """
         slow = self._spent > max(_SLOW * self._solves, self._limit)
-        if self._shift < self._complete_from and not slow:
-            solution = self._iterate(right, guess, tolerance)
+        if self._krylov is not None and self._shift < self._complete_from and not slow:
+            solution = self._iterate(self._krylov, right, guess, tolerance)
             if solution is not None:
                 return solution
             self._complete_from = self._shift
         if self._complete is None:
             self._complete = CompleteFactors(self._domain)
         if self._is_new["complete"]:
-            self._complete.set(self._entries[0], self._entries[2])
+            self._complete.set(self._values, self._diagonal)
             self._is_new["complete"] = False
         return self._complete.solve(right)
 
-    def _iterate(self, right: Array, guess: Array, tolerance: float) -> Array | None:
+    def _iterate(self, krylov: KrylovSystem, right: Array, guess: Array, tolerance: float) -> Array | None:
         """The solution if the iteration meets the tolerance."""
-        if self._krylov is None:
-            self._krylov = KrylovSystem(self._domain, self._level)
         if self._is_new["krylov"]:
-            self._krylov.set(*self._entries)
+            krylov.set(self._values, self._mirrored, self._diagonal)
             self._is_new["krylov"] = False
-        before = self._krylov.iterations
+        before = krylov.iterations
         try:
-            solution = self._krylov.solve(right, guess, tolerance, self._limit)
+            solution = krylov.solve(right, guess, tolerance, self._limit)
         except FloatingPointError:
             raise SolverError(
                 "the linear solver met a number that is not finite; check the model, its data and the domain's size"
             ) from None
-        self._spent, self._solves = self._spent + self._krylov.iterations - before, self._solves + 1
+        self._spent, self._solves = self._spent + krylov.iterations - before, self._solves + 1
         return solution
 
 

@@ -27,44 +27,42 @@ class IncompleteFactors:
     """Solves (M + a𝓛)z = r approximately, −𝓛 an edge-flux operator and M the lumped mass. Collective.
 
     The pattern is laid out once; `set` computes the factors.
+
+    Attributes:
+        mirrored: entries (i, j) of the graph at which A_ji is asked for too: from the interior to unknowns of higher ranks.
     """
 
     def __init__(self, domain: Domain, level: int) -> None:
         """Lay out factors with fill up to ``level`` ≥ 0."""
         graph, owned, n = domain.graph, domain.owned, len(domain.coordinates)
-        row, column = graph.rows().astype(np.int64), graph.columns.astype(np.int64)
+        row, column = graph.rows(), graph.columns
         lower = np.append(np.zeros(owned, bool), domain.ghosts < domain.first)
         interface = np.zeros(owned, bool)
         interface[row[lower[column]]] = True
         beside = np.zeros(owned, bool)
         beside[row[(column >= owned) | interface[np.minimum(column, owned - 1)]]] = True
         inner = _order(domain, ~interface, beside & ~interface)
-        self._domain, self._local = (
-            domain,
-            np.concatenate([inner, np.flatnonzero(interface), np.arange(owned, n)]).astype(np.int32),
-        )
-        position = np.empty(n, np.int64)
-        position[self._local] = np.arange(n)
+        self._domain = domain
+        self._local = np.concatenate([inner, np.flatnonzero(interface), np.arange(owned, n)]).astype(np.int32)
+        position = np.empty(n, np.int32)
+        position[self._local] = np.arange(n, dtype=np.int32)
         owners = np.searchsorted(np.array(domain.comm.allgather(domain.first)), domain.ghosts, side="right") - 1
-        group = np.append(np.full(owned, domain.comm.rank), owners)
+        group = np.append(np.full(owned, domain.comm.rank), owners).astype(np.int32)
         # rows of ghosts are known here as far as the interior is concerned, because k_gi stands beside k_ig
-        self._kept = np.flatnonzero((column < owned) | ~interface[row])
-        self._mirrored = np.flatnonzero((column >= owned) & ~interface[row])
-        ends = (
-            np.concatenate([row[self._kept], column[self._mirrored]]),
-            np.concatenate([column[self._kept], row[self._mirrored]]),
-        )
+        kept, self.mirrored = (column < owned) | ~interface[row], np.flatnonzero((column >= owned) & ~interface[row])
+        ends = np.append(row[kept], column[self.mirrored]), np.append(column[kept], row[self.mirrored])
+        self._kept = slice(None) if kept.all() else np.flatnonzero(kept)
         self._rows = rows(position[ends[0]], position[ends[1]], n, len(inner), group, (level, level + _MORE_AT_INTERFACE[0]))
         self._sweeps = Sweeps(self._rows, self._local)
         alone = domain.comm.size == 1
         self._interface = None if alone else Interface(domain, self._rows, self._local, group, level + _MORE_AT_INTERFACE[1])
 
     def set(self, values: Array, mirrored: Array, diagonal: Array) -> None:
-        """Factor the matrix with A_ij in ``values`` and A_ji in ``mirrored`` at each entry (i, j) of the graph, and A_ii."""
-        r, kept = self._rows, len(self._kept)
+        """Factor the matrix with A_ij at each entry (i, j) of the graph, A_ji at those that ``mirrored`` lists, and A_ii."""
+        r, mine = self._rows, values[self._kept]
         r.values[:] = 0.0
-        r.values[r.places[:kept]] = values[self._kept]
-        r.values[r.places[kept:]] = mirrored[self._mirrored]
+        r.values[r.places[: len(mine)]] = mine
+        r.values[r.places[len(mine) :]] = mirrored
         r.values[r.diagonal[: len(diagonal)]] = diagonal[self._local[: len(diagonal)]]
         self._sweeps.eliminate()
         if self._interface is not None:
@@ -98,7 +96,7 @@ def _order(domain: Domain, inner: NDArray[np.bool_], beside: NDArray[np.bool_]) 
 class Interface:
     """What is left at this rank's interface unknowns when all interiors are eliminated, factored. Collective."""
 
-    def __init__(self, domain: Domain, r: Rows, local: Integers, group: Numbers, level: int) -> None:
+    def __init__(self, domain: Domain, r: Rows, local: Integers, group: Integers, level: int) -> None:
         """Lay out the rows of this rank's interface, with what higher and lower ranks contribute to each other's.
 
         Args:
@@ -125,11 +123,8 @@ class Interface:
         self._mine = np.flatnonzero(left & (row < owned))
         self._all, self._domain = r, domain
         near_rows, near_columns = row[self._mine] - r.pivots, r.columns[self._mine] - r.pivots
-        from_rows, from_columns = (
-            np.append(near_rows, place[r_far]).astype(np.int64),
-            np.append(near_columns, place[c_far]).astype(np.int64),
-        )
-        self._rows = rows(from_rows, from_columns, n, n, np.zeros(n, np.int64), (level, level))
+        from_rows, from_columns = np.append(near_rows, place[r_far]), np.append(near_columns, place[c_far])
+        self._rows = rows(from_rows.astype(np.int32), from_columns.astype(np.int32), n, n, np.zeros(n, np.int32), (level, level))
         self._sweeps = Sweeps(self._rows, local[r.pivots : owned])
         self._comm = comm.Create_dist_graph_adjacent(list(received), higher)
         self._entries, self._unknowns, self._targets = _joined(entries), _joined(unknowns), targets

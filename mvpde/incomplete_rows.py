@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int32]
-Numbers = NDArray[np.int64]
 
 _PIVOT = 1e-6  # of the diagonal: smaller pivots are replaced by it
 
@@ -34,33 +34,42 @@ class Rows:
     columns: Integers
     diagonal: Integers
     pivots: int
-    places: Numbers
+    places: Integers
     values: Array
 
 
-def rows(row: Numbers, column: Numbers, n: int, pivots: int, group: Numbers, levels: tuple[int, int]) -> Rows:
+def rows(row: Integers, column: Integers, n: int, pivots: int, group: Integers, levels: tuple[int, int]) -> Rows:
     """Rows of n unknowns with the given entries and the diagonal, filled in up to ``levels`` (eliminated, other rows).
 
     Entries between unknowns that are not eliminated are kept only within a ``group``, shape (n,).
     """
-    everything = np.arange(n)
-    keys = np.sort(np.concatenate([row, everything]) * n + np.concatenate([column, everything]))
-    keys = keys[np.diff(keys, prepend=-1) > 0]
-    offsets = np.searchsorted(keys, np.arange(n + 1) * n).astype(np.int32)
-    filled, kept = _fill_in(offsets, (keys % n).astype(np.int32), pivots, group, *levels)
-    owner = np.repeat(everything, np.diff(filled))
-    places = np.searchsorted(owner * n + kept, row * n + column)
-    return Rows(filled, kept, np.flatnonzero(kept == owner).astype(np.int32), pivots, places, np.zeros(len(kept)))
+    everything = np.arange(n, dtype=np.int32)
+    ends = np.append(row, everything), np.append(column, everything)
+    given = csr_array((np.ones(len(ends[0]), np.int8), ends), shape=(n, n))
+    given.sum_duplicates()  # which also sorts
+    filled, kept = _fill_in(given.indptr, given.indices, pivots, group, *levels)
+    diagonal = _find(filled, kept, everything, everything)
+    return Rows(filled, kept, diagonal, pivots, _find(filled, kept, row, column), np.zeros(len(kept)))
+
+
+@njit(cache=True)
+def _find(offsets: Integers, columns: Integers, row: Integers, column: Integers) -> Integers:
+    """Where the entries (row, column) are."""
+    found = np.empty(row.size, np.int32)
+    for e in range(row.size):
+        start = offsets[row[e]]
+        found[e] = start + np.searchsorted(columns[start : offsets[row[e] + 1]], column[e])
+    return found
 
 
 @njit(cache=True)
 def _fill_in(
-    offsets: Integers, columns: Integers, pivots: int, group: Numbers, level: int, outer: int
+    offsets: Integers, columns: Integers, pivots: int, group: Integers, level: int, outer: int
 ) -> tuple[Integers, Integers]:
     n = offsets.size - 1
     link = np.empty(n + 1, np.int32)  # columns of the row in work as a linked list, ascending, from place n to n + 1
     none = 127
-    levels, filled, capacity = np.full(n, none, np.int32), np.zeros(n + 1, np.int32), 2 * columns.size + 16
+    levels, filled, capacity = np.full(n, none, np.int32), np.zeros(n + 1, np.int32), (1 + min(level, 2)) * columns.size + 16
     kept, reached = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
     for i in range(n):
         last, most = n, level if i < pivots else outer
@@ -132,9 +141,9 @@ class Sweeps:
 
     def __init__(self, r: Rows, local: Integers) -> None:
         """``local``: the entry of a vector that each position stands for."""
-        owner = np.repeat(np.arange(len(r.offsets) - 1), np.diff(r.offsets))
+        owner = np.repeat(np.arange(len(r.offsets) - 1, dtype=np.int32), np.diff(r.offsets))
         parts = (r.columns < np.minimum(owner, r.pivots)), (r.columns > owner) & (owner < r.pivots)
-        self._rows, self._entries = r, [np.flatnonzero(part) for part in parts]
+        self._rows, self._entries = r, [np.flatnonzero(part).astype(np.int32) for part in parts]
         self._local = local.astype(np.uint32)
         self._columns = [self._local[r.columns[entries]] for entries in self._entries]
         counts = [np.bincount(owner[entries], minlength=len(r.offsets) - 1) for entries in self._entries]

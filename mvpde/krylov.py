@@ -1,7 +1,8 @@
 """BiCGStab with incomplete factors for the linear systems of implicit steps, (M + a𝓛)ρ = b on an edge graph.
 
-Every vector passes through few compiled loops and every iteration through three reductions, so that ranks wait little. Where ρ and
-b are almost nothing, the residual stays almost nothing too: incomplete factors of (nearly) M-matrices act locally and keep signs.
+Every vector passes through few compiled loops and every iteration through three reductions, so that ranks wait little. Where ρ
+and b are almost nothing, the residual stays almost nothing too: incomplete factors of (nearly) M-matrices act locally and keep
+signs.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class KrylovSystem:
     """Solves Aρ = b, A = M + a𝓛, by BiCGStab (van der Vorst 1992) preconditioned from the right. Collective.
 
     Attributes:
+        mirrored: entries of the edge graph at which A_ji is asked for too.
         iterations: so far, in all.
     """
 
@@ -33,12 +35,13 @@ class KrylovSystem:
         """With incomplete factors of the given ``level`` of fill."""
         owned, everywhere = domain.owned, len(domain.coordinates)
         self._domain, self._factors = domain, IncompleteFactors(domain, level)
+        self.mirrored = self._factors.mirrored
         self._matrix: tuple[Integers, Integers, Array, Array]
         self._wide, self._work = [np.zeros(everywhere) for _ in range(3)], [np.zeros(owned) for _ in range(5)]
         self.iterations = 0
 
     def set(self, values: Array, mirrored: Array, diagonal: Array) -> None:
-        """Take A_ij and A_ji at each entry (i, j) of the edge graph, and A_ii, which stay as they are while they are in use."""
+        """Take A_ij at each entry (i, j) of the edge graph, A_ji at the ``mirrored`` ones, and A_ii, to be left as they are."""
         self._matrix = self._domain.graph.offsets, self._domain.graph.columns, values, diagonal
         self._factors.set(values, mirrored, diagonal)
 
