@@ -231,6 +231,23 @@ def test_one_pass_sgd_follows_the_flow_up_to_one_over_n() -> None:
     assert coarse - limit > 3e-3  # 1/N is seen: at N = 400 it is half of that
 
 
+@pytest.mark.serial
+def test_noisy_sgd_with_weight_decay_follows_the_diffusive_flow_up_to_one_over_n() -> None:
+    keys = {"dimension": 10, "delta": 0.6, "temperature": 0.02, "weight_decay": 0.1}
+    model, density = radial(Chi(0.8, 10), 600, 6.0, "edge_averaged", **keys)
+    density.advance(0.5)
+    found = {}
+    for n in (200, 400):
+        networks = runs(n, 8, step=5e-5, seed=n, **keys)
+        networks.advance(0.5)
+        radii = networks.expectation(lambda z: z[:, 0])
+        found[n] = [(x.mean(), x.std(ddof=1) / math.sqrt(8)) for x in (networks.losses(), radii)]
+    for k, limit in enumerate((risk(model, density), mean_radius(density))):
+        (coarse, error), (fine, fine_error) = found[200][k], found[400][k]
+        assert abs(2.0 * fine - coarse - limit) < 3.0 * math.hypot(2.0 * fine_error, error)
+    assert found[200][0][0] - risk(model, density) > 0.01  # 1/N is seen
+
+
 def test_runs_do_not_depend_on_ranks_or_on_how_time_is_cut() -> None:
     whole, cut = runs(20, 3, step=1e-3), runs(20, 3, step=1e-3)
     whole.advance(0.7)
