@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from mvpde.measurements import Measure, Measurement, Outcome
@@ -15,8 +14,7 @@ from mvpde.verdict import FAILS, HOLDS, Array, Verdict
 
 if TYPE_CHECKING:
     import xarray
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+    from matplotlib.figure import Figure
 
 
 class AgreementOptions(Measurement):
@@ -100,6 +98,9 @@ def _figure(
 ) -> Figure:
     """y as marks and its reference as a line against `x`, one colour for each other parameter and time."""
     import xarray
+    from matplotlib.figure import Figure
+
+    from mvpde.slope_figure import COLOURS
 
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     axes = figure.subplots()

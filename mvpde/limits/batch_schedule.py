@@ -18,7 +18,6 @@ from pydantic import Field, model_validator
 
 from mvpde.build import Problem, domain, problem
 from mvpde.case import Case
-from mvpde.density import Density
 from mvpde.limits.moment_distance import Yardstick, distance, expectations, yardstick
 from mvpde.limits.two_meshes import TwoMeshes, coarser
 from mvpde.limits.weak_error import later_times, sgd_of, whole_steps
@@ -130,6 +129,8 @@ def _of_density(
     setting: Problem, plan: Sequence[Stretch], times: Sequence[float], comm: MPI.Intracomm
 ) -> tuple[Any, list[Array]]:
     """The mesh, and ρ at each time (local)."""
+    from mvpde.density import Density
+
     section: Any = setting.case.sections.density
     options = {key: getattr(section, key) for key in ("scheme", "cfl", "tolerance", "step")}
     box = domain(setting, comm)

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mvpde.limits.pictures import bars, finish, guide, style
 from mvpde.measurements import Measure, Measurement, Outcome
 from mvpde.sections import Number, Positive
-from mvpde.slope_figure import COLOURS, GREY
 from mvpde.verdict import FAILS, HOLDS, Array, Estimate, Line, Verdict, decide, loglog_line
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class PitchforkOptions(Measurement):
@@ -166,6 +164,11 @@ def _fluctuations(scan: Scan, options: PitchforkOptions) -> Verdict:
 
 
 def _figure(scan: Scan, critical: Scan, line: Line | None, predicted: float, options: PitchforkOptions, title: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    from mvpde.limits.pictures import bars, finish, guide, style
+    from mvpde.slope_figure import COLOURS
+
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     _diagram(left, scan, predicted, options)
@@ -187,6 +190,9 @@ def _figure(scan: Scan, critical: Scan, line: Line | None, predicted: float, opt
 
 def _diagram(axes: Axes, scan: Scan, predicted: float, options: PitchforkOptions) -> None:
     """Stable branches full, the unstable one dashed, the particles' root mean square on both sides."""
+    from mvpde.limits.pictures import style
+    from mvpde.slope_figure import COLOURS, GREY
+
     unique = scan.chosen(np.unique(scan.control, return_index=True)[1])
     beyond = unique.moment > 1e-6
     x = np.concatenate([[predicted], unique.control[beyond]])

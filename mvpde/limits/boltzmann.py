@@ -13,24 +13,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from pydantic import Field
 from scipy.optimize import brentq
 
 from mvpde.build import Problem, measures
-from mvpde.domain import Domain
-from mvpde.limits.pictures import bars, finish, guide, style
 from mvpde.limits.two_meshes import TwoMeshes, coarser
 from mvpde.measurements import Measure, Measurement, Outcome
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork
 from mvpde.runtime import MPI
 from mvpde.sections import Positive
-from mvpde.stationary import Stationary, stationary
 from mvpde.verdict import COARSE, FAILS, HOLDS, SHARE, Estimate, Verdict, decide, loglog_line
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
+
+    from mvpde.domain import Domain
+    from mvpde.stationary import Stationary
 
 SHARES = (1.0, 0.75, 0.5)  # of the cells in each direction
 
@@ -64,6 +64,8 @@ def best_fit(domain: Domain, values: Array, loss: Array) -> tuple[float, float]:
 
 def law_of(setting: Problem, comm: MPI.Intracomm) -> Stationary:
     """The stationary law on the mesh of a case. Collective."""
+    from mvpde.stationary import stationary
+
     return stationary(measures(setting, ["density"], comm)["density"])
 
 
@@ -145,6 +147,10 @@ def _vanishing(law: str, control: Any, options: BoltzmannOptions) -> Verdict:
 
 
 def _figure(dataset: xarray.Dataset, found: Any, control: Any, options: BoltzmannOptions) -> Figure:
+    from matplotlib.figure import Figure
+
+    from mvpde.limits.pictures import bars, finish, guide, style
+
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     axes, sizes = figure.subplots(), 1.0 / np.array(SHARES)
     for k, (values, label) in enumerate(((found, "gradient noise of the data, A = gC"), (control, "isotropic noise, A = TI"))):

@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mvpde.domain import Domain
 from mvpde.models.mean_field import Array
+
+if TYPE_CHECKING:
+    from mvpde.domain import Domain
 
 
 @dataclass(frozen=True)

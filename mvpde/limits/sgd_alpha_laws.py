@@ -139,7 +139,7 @@ ALPHA = Measure(AlphaMeasure, _alpha_law)
 
 
 class QuenchMeasure(Measurement):
-    """What SGD adds falls when the batches grow: against its value before, and against going on with small batches."""
+    """What SGD adds falls when the batches grow: against going on with small batches."""
 
     name: str = Field("quench", description="name of its figure, <name>.png", examples=["quench"])
     x: str = Field("options.quench_alpha", description="the varied key: α of the last stretch", examples=["options.quench_alpha"])

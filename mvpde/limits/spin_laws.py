@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field
 
 from mvpde.limits.grouped import axis, grouped
-from mvpde.limits.pictures import lines_figure
 from mvpde.measurements import Measure, Measurement, Outcome, Series, SlopeOptions, number, series_at
 from mvpde.sections import Number, Positive
 from mvpde.verdict import BIASED, FAILS, Verdict, decide
@@ -43,6 +42,8 @@ def spin_laws(dataset: xarray.Dataset, options: SpinLawOptions) -> Outcome:
         return Outcome([_verdict(options, "all", None, 0.0, FAILS)])
     found = [(label, _series(part, options), _last_bias(part, options)) for label, part in _parts(dataset)]
     verdicts = [_verdict(options, label, one, bias, _holds(options, one, bias)) for label, one, bias in found]
+    from mvpde.limits.pictures import lines_figure
+
     figure = lines_figure(
         [(label, one) for label, one, _ in found if one.line is not None],
         title=str(dataset.attrs.get("title", "")),

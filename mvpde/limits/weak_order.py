@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from pydantic import Field
 
 from mvpde.limits.grouped import axis
-from mvpde.limits.pictures import lines_figure
 from mvpde.measurements import Measure, Measurement, Outcome, Series, number
 from mvpde.sections import Number, Positive, one_of
 from mvpde.verdict import COARSE, FAILS, Array, Estimate, Line, Verdict, decide, loglog_line
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.figure import Figure
 
 AGAINST = {"chain": "the chain itself, without sampling", "runs": "runs of SGD"}
 
@@ -43,6 +42,8 @@ def weak_order(dataset: xarray.Dataset, options: WeakOrderOptions) -> Outcome:
         series, verdict = _judged(options, name, *found)
         verdicts.append(verdict)
         drawn += [(f"h = {name}", series)] if series.line is not None else []
+    from mvpde.limits.pictures import lines_figure
+
     figure = lines_figure(
         drawn,
         title=f"{dataset.attrs.get('title', '')}\ndiffusion of order {options.order} against {AGAINST[options.against]}",
