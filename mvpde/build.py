@@ -289,7 +289,8 @@ def domain(setting: Problem, comm: MPI.Intracomm) -> Domain:
     Raises:
         CaseError: for a mesh that does not exist, cannot be read or has another dimension than the model.
     """
-    from mvpde.domain import box, from_gmsh
+    from mvpde.domain import box
+    from mvpde.gmsh import from_gmsh
 
     section: Any = setting.case.sections.domain
     metric = setting.model.metric

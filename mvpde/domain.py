@@ -1,4 +1,4 @@
-"""Simplicial meshes as edge graphs: boxes and Gmsh meshes, periodic directions by identified unknowns, ghosts, gathering.
+"""Simplicial meshes as edge graphs: boxes, periodic directions by identified unknowns, ghosts, gathering.
 
 Any conservative operator on P1 elements is a sum of antisymmetric fluxes over mesh edges, so the solver needs of the mesh only
 the graph of its unknowns with the numbers m_i = ∫φ_i (lumped mass), m_ij = ∫φ_iφ_j and s_ij = −∫∇φ_i·∇φ_j. With a metric λ²|dz|²
@@ -8,16 +8,14 @@ identify unknowns on opposite faces (the assembled matrix A becomes PᵀAP), so 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.runtime import MPI, CaseError, on_first_rank  # isort: skip  (loads the solver libraries)
+from mvpde.runtime import MPI, CaseError  # isort: skip  (loads the solver libraries)
 
 import basix
 import basix.ufl
@@ -197,36 +195,6 @@ def box(
     return from_mesh(grid, periodic)
 
 
-def from_gmsh(
-    comm: MPI.Intracomm,
-    path: str | Path,
-    dimension: int,
-    periodic: Sequence[bool] | None = None,
-    metric: Shell | None = None,
-) -> Domain:
-    """A mesh of simplices from a Gmsh file (.msh). Collective.
-
-    Args:
-        comm: communicator; the file is read on rank 0.
-        path: the file; its cells need a physical group, as Gmsh saves only those.
-        dimension: D of the model, which the mesh must have.
-        periodic: directions closed to a circle; opposite faces must then carry matching nodes.
-        metric: of the model, None for |dz|².
-
-    Raises:
-        CaseError: no such file, no Gmsh mesh, other cells than simplices, or a mesh of another dimension, on all ranks alike.
-    """
-    grid = _read_gmsh(comm, Path(path), dimension)
-    kind = str(grid.topology.cell_name())
-    if grid.topology.dim != dimension or kind not in ("interval", "triangle", "tetrahedron"):
-        raise CaseError(
-            f"[domain] mesh: '{path}' has {kind} cells of dimension {grid.topology.dim}, "
-            f"but the model has {dimension} coordinates; "
-            "give a mesh of intervals, triangles or tetrahedra of that dimension"
-        )
-    return from_mesh(grid, tuple(periodic) if periodic is not None else (False,) * dimension, metric)
-
-
 def from_mesh(grid: mesh.Mesh, periodic: Sequence[bool], metric: Shell | None = None) -> Domain:
     """The edge graph of a DOLFINx mesh of simplices, its integrals with the volume of ``metric``. Collective.
 
@@ -338,53 +306,6 @@ def _even_shares() -> Any:
     if not dolfinx.has_ptscotch:
         return None
     return mesh.create_cell_partitioner(dolfinx.graph.partitioner_scotch(_IMBALANCE), mesh.GhostMode.shared_facet, 2)
-
-
-def _read_gmsh(comm: MPI.Intracomm, path: Path, dimension: int) -> mesh.Mesh:
-    on_first_rank(comm, lambda: _gmsh_can_read(path))
-    import gmsh  # here: a slow import that few runs need
-    from dolfinx.io import gmsh as reader
-
-    def check() -> None:
-        if not gmsh.isInitialized():
-            gmsh.initialize()
-        gmsh.option.setNumber("General.Terminal", 0)
-        try:
-            gmsh.open(str(path))
-        except Exception as error:
-            raise CaseError(f"[domain] mesh: '{path}' is not a mesh that Gmsh can read ({error})") from None
-        found = gmsh.model.getDimension()
-        if found != dimension:
-            raise CaseError(
-                f"[domain] mesh: '{path}' has dimension {found}, but the model has {dimension} coordinates; "
-                "give a mesh of that dimension"
-            )
-        if not gmsh.model.getPhysicalGroups(dimension):
-            raise CaseError(
-                f"[domain] mesh: '{path}' has no physical group of dimension {dimension}; add one in Gmsh and save again"
-            )
-        kinds = gmsh.model.mesh.getElementTypes(dimension)
-        if list(kinds) != [{1: 1, 2: 2, 3: 4}[dimension]]:
-            raise CaseError(f"[domain] mesh: '{path}' must hold first-order intervals, triangles or tetrahedra only")
-
-    try:
-        on_first_rank(comm, check)
-        return reader.model_to_mesh(gmsh.model, comm, 0, gdim=dimension).mesh
-    finally:
-        if comm.rank == 0 and gmsh.isInitialized():
-            gmsh.finalize()
-
-
-def _gmsh_can_read(path: Path) -> None:
-    if not path.is_file():
-        raise CaseError(f"[domain] mesh: there is no file '{path}'")
-    try:
-        importlib.import_module("gmsh")
-    except OSError as error:
-        raise CaseError(
-            f"[domain] mesh: Gmsh's library cannot be loaded ({error}); "
-            "run 'apt install libglu1-mesa libxcursor1 libxft2 libxinerama1'"
-        ) from None
 
 
 def _bounds(comm: MPI.Intracomm, position: Array) -> tuple[Array, Array]:

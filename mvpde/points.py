@@ -125,7 +125,7 @@ def _digests(table: Mapping[str, Any], directory: Path) -> dict[str, str]:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""  # a pipe would be waited for
     except OSError:
         return ""  # the point itself says what is wrong with the file
 

@@ -11,7 +11,8 @@ from laws_and_models import TWO_PI, circle_network, free, kuramoto, order
 
 from mvpde.characteristics import Characteristics
 from mvpde.density import SCHEMES, Density
-from mvpde.domain import Domain, box, from_gmsh, from_mesh
+from mvpde.domain import Domain, box, from_mesh
+from mvpde.gmsh import from_gmsh
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import Array, MeanField

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mvpde.domain import Domain, box, from_gmsh
+from mvpde.domain import Domain, box
 from mvpde.quadrature import integrate_against_basis
 from mvpde.runtime import MPI, CaseError
 
@@ -120,26 +120,3 @@ def test_loads_integrate_polynomials(comm: MPI.Intracomm) -> None:
 def test_boxes_that_are_none(comm: MPI.Intracomm, arguments: tuple[list[float], ...], words: str) -> None:
     with pytest.raises(CaseError, match=words):
         box(comm, *arguments)  # type: ignore[arg-type]
-
-
-@pytest.mark.usefixtures("gmsh_library")
-def test_gmsh_faults_are_named_on_all_ranks(comm: MPI.Intracomm, shared_tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(CaseError, match="no file"):
-        from_gmsh(comm, shared_tmp_path / "none.msh", 2)
-    if comm.rank == 0:
-        (shared_tmp_path / "bad.msh").write_text("nothing of the kind")
-    with pytest.raises(CaseError, match=r"bad\.msh"):
-        from_gmsh(comm, shared_tmp_path / "bad.msh", 2)
-    with pytest.raises(CaseError, match="dimension 2"):
-        from_gmsh(comm, "meshes/disc.msh", 3)
-    with pytest.raises(CaseError, match="periodic"):
-        from_gmsh(comm, "meshes/disc.msh", 2, [True, False])
-
-
-@pytest.mark.usefixtures("gmsh_library")
-def test_gmsh_disc_has_its_area(comm: MPI.Intracomm) -> None:
-    domain = from_gmsh(comm, "meshes/disc.msh", 2)
-    area = domain.sum(np.array([domain.graph.lumped.sum()]))[0]
-    assert area == pytest.approx(np.pi * 1.5**2, rel=2e-3)  # a polygon of ~95 sides: 1 − area ratio = (2π/95)²/6
-    assert area < np.pi * 1.5**2
-    assert np.allclose(np.linalg.norm(domain.coordinates[: domain.owned][domain.boundary], axis=1), 1.5)
