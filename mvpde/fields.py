@@ -2,7 +2,8 @@
 
 The index inlines where topology and geometry lie (a reference by xi:include crashes VTK's reader) and holds one temporal
 collection. Arrays come in the order of the mesh's input, so files do not depend on the number of ranks. The HDF5 file is open
-only while a time is written, and the index is replaced whole afterwards: a run in progress can be looked at. Rank 0 only.
+only while a time is written, without a lock; the list of times grows when all else of a time is there, and the index is replaced
+whole afterwards: a run in progress can be looked at. Rank 0 only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from xml.sax.saxutils import quoteattr
 import h5py
 import numpy as np
 
-from mvpde.files import write_aside
+from mvpde.files import open_hdf5, read_hdf5, write_aside
 from mvpde.models.mean_field import Array
 
 TOPOLOGIES = {2: 'TopologyType="Polyline" NodesPerElement="2"', 3: 'TopologyType="Triangle"', 4: 'TopologyType="Tetrahedron"'}
@@ -46,31 +47,33 @@ class FieldSeries:
 
     def write_mesh(self, points: Array, cells: np.ndarray, coordinates: tuple[str, ...]) -> None:
         """Points (n, 3) and cells (m, D + 1); names of the D coordinates. Before the first time."""
-        with h5py.File(self.file, "w") as file:
+        with open_hdf5(self.file, "w") as file:
             file["mesh/points"], file["mesh/cells"] = points, np.asarray(cells, dtype=np.int32)
-            file.attrs["coordinates"] = list(coordinates)
+            file.attrs["coordinates"], file.attrs["times"] = list(coordinates), np.zeros(0)
 
     def append_on_mesh(self, t: float, fields: Mapping[str, Array]) -> None:
         """Add time t with fields by name: numbers, shape (n,), or vectors, shape (n, 3)."""
-        with h5py.File(self.file, "a") as file:
+        with open_hdf5(self.file, "a") as file:
             shape = file["mesh/cells"].shape
             geometry = _geometry(self._item(file["mesh/points"]))
             self._store(file, t, fields)
             topology = (
                 f'<Topology {TOPOLOGIES[shape[1]]} NumberOfElements="{shape[0]}">{self._item(file["mesh/cells"])}</Topology>'
             )
-            self._add_grid(file, t, topology + geometry, fields)
+            grid = self._grid(file, t, topology + geometry, fields)
+        self._list(t, grid)
 
     def append_points(self, t: float, points: Array, coordinates: tuple[str, ...]) -> None:
         """Add time t with particles, shape (n, D): drawn in their first three coordinates, each coordinate also as a field."""
         drawn = np.zeros((len(points), 3))
         drawn[:, : points.shape[1]] = points[:, :3]
         fields = {name: points[:, axis] for axis, name in enumerate(coordinates)}
-        with h5py.File(self.file, "a" if self.times else "w") as file:
+        with open_hdf5(self.file, "a" if self.times else "w") as file:
             file.attrs["coordinates"] = list(coordinates)
             self._store(file, t, {"points": drawn, **fields})
             topology = f'<Topology TopologyType="Polyvertex" NodesPerElement="1" NumberOfElements="{len(points)}"/>'
-            self._add_grid(file, t, topology + _geometry(self._item(file[self._name("points")])), fields)
+            grid = self._grid(file, t, topology + _geometry(self._item(file[self._name("points")])), fields)
+        self._list(t, grid)
 
     def _name(self, key: str) -> str:
         return f"{key}/{len(self.times):06d}"
@@ -78,6 +81,7 @@ class FieldSeries:
     def _store(self, file: h5py.File, t: float, arrays: Mapping[str, Array]) -> None:
         for key, values in arrays.items():
             file[self._name(key)] = np.ascontiguousarray(values, dtype=np.float64)
+        file.flush()  # nobody holds a lock: whoever finds the time must find its arrays
         file.attrs["times"] = [*self.times, t]
 
     def _item(self, dataset: h5py.Dataset) -> str:
@@ -85,14 +89,17 @@ class FieldSeries:
         size = " ".join(map(str, dataset.shape))
         return f'<DataItem Dimensions="{size}" {kind} Format="HDF">{self.file.name}:{dataset.name}</DataItem>'
 
-    def _add_grid(self, file: h5py.File, t: float, mesh: str, fields: Mapping[str, Array]) -> None:
+    def _grid(self, file: h5py.File, t: float, mesh: str, fields: Mapping[str, Array]) -> str:
         attributes = "".join(
             f'<Attribute Name={quoteattr(key)} AttributeType="{_KINDS[values.ndim]}" Center="Node">'
             f"{self._item(file[self._name(key)])}</Attribute>"
             for key, values in fields.items()
         )
-        self.grids.append(f'<Grid Name="{self.name}" GridType="Uniform"><Time Value="{t!r}"/>{mesh}{attributes}</Grid>')
+        return f'<Grid Name="{self.name}" GridType="Uniform"><Time Value="{t!r}"/>{mesh}{attributes}</Grid>'
+
+    def _list(self, t: float, grid: str) -> None:
         self.times.append(t)
+        self.grids.append(grid)
         write_aside(self.stem.with_suffix(".xdmf"), self._index())
 
     def _index(self) -> str:
@@ -108,11 +115,13 @@ def _geometry(item: str) -> str:
 
 def read_fields(file: Path) -> tuple[list[float], dict[str, Array], tuple[str, ...]]:
     """Times, arrays by name with time as first axis (and `cells`, `mesh_points` without), and the names of the coordinates."""
-    with h5py.File(file, "r") as source:
-        times = [float(t) for t in source.attrs.get("times", [])]
-        arrays = {
-            key: np.stack([group[f"{i:06d}"][()] for i in range(len(times))]) for key, group in source.items() if key != "mesh"
-        }
+
+    def read(source: h5py.File) -> tuple[list[float], dict[str, Array], tuple[str, ...]]:
+        times = [float(t) for t in source.attrs["times"]]
+        names = [key for key in source if key != "mesh"] if times else []
+        arrays = {key: np.stack([source[f"{key}/{i:06d}"][()] for i in range(len(times))]) for key in names}
         if "mesh" in source:
             arrays |= {"mesh_points": source["mesh/points"][()], "cells": source["mesh/cells"][()]}
         return times, arrays, tuple(str(name) for name in source.attrs["coordinates"])
+
+    return read_hdf5(file, read)

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
+from mvpde.files import read_hdf5
 from mvpde.models.mean_field import Array
 from mvpde.plots import DRAWN, loss_figure
 from mvpde.record import Record
@@ -75,14 +76,20 @@ def evolution(folder: Path) -> str | None:
     """The density of a run at a few output times: curves in 1-D, colours with particles in 2-D; None where there is none."""
     if not (folder / "density.h5").is_file():
         return None
-    with h5py.File(folder / "density.h5", "r") as source:
-        times, names = np.asarray(source.attrs.get("times", [])), [str(name) for name in source.attrs.get("coordinates", [])]
+
+    def read(source: h5py.File) -> tuple[list[str], tuple[Array, Array], dict[int, tuple[float, Array]]] | None:
+        times, names = np.asarray(source.attrs["times"]), [str(name) for name in source.attrs["coordinates"]]
         if len(names) not in _DRAWN or len(times) < 2 or len(source["mesh/points"]) > LARGEST:
             return None
         chosen = _spread(len(times), PANELS if len(names) == 2 else CURVES)
         mesh = source["mesh/points"][()], source["mesh/cells"][()]
-        moments = [Moment(float(times[k]), source[f"rho/{k:06d}"][()], _dots(folder / "particles.h5", k)) for k in chosen]
-    return _DRAWN[len(names)](names, mesh, moments)
+        return names, mesh, {int(k): (float(times[k]), source[f"rho/{k:06d}"][()]) for k in chosen}
+
+    density = read_hdf5(folder / "density.h5", read)
+    if density is None:
+        return None
+    names, mesh, values = density
+    return _DRAWN[len(names)](names, mesh, [Moment(t, rho, _dots(folder / "particles.h5", k)) for k, (t, rho) in values.items()])
 
 
 @dataclass(frozen=True)
@@ -98,9 +105,12 @@ def _dots(file: Path, k: int) -> Array:
     """Particles at output time k; a file that is being written may not have them yet."""
     if not file.is_file():
         return np.zeros((0, 3))
-    with h5py.File(file, "r") as source:
-        points = source["points"].get(f"{k:06d}") if "points" in source else None
-        return np.zeros((0, 3)) if points is None else np.asarray(points[:: max(1, -(-len(points) // DRAWN))])
+
+    def read(source: h5py.File) -> Array:
+        points = source[f"points/{k:06d}"] if k < len(source.attrs["times"]) else np.zeros((0, 3))
+        return np.asarray(points[:: max(1, -(-len(points) // DRAWN))])
+
+    return read_hdf5(file, read)
 
 
 def _spread(count: int, most: int) -> Array:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mvpde.files import read_hdf5
 from mvpde.points import DONE, FAILED, HALF_CELLS, POINTS, WAITING, Point, State, read_points, state
 from mvpde.report_case import equation, values
 from mvpde.report_figures import forest
@@ -166,8 +167,7 @@ def _tables(path: Path) -> list[Html]:
 
     if not path.is_file():
         return []
-    with h5py.File(path, "r") as file:
-        names = [name for name, group in file.items() if isinstance(group, h5py.Group)]
+    names = read_hdf5(path, lambda file: [name for name, group in file.items() if isinstance(group, h5py.Group)])
     return [made for name in names for made in _group(path, name)]
 
 
@@ -176,7 +176,7 @@ def _group(path: Path, name: str) -> list[Html]:
     import xarray
 
     made, left = [], []
-    with xarray.open_dataset(path, group=name, engine="h5netcdf") as data:
+    with xarray.open_dataset(path, group=name, engine="h5netcdf", driver_kwds={"locking": False}) as data:
         for dimensions in dict.fromkeys(variable.dims for variable in data.data_vars.values() if variable.dims):
             part = data[[key for key, variable in data.data_vars.items() if variable.dims == dimensions]]
             if part.sizes and math.prod(part.sizes.values()) <= TABLE_ROWS:

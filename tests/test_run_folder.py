@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +21,14 @@ import mvpde
 from mvpde.build import problem
 from mvpde.case import load
 from mvpde.fields import FieldSeries, read_fields
-from mvpde.files import write_csv, write_json
+from mvpde.files import open_hdf5, read_hdf5, write_csv, write_json
 from mvpde.output import check_folder, create_folder, provenance
 from mvpde.runtime import MPI, CaseError, InvariantError, on_first_rank
 from mvpde.simulation import Result
 from mvpde.stopping import Stopped, StopRequest
 
 CASES = Path(__file__).parents[1] / "cases"
+TRIANGLE = (np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([[0, 1, 2]]))  # points, cells
 
 SMALL = """
 title = "small"
@@ -126,8 +131,7 @@ def test_an_existing_folder_is_refused_on_all_ranks(finished: Result) -> None:
 def test_a_series_is_readable_after_every_time(tmp_path: Path) -> None:
     """The index never names what the HDF5 file does not have yet."""
     series = FieldSeries(tmp_path / "density", "density")
-    points = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    series.write_mesh(points, np.array([[0, 1, 2]]), ("x", "y"))
+    series.write_mesh(*TRIANGLE, ("x", "y"))
     assert read_fields(tmp_path / "density.h5")[0] == []
     for i, t in enumerate((0.0, 0.1, 1 / 3)):
         series.append_on_mesh(t, {"rho": np.full(3, t)})
@@ -141,6 +145,123 @@ def test_a_series_is_readable_after_every_time(tmp_path: Path) -> None:
             paths = [part.split("<")[0] for part in index.split("density.h5:")[1:]]
             assert all(path in file for path in paths)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["density.h5", "density.xdmf"]
+
+
+@pytest.mark.parametrize("lock", [fcntl.LOCK_SH, fcntl.LOCK_EX])
+@pytest.mark.serial
+def test_hdf5_files_are_read_and_written_past_the_locks_of_others(tmp_path: Path, lock: int) -> None:
+    series = FieldSeries(tmp_path / "density", "density")
+    series.write_mesh(*TRIANGLE, ("x", "y"))
+    with (tmp_path / "density.h5").open("rb") as other:
+        fcntl.flock(other, lock | fcntl.LOCK_NB)
+        series.append_on_mesh(0.5, {"rho": np.ones(3)})
+        assert read_fields(tmp_path / "density.h5")[0] == [0.5]
+
+
+@pytest.mark.serial
+def test_no_lock_is_held_while_hdf5_files_are_read_and_written(tmp_path: Path) -> None:
+    """HDF5's locks are those of flock, which an exclusive one would meet also within a process."""
+
+    def free() -> bool:
+        with (tmp_path / "a.h5").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+
+    with open_hdf5(tmp_path / "a.h5", "w") as file:
+        assert free()
+        file["x"] = 1.0
+    with open_hdf5(tmp_path / "a.h5", "a"):
+        assert free()
+    assert read_hdf5(tmp_path / "a.h5", lambda _: free())
+
+
+@pytest.mark.serial
+def test_a_file_of_the_user_open_in_the_same_process_can_be_read(tmp_path: Path) -> None:
+    with open_hdf5(tmp_path / "a.h5", "w") as file:
+        file["x"] = 1.0
+    with h5py.File(tmp_path / "a.h5"):
+        assert read_hdf5(tmp_path / "a.h5", lambda file: float(file["x"][()])) == 1.0
+
+
+LOOK = "import h5py, sys; file = h5py.File(sys.argv[1]); print('open', flush=True); sys.stdin.read(1)"
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("held", [0.3, None])
+def test_where_locks_are_asked_for_the_writer_waits_a_while(tmp_path: Path, held: float | None) -> None:
+    """The environment overrules mvpde's wish: a reader that goes away in time is waited for, another one is named."""
+    with open_hdf5(tmp_path / "a.h5", "w") as file:
+        file["x"] = 1.0
+    write = "import sys; from pathlib import Path; from mvpde.files import open_hdf5; open_hdf5(Path(sys.argv[1]), 'a').close()"
+    environment = os.environ | {"HDF5_USE_FILE_LOCKING": "TRUE"}
+    command = [sys.executable, "-c", LOOK, str(tmp_path / "a.h5")]
+    reader = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert reader.stdout is not None
+    reader.stdout.readline()
+    writer = subprocess.Popen(
+        [sys.executable, "-c", write, str(tmp_path / "a.h5")], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    if held is not None:
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(held + 1.0)  # time to start included
+        reader.communicate()
+    said = writer.communicate(timeout=60)[1]
+    assert (writer.returncode == 0) == (held is not None)
+    assert held is not None or "unable to lock file" in said
+    assert held is not None or "close it there" in said
+    reader.communicate()
+
+
+def test_a_run_goes_on_while_its_files_are_open_elsewhere(shared_tmp_path: Path, comm: MPI.Intracomm) -> None:
+    """With HDF5's default, a lock, from the first output to the end; and the folder is read in between."""
+    on_first_rank(comm, lambda: small(shared_tmp_path) and None)
+    readers: list[subprocess.Popen[bytes]] = []
+
+    def look(_: object, __: object) -> None:
+        if comm.rank == 0 and not readers:
+            for name in ("density", "particles"):
+                command = [sys.executable, "-c", LOOK, str(shared_tmp_path / "out" / f"{name}.h5")]
+                readers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+                assert readers[-1].stdout.readline() == b"open\n"  # type: ignore[union-attr]
+            assert mvpde.open(shared_tmp_path / "out").time.values.tolist() == [0.0]
+
+    try:
+        mvpde.run(
+            shared_tmp_path / "small.toml", out=shared_tmp_path / "out", without=["characteristics"], comm=comm, progress=look
+        )
+    finally:
+        for reader in readers:
+            reader.communicate()
+    assert mvpde.open(shared_tmp_path / "out").time.values.tolist() == [0.0, 0.5, 1.0]
+
+
+WRITE = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from mvpde.fields import FieldSeries
+series = FieldSeries(Path(sys.argv[1]), "density")
+series.write_mesh(np.zeros((4000, 3)), np.zeros((1, 3)), ("x", "y"))
+for k in range(60):
+    series.append_on_mesh(float(k), {"rho": np.full(4000, float(k)), "speed": np.full(4000, -float(k))})
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.serial
+def test_a_reader_finds_whole_times_while_they_are_written(tmp_path: Path) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path / "density")])
+    seen = []
+    while writer.poll() is None:
+        if (tmp_path / "density.h5").is_file():
+            times, arrays, _ = read_fields(tmp_path / "density.h5")
+            assert times == [float(k) for k in range(len(times))]
+            for name, sign in (("rho", 1.0), ("speed", -1.0)):
+                assert not times or np.array_equal(arrays[name], np.repeat(sign * np.array(times)[:, None], 4000, axis=1))
+            seen.append(len(times))
+    assert writer.returncode == 0
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 2  # in one go it would be seen empty and complete only
 
 
 def test_a_loss_that_is_no_number_is_a_violated_invariant(
