@@ -12,9 +12,9 @@ from mvpde.runtime import MPI  # isort: skip  (loads the solver libraries)
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.build import problem
-from mvpde.case import load
-from mvpde.domain import Domain, box
+from mvpde.cases.file import load
+from mvpde.cases.problem import problem
+from mvpde.mesh.domain import Domain, box
 from mvpde.models.data import circle, interval
 from mvpde.models.fokker_planck import fokker_planck
 from mvpde.models.gaussian_mixture import gaussian_mixture

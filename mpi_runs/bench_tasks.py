@@ -28,9 +28,9 @@ from dolfinx import fem
 from dolfinx.fem.petsc import assemble_matrix
 from petsc4py import PETSc
 
-from mvpde.density import Density
-from mvpde.ensemble import Ensemble
-from mvpde.nodal_features import NodalFeatures
+from mvpde.density.density import Density
+from mvpde.density.features import NodalFeatures
+from mvpde.particles.ensemble import Ensemble
 
 WARM = 0.05  # time until the first steps of a tensor problem, which grow threefold each, are over
 PATIENCE = 0.002  # seconds between looks at the starting signal

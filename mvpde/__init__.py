@@ -14,19 +14,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvpde.case import load
-    from mvpde.reading import open_run as open
-    from mvpde.simulation import run
-    from mvpde.studies import study
+    from mvpde.cases.file import load
+    from mvpde.runs.reading import open_run as open
+    from mvpde.runs.run import run
+    from mvpde.studies.runner import study
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "open", "run", "study"]
 
 _HOMES = {
-    "load": ("mvpde.case", "load"),
-    "run": ("mvpde.simulation", "run"),
-    "open": ("mvpde.reading", "open_run"),
-    "study": ("mvpde.studies", "study"),
+    "load": ("mvpde.cases.file", "load"),
+    "run": ("mvpde.runs.run", "run"),
+    "open": ("mvpde.runs.reading", "open_run"),
+    "study": ("mvpde.studies.runner", "study"),
 }
 
 

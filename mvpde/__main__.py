@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from mvpde.cli import main
+from mvpde.cli.main import main
 
 sys.exit(main())

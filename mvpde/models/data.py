@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import roots_legendre
 
-from mvpde.models.expressions import compile_expression
-from mvpde.models.names import hint
+from mvpde.models.expressions.parse import compile_expression
+from mvpde.registry import hint
 
 Array = NDArray[np.float64]
 Target = Callable[[Array], Array]

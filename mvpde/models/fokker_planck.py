@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvpde.models.derivatives import differentiate
-from mvpde.models.expressions import compile_expression, has_variable
+from mvpde.models.expressions.derivatives import differentiate
+from mvpde.models.expressions.parse import compile_expression, has_variable
 from mvpde.models.mean_field import Array, MeanField
 
 Function = Callable[[Array], Array]

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from mvpde.models.derivatives import ONE, derivative, gradient
-from mvpde.models.expressions import NO_PARAMETERS, ExpressionError, Node, compile_expression, has_variable
+from mvpde.models.expressions.derivatives import ONE, derivative, gradient
+from mvpde.models.expressions.parse import NO_PARAMETERS, ExpressionError, Node, compile_expression, has_variable
+from mvpde.models.expressions.programs import program
+from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, NO_PERIODS, Setting, external, naming, observed
 from mvpde.models.fokker_planck import check_diffusion
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.models.programs import program
-from mvpde.models.setting import NO_EXPRESSIONS, NO_PERIODS, Setting, external, naming, observed
 
 # --- gradient flows -------------------------------------------------------------------------------------------------------------
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from mvpde.models.data import Data
 from mvpde.models.laws import ProductLaw, base_potential
+from mvpde.models.losses import OUTER, Outer
 from mvpde.models.mean_field import MeanField
-from mvpde.models.names import hint
-from mvpde.models.outer import OUTER, Outer
 from mvpde.models.shell import Shell, ShellLaw, lifted
 from mvpde.models.units import UNITS, Unit
+from mvpde.registry import hint
 
 NO_PARAMETERS: Mapping[str, float] = MappingProxyType({})
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from mvpde.models.derivatives import gradient
-from mvpde.models.expressions import NO_PARAMETERS
+from mvpde.models.expressions.derivatives import gradient
+from mvpde.models.expressions.parse import NO_PARAMETERS
+from mvpde.models.expressions.programs import program
+from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, NO_PERIODS, Setting, external, naming, observed
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.models.programs import program
-from mvpde.models.setting import NO_EXPRESSIONS, NO_PERIODS, Setting, external, naming, observed
 
 LARGEST_RANK = 200
 _SAMPLE = 600  # points on which pivots are chosen

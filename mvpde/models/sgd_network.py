@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from mvpde.models.data import Data
+from mvpde.models.losses import OUTER
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.models.names import hint
-from mvpde.models.outer import OUTER
+from mvpde.registry import hint
 
 IN_WORK = 2**15  # entries of one (points, samples) array at a time: 256 KiB, half a dozen of them stay in the cache
 

@@ -1,0 +1,148 @@
+"""Case files: read, override, validate. What comes out is complete: every default is filled in."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, create_model
+
+from mvpde.cases.kinds import KINDS, DataSection, Kind
+from mvpde.cases.messages import explain, listed, nearest
+from mvpde.cases.schema import CaseSections
+from mvpde.cases.toml import toml_text
+from mvpde.runtime import CaseError
+
+
+@dataclass(frozen=True)
+class Case:
+    """A validated case.
+
+    Attributes:
+        path: the file it came from; names of data and mesh files are relative to its folder.
+        sections: what the file says, with defaults.
+    """
+
+    path: Path
+    sections: CaseSections
+
+    @property
+    def directory(self) -> Path:
+        """The folder of the case file."""
+        return self.path.parent
+
+    def table(self) -> dict[str, Any]:
+        """The case as plain data, keys without a value left out."""
+        return self.sections.model_dump(exclude_none=True)
+
+    def text(self) -> str:
+        """The case as a TOML document with every default."""
+        return toml_text(self.table())
+
+
+def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Case:
+    """Read and validate a case file.
+
+    Args:
+        path: the TOML file.
+        overrides: values that replace or add to the file's, by "section.key".
+
+    Raises:
+        CaseError: with one message that names file, section, key and remedy.
+    """
+    path = Path(path)
+    table = _read(path)
+    for key, value in (overrides or {}).items():
+        _override(table, key, value)
+    return parse(table, path)
+
+
+def parse(table: Mapping[str, Any], path: Path) -> Case:
+    """Validate a case given as plain data; `path` says whose folder its file names are relative to.
+
+    Raises:
+        CaseError: as `load`.
+    """
+    try:
+        schema = _schema_of(table)
+        return Case(path, schema.model_validate(table))
+    except ValidationError as error:
+        raise CaseError(f"{path}: {explain(schema, error)}") from None
+    except CaseError as error:
+        raise CaseError(f"{path}: {error}") from None
+
+
+def assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """{"a.b": v} from texts "a.b=v"; v is read as TOML, else taken as a string.
+
+    Raises:
+        CaseError: for a text without `=` or without a key.
+    """
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise CaseError(f"--set {text}: write it as section.key=value, for example --set domain.cells=[64,64]")
+        found[key.strip()] = _value(value.strip())
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = [entry.name for entry in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        raise CaseError(f"{path}: there is no such case file{nearest(path.name, near)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaseError(f"{path}: cannot be read as a case file ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise CaseError(f"{path}: is not valid TOML: {error}") from None
+
+
+def _override(table: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise CaseError(f"--set {key}: `{section}` is a value, not a section; give its whole value at once")
+    table[name] = copy.deepcopy(value)
+
+
+def _choose(table: Mapping[str, Any], section: str, key: str, options: Sequence[str]) -> str:
+    """The name that decides which keys a section has."""
+    content = table.get(section)
+    if not isinstance(content, dict):
+        raise CaseError(f"[{section}]: the section is missing; add it with `{key}`, one of {listed(options)}")
+    name = content.get(key)
+    if name is None:
+        raise CaseError(f"[{section}] {key}: is missing; add one of {listed(options)}")
+    if name not in options:
+        raise CaseError(f"[{section}] {key}: {name!r} is not one of {listed(options)}{nearest(str(name), options)}")
+    return str(name)
+
+
+def _schema_of(table: Mapping[str, Any]) -> type[CaseSections]:
+    kind = _choose(table, "model", "kind", list(KINDS))
+    sources = KINDS[kind].sources
+    return _schema(kind, _choose(table, "data", "source", list(sources)) if sources else None)
+
+
+@functools.cache
+def _schema(kind: str, source: str | None) -> type[CaseSections]:
+    """The schema of cases with this kind of model and source of data."""
+    chosen: Kind = KINDS[kind]
+    data: Any = (DataSection | None, None) if source is None else (chosen.sources[source], Field())
+    fields: dict[str, Any] = {"model": (chosen.schema, Field()), "data": data}
+    return create_model("CaseSections", __base__=CaseSections, **fields)

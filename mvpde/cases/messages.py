@@ -1,0 +1,150 @@
+"""One message for everything that is wrong with a case: key, section, nearest valid name, allowed range, remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from mvpde import registry as names
+from mvpde.cases.schema import Section
+from mvpde.cases.toml import toml_value
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """ "; did you mean `…`?" with the most similar of the options, or nothing."""
+    near = names.nearest(str(name), options)
+    return f"; did you mean `{near}`?" if near else ""
+
+
+def listed(options: Iterable[str]) -> str:
+    """`a`, `b`, `c`."""
+    return ", ".join(f"`{name}`" for name in options)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an error is: the keys on the way (list indices attached), the schema's field there and the keys beside it."""
+
+    keys: tuple[str, ...]
+    field: FieldInfo | None
+    siblings: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """`[section] key`, `[section]`, or a top-level key."""
+        if len(self.keys) > 1:
+            return f"[{'.'.join(self.keys[:-1])}] {self.keys[-1]}"
+        is_section = self.field is None or sections_in(self.field.annotation)
+        return f"[{self.keys[0]}]" if is_section else self.keys[0]
+
+
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """Every section schema inside a type such as `X | None` or `dict[str, X | Y]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in sections_in(inner)]
+
+
+def _tag(schema: type[Section]) -> str | None:
+    """The law's name that chooses this schema among several."""
+    law = schema.model_fields.get("law")
+    return next(iter(get_args(law.annotation)), None) if law is not None else None
+
+
+def locate(schema: type[Section], location: Sequence[str | int]) -> Place:
+    """The place in a case file that a pydantic location means."""
+    keys: list[str] = []
+    field: FieldInfo | None = None
+    current: list[type[Section]] = [schema]
+    siblings: tuple[str, ...] = ()
+    for item in location:
+        if isinstance(item, int):
+            keys[-1] += f"[{item}]"
+        elif any(_tag(option) == item for option in current):
+            current = [option for option in current if _tag(option) == item]
+        else:
+            siblings = tuple(dict.fromkeys(key for option in current for key in option.model_fields))
+            owner = next((option for option in current if item in option.model_fields), None)
+            field = owner.model_fields[item] if owner else None
+            current = sections_in(field.annotation) if field else current
+            keys.append(item)
+    return Place(tuple(keys), field, siblings)
+
+
+def _remedy(place: Place) -> str:
+    if place.field is None or not place.field.description:
+        return ""
+    name = place.keys[-1].split("[")[0]
+    example = f", for example {name} = {toml_value(place.field.examples[0])}" if place.field.examples else ""
+    return f" ({place.field.description}{example})"
+
+
+def _unknown(place: Place, _: ErrorDetails) -> str:
+    *above, name = place.keys
+    here, what = (f"[{'.'.join(above)}]", "key") if above else ("a case", "key or section")
+    return f"there is no such {what}{nearest(name, place.siblings)} (known in {here}: {listed(place.siblings)})"
+
+
+def _missing(place: Place, _: ErrorDetails) -> str:
+    return f"is missing; add it{_remedy(place)}"
+
+
+def _choice(place: Place, error: ErrorDetails) -> str:
+    options = error.get("ctx", {}).get("options", [])
+    return f"{toml_value(error['input'])} is not one of {listed(options)}{nearest(error['input'], options)}"
+
+
+def _no_law(place: Place, error: ErrorDetails) -> str:
+    tag, options = error.get("ctx", {}).get("tag"), ["uniform", "normal"]
+    said = f"law = {toml_value(tag)} is" if tag else "`law` is missing or"
+    return f"{said} not one of {listed(options)}{nearest(tag, options) if tag else ''}"
+
+
+def _refused(_: Place, error: ErrorDetails) -> str:
+    return str(error.get("ctx", {})["reason"])
+
+
+def _raised(place: Place, error: ErrorDetails) -> str:
+    return f"{error.get('ctx', {})['error']}{_remedy(place)}"
+
+
+def _plain(place: Place, error: ErrorDetails) -> str:
+    wanted = error["msg"].replace("Input should", "it should")
+    return f"{toml_value(error['input'])} is not allowed, {wanted}{_remedy(place)}"
+
+
+def _no_section(place: Place, _: ErrorDetails) -> str:
+    example = f", for example {toml_value(place.field.examples[0])}" if place.field and place.field.examples else ""
+    return f"must be a section with keys of its own, not a value; write [{'.'.join(place.keys)}] and its keys below it{example}"
+
+
+def _too_short(place: Place, _: ErrorDetails) -> str:
+    return f"the list is empty{_remedy(place)}"
+
+
+_EXPLANATIONS = {
+    "model_type": _no_section,
+    "dict_type": _no_section,
+    "too_short": _too_short,
+    "extra_forbidden": _unknown,
+    "missing": _missing,
+    "choice": _choice,
+    "union_tag_invalid": _no_law,
+    "union_tag_not_found": _no_law,
+    "refused": _refused,
+    "value_error": _raised,
+}
+
+
+def explain(schema: type[Section], error: ValidationError) -> str:
+    """Everything that pydantic found, one line each."""
+    lines = []
+    for detail in error.errors():
+        place = locate(schema, detail["loc"])
+        lines.append(f"{place.label}: {_EXPLANATIONS.get(detail['type'], _plain)(place, detail)}")
+    return "\n".join(dict.fromkeys(lines))

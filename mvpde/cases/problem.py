@@ -1,0 +1,416 @@
+"""From a validated case to the objects of the computation, which see plain values and no case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mvpde.cases.file import Case
+from mvpde.cases.kinds import KINDS, training
+from mvpde.cases.messages import listed, nearest
+from mvpde.cases.schema import ADDITIVE, DomainSection
+from mvpde.models.laws import LAWS, ProductLaw
+from mvpde.models.mean_field import MeanField
+from mvpde.models.shell import ShellLaw
+from mvpde.runtime import MPI, CaseError, on_first_rank
+
+if TYPE_CHECKING:
+    from mvpde.mesh.domain import Domain
+
+Periods = tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a case describes, before anything is discretised.
+
+    Attributes:
+        case: the case with every default, also those that depend on the model.
+        model: the mean-field model.
+        law: its initial law, a `ProductLaw`, or a `ShellLaw` for a model with a metric.
+    """
+
+    case: Case
+    model: MeanField
+    law: Any
+
+
+@contextmanager
+def _blaming(place: str) -> Iterator[None]:
+    """Errors of models and data sets say what is wrong; here they learn which file and section said so."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise CaseError(f"{place}: {error}") from None
+
+
+@contextmanager
+def _in_file(case: Case) -> Iterator[None]:
+    try:
+        yield
+    except CaseError as error:
+        raise CaseError(f"{case.path}: {error}") from None
+
+
+def problem(case: Case) -> Problem:
+    """The model and the initial law of a case, every number of coordinates checked against every other.
+
+    Raises:
+        CaseError: with one message that names section, key and remedy.
+    """
+    sections: Any = case.sections
+    with _in_file(case):
+        with _blaming("[data]"):
+            with_base_measure = KINDS[sections.model.kind].build(sections, case.directory)
+        with _blaming("[model]"):
+            flat = with_base_measure(None)
+        periods = _periods(flat)
+        base = getattr(sections.model, "base_measure", None)  # where the kind of model has one
+        with _blaming("[model]"):
+            model = flat if base is None else with_base_measure(_law("model.base_measure", base, flat))
+        model = _annealed(model, case)
+        with _blaming("[initial]"):
+            law = _law("initial", _with_dimension(sections.initial, sections.model), model)
+        _check_nodes(sections.characteristics, model)
+        _check_companions(sections, model)
+        _starts(sections, model)
+        return Problem(_with_periodic(case, model, periods), model, law)
+
+
+def _periods(model: MeanField) -> Periods:
+    return model.periods or (None,) * model.dimension
+
+
+def _uniform(section: Any, period: float | None) -> Any:
+    whole = period is not None and math.isclose(section.upper - section.lower, period, rel_tol=1e-9)
+    return LAWS["uniform"](section.lower, section.upper, periodic=whole)
+
+
+def _normal(section: Any, period: float | None) -> Any:
+    return LAWS["normal"](section.mean, section.std)
+
+
+def _chi(section: Any, period: float | None) -> Any:
+    return LAWS["chi"](section.scale, section.dimension)
+
+
+_FACTORS: dict[str, Callable[[Any, float | None], Any]] = {"uniform": _uniform, "normal": _normal, "chi": _chi}
+
+
+def _with_dimension(laws: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Laws that leave their dimension to the model have the model's."""
+    dimension = getattr(model, "dimension", None)
+    missing = [name for name, law in laws.items() if law.law == "chi" and law.dimension is None]
+    if missing and not isinstance(dimension, float):
+        raise CaseError(f"[initial] {missing[0]}: the law `chi` needs `dimension` here; add it, for example dimension = 40")
+    return {name: law.model_copy(update={"dimension": dimension}) if name in missing else law for name, law in laws.items()}
+
+
+def _annealed(model: MeanField, case: Case) -> MeanField:
+    """The model with those that follow it at the times of [time] annealing."""
+    sections: Any = case.sections
+    pairs = sections.time.annealing
+    if not pairs:
+        return model
+    kind = KINDS[sections.model.kind]
+    if "temperature" not in kind.schema.model_fields or model.drift is not None or kind.network is not None:
+        raise CaseError("[time] annealing: changes the temperature of a gradient flow, and this model is none; remove the key")
+    if sections.stationary is not None or sections.spectrum is not None:
+        raise CaseError("[time] annealing: [stationary] and [spectrum] are about one temperature; remove them or the key")
+
+    def at(temperature: float) -> MeanField:
+        there = sections.model.model_copy(update={"temperature": temperature})
+        time = sections.time.model_copy(update={"annealing": []})
+        return problem(replace(case, sections=sections.model_copy(update={"model": there, "time": time}))).model
+
+    return replace(model, successors=tuple((t, at(temperature)) for t, temperature in pairs))
+
+
+def _law(name: str, laws: Mapping[str, Any], model: MeanField) -> Any:
+    """The `ProductLaw` of the coordinates, or the `ShellLaw` of y and c where they are those of a shell."""
+    if model.metric is None:
+        return _product_law(name, laws, model.coordinates, _periods(model))
+    if set(laws) != {"y", "c"} or laws["y"].law != "sphere":
+        raise CaseError(
+            f'[{name}]: y lies on a sphere and c is the output weight; give y = {{ law = "sphere" }} and a law of c, nothing else'
+        )
+    return ShellLaw(model.metric, model.dimension, _FACTORS[laws["c"].law](laws["c"], None))
+
+
+def _sphere(_: Any, period: float | None) -> Any:
+    raise CaseError('the law "sphere" is for the unit sphere_rbf, whose y lies on a sphere; choose another law')
+
+
+_FACTORS["sphere"] = _sphere
+
+
+def _product_law(name: str, laws: Mapping[str, Any], coordinates: Sequence[str], periods: Periods) -> ProductLaw:
+    for coordinate in laws:
+        if coordinate not in coordinates:
+            near = nearest(coordinate, coordinates) or ";"
+            raise CaseError(
+                f"[{name}] {coordinate}: the model has no such coordinate{near} its coordinates are {listed(coordinates)}"
+            )
+    for coordinate in coordinates:
+        if coordinate not in laws:
+            raise CaseError(f'[{name}] {coordinate}: is missing; add {coordinate} = {{ law = "normal", mean = 0.0, std = 1.0 }}')
+    return ProductLaw(tuple(_FACTORS[laws[c].law](laws[c], period) for c, period in zip(coordinates, periods, strict=True)))
+
+
+def _check_companions(sections: Any, model: MeanField) -> None:
+    """Characteristics follow −∇V; Heun's scheme needs additive noise; runs of SGD need a training problem."""
+    if sections.characteristics is not None and not model.gradient_flow:
+        raise CaseError(
+            "[characteristics]: follow a gradient flow, and this model has a general drift or diffusion; remove the section"
+        )
+    if sections.ensemble is not None and sections.ensemble.scheme in ADDITIVE and not model.additive_noise:
+        raise CaseError(
+            f'[ensemble] scheme: "{sections.ensemble.scheme}" needs a constant diffusion, this model has another; '
+            'write scheme = "euler" (weak order 1)'
+        )
+    if (
+        sections.ensemble is not None
+        and sections.ensemble.scheme in ADDITIVE
+        and not all(one.additive_noise for _, one in model.successors)
+    ):
+        raise CaseError('[ensemble] scheme: noise on a sphere depends on the state; write scheme = "euler" (weak order 1)')
+    if sections.sgd is not None and sections.model.kind != "sgd_network":
+        raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
+
+
+def stationary_starts(setting: Problem) -> list[Any] | None:
+    """Where the search for stationary branches begins, moments as arrays or laws; None where the case does not say.
+
+    Raises:
+        CaseError: for a model without interaction, another number of moments than the model has, or laws of other coordinates.
+    """
+    return _starts(setting.case.sections, setting.model)
+
+
+def _starts(sections: Any, model: MeanField) -> list[Any] | None:
+    given = None if sections.stationary is None else sections.stationary.starts
+    if given is None:
+        return None
+    if not model.interacting:
+        raise CaseError("[stationary] starts: this model has no interaction, so its stationary law is unique; remove the key")
+    count = model.features
+    found: list[Any] = []
+    for number, start in enumerate(given):
+        if isinstance(start, dict):
+            found.append(_law(f"stationary.starts[{number}]", start, model))
+        elif len(start) != count:
+            raise CaseError(
+                f"[stationary] starts: entry {number} has {len(start)} numbers, but the model has {count} moments; "
+                "give one number for each feature, or a law of every coordinate as in [initial]"
+            )
+        else:
+            found.append(np.array(start, float))
+    return found
+
+
+def _check_nodes(section: Any, model: MeanField) -> None:
+    if section is not None and len(section.nodes) != model.dimension:
+        raise CaseError(
+            f"[characteristics] nodes: has {len(section.nodes)} entries, but the model has {model.dimension} coordinates, "
+            f"{listed(model.coordinates)}; give one number per coordinate"
+        )
+
+
+def _with_periodic(case: Case, model: MeanField, periods: Periods) -> Case:
+    """The case with the periodic directions of the model, after a check of the domain against the model."""
+    sections = case.sections
+    if sections.density is not None and sections.domain is None:
+        raise CaseError("[domain]: the section is missing; [density] needs `lower`, `upper` and `cells`, or a `mesh`")
+    if sections.domain is None:
+        return case
+    periodic = sections.domain.periodic or [period is not None for period in periods]
+    domain = sections.domain.model_copy(update={"periodic": periodic})
+    _check_domain(domain, model, periods, case)
+    return replace(case, sections=sections.model_copy(update={"domain": domain}))
+
+
+def _check_domain(domain: DomainSection, model: MeanField, periods: Periods, case: Case) -> None:
+    entries = {"cells": len(domain.cells or model.coordinates), "periodic": len(domain.periodic or [])}
+    for key, found in entries.items():
+        if found != model.dimension:
+            raise CaseError(
+                f"[domain] {key}: has {found} entries, but the model has {model.dimension} coordinates, "
+                f"{listed(model.coordinates)}; give one entry per coordinate in `lower`, `upper`, `cells`, `periodic`"
+            )
+    if model.dimension > 3 and case.sections.density is not None:
+        raise CaseError(
+            f"[domain] cells: a mesh has 1 to 3 directions and the model has {model.dimension} coordinates; "
+            "remove [density] and [domain], the ensemble runs in any dimension"
+        )
+    if (domain.shell is not None) != (model.metric is not None) and domain.mesh is None:
+        shell = "shell = { lower = -4.0, upper = 4.0, frequency = 8, layers = 24 }"
+        raise CaseError(
+            f"[domain]: this model lives on a sphere times a line; give {shell}"
+            if model.metric is not None
+            else "[domain] shell: is for the unit sphere_rbf; give `lower`, `upper` and `cells`"
+        )
+    if domain.shell is not None and model.dimension != 3:
+        raise CaseError(f"[domain] shell: needs a sphere of R³, not of R^{model.dimension}; remove [density] and [domain]")
+    for axis, (name, period) in enumerate(zip(model.coordinates, periods, strict=True)):
+        _check_direction(domain, axis, name, period)
+
+
+def _check_direction(domain: DomainSection, axis: int, name: str, period: float | None) -> None:
+    periodic = bool(domain.periodic and domain.periodic[axis])
+    if periodic != (period is not None):
+        said, wanted = ("a period", "true") if period is not None else ("no period", "false")
+        raise CaseError(
+            f"[domain] periodic: the model's coordinate `{name}` has {said}; write {wanted} in entry {axis}, or leave the key out"
+        )
+    if domain.cells is None or domain.lower is None or domain.upper is None or period is None:
+        return
+    length = domain.upper[axis] - domain.lower[axis]
+    if not math.isclose(length, period, rel_tol=1e-9):
+        raise CaseError(
+            f"[domain] upper: `{name}` has the period {period:.12g} but the domain's length there is {length:.12g}; "
+            f"choose upper = lower + {period:.12g}"
+        )
+    if domain.cells[axis] < 3:
+        raise CaseError(f"[domain] cells: entry {axis} is {domain.cells[axis]}; a periodic direction needs at least 3 cells")
+
+
+# --- measures -----------------------------------------------------------------------------------------------------------------
+# Imports are inside the functions: `mvpde check` and wrong cases answer before the libraries of the solver are loaded.
+
+
+def domain(setting: Problem, comm: MPI.Intracomm) -> Domain:
+    """The mesh of a case. Collective.
+
+    Raises:
+        CaseError: for a mesh that does not exist, cannot be read or has another dimension than the model.
+    """
+    from mvpde.mesh.domain import box
+    from mvpde.mesh.gmsh import from_gmsh
+
+    section: Any = setting.case.sections.domain
+    metric = setting.model.metric
+    if section.shell is not None and metric is not None:
+        from mvpde.mesh.shell import shell
+
+        return shell(comm, metric, **section.shell.model_dump())
+    if section.mesh is not None:
+        return from_gmsh(comm, setting.case.directory / section.mesh, setting.model.dimension, section.periodic, metric)
+    return box(comm, section.lower, section.upper, section.cells, section.periodic)
+
+
+def _density(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.density.density import Density
+
+    s: Any = setting.case.sections.density
+    return Density(
+        setting.model, domain(setting, comm), setting.law, scheme=s.scheme, cfl=s.cfl, tolerance=s.tolerance, step=s.step
+    )
+
+
+def _characteristics(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.particles.characteristics import Characteristics
+
+    s: Any = setting.case.sections.characteristics
+    return Characteristics(setting.model, setting.law, nodes=s.nodes, tolerance=s.tolerance, comm=comm)
+
+
+def _ensemble(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.particles.ensemble import Ensemble
+
+    s: Any = setting.case.sections.ensemble
+    model: Any = setting.case.sections.model
+    network = KINDS[model.kind].network
+    if network is not None:
+        from mvpde.particles.one_pass import OnePassSgd
+
+        trained = network(model)
+        sizes = {"particles": s.particles, "runs": s.runs, "seed": s.seed, "step": s.step}
+        return OnePassSgd(trained, setting.model, setting.law, comm=comm, **sizes)
+    return Ensemble(
+        setting.model, setting.law, particles=s.particles, runs=s.runs, seed=s.seed, step=s.step, scheme=s.scheme, comm=comm
+    )
+
+
+def _sgd(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.particles.sgd_runs import SgdRuns
+
+    s: Any = setting.case.sections.sgd
+    order = getattr(setting.case.sections.model, "order", 1)
+    training_problem = training(setting.case.sections, setting.case.directory)()
+    return SgdRuns(
+        training_problem, setting.law, runs=s.runs, seed=s.seed, dynamics=s.dynamics, order=order, step=s.step, comm=comm
+    )
+
+
+MEASURES: dict[str, Callable[[Problem, MPI.Intracomm], Any]] = {
+    "density": _density,
+    "characteristics": _characteristics,
+    "ensemble": _ensemble,
+    "sgd": _sgd,
+}
+
+
+def chosen_measures(setting: Problem, without: Collection[str] = ()) -> list[str]:
+    """Names of the measures that a run of the case computes.
+
+    Raises:
+        CaseError: if none is left, or `without` names what is no measure.
+    """
+    for name in without:
+        if name not in MEASURES:
+            raise CaseError(f"--without {name}: there is no such measure{nearest(name, MEASURES)}; measures: {listed(MEASURES)}")
+    hot, model = setting.model.temperature > 0 or bool(setting.model.successors), setting.case.sections.model
+    names = [name for name in MEASURES if getattr(setting.case.sections, name) is not None and name not in without]
+    names = [name for name in names if not (hot and name == "characteristics")]
+    names = [name for name in names if not (name == "ensemble" and getattr(model, "dimension", 0.0) == math.inf)]
+    if not names:
+        raise CaseError(
+            f"{setting.case.path}: no measure is left to compute; add one of the sections [density], [ensemble], "
+            "[characteristics] (temperature 0 only), or leave out less by --without"
+        )
+    return names
+
+
+def measures(setting: Problem, names: Sequence[str], comm: MPI.Intracomm) -> dict[str, Any]:
+    """The measures of a case at t = 0, by name. Collective.
+
+    Raises:
+        CaseError: for parameters that make no measure, on all ranks alike.
+    """
+    built = {}
+    for name in names:
+        with _in_file(setting.case), _blaming(f"[{name}]"):
+            built[name] = MEASURES[name](setting, comm)
+    return built
+
+
+def checked(case: Case, comm: MPI.Intracomm) -> Problem:
+    """`problem`, tried on rank 0 first, so that whatever is wrong with files stops all ranks with one message. Collective."""
+    on_first_rank(comm, lambda: problem(case) and None)
+    return problem(case)
+
+
+def sizes(setting: Problem) -> dict[str, int | str]:
+    """The sizes of a case's discretisation, without building any."""
+    s, model = setting.case.sections, setting.model
+    found: dict[str, int | str] = {"coordinates": ", ".join(model.coordinates)}
+    if model.data is not None:
+        found["data points"] = len(model.data.weights)
+    found["features"] = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
+    if s.density is not None and s.domain is not None and s.domain.cells is not None:
+        periodic = s.domain.periodic or []
+        nodes = math.prod(n + (not p) for n, p in zip(s.domain.cells, periodic, strict=True))
+        found["density nodes"] = nodes
+        found["cells"] = math.prod(s.domain.cells) * math.factorial(model.dimension)
+        found["density memory"] = f"about {nodes * (3000 if model.dimension == 3 else 1000) / 1e6:.0f} MB"
+    if s.ensemble is not None:
+        found["particles"] = s.ensemble.particles * s.ensemble.runs
+    if s.characteristics is not None:
+        found["characteristics"] = math.prod(s.characteristics.nodes)
+    found["output times"] = len(s.time.outputs)
+    return found

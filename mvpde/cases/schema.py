@@ -1,0 +1,343 @@
+"""The sections of a case file: names, types, ranges and defaults, and what a message says about each key.
+
+The `description` of a field states its meaning and allowed range, `examples` a value that works: messages about a wrong value and
+the tables of `docs/cases.md` are made of them. What depends on the kind of model is in `kinds.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from mvpde.models.expressions.parse import constant
+
+# Told here without their module, which loads the solver; a test holds the names against `mvpde.density.density.SCHEMES`.
+SCHEMES = {
+    "auto": "edge_averaged where diffusion is stiffer than the drift, flux_corrected otherwise; galerkin for no gradient flow",
+    "flux_corrected": "explicit, limited antidiffusive fluxes",
+    "edge_averaged": "implicit, Scharfetter–Gummel fluxes, temperature > 0",
+    "galerkin": "implicit, limited Galerkin fluxes: any drift and diffusion tensor",
+}
+RUN_DYNAMICS = {"sgd": "stochastic gradient descent itself", "diffusion": "paths of its diffusion, Euler–Maruyama"}
+PARTICLE_SCHEMES = {
+    "heun": "weak order 2, for a diffusion that is the same everywhere",
+    "euler": "explicit Euler(–Maruyama), weak order 1, for any diffusion",
+}
+ADDITIVE = ("heun",)  # those of them that need such a diffusion
+
+
+def one_of(options: Iterable[str]) -> AfterValidator:
+    """A string that must be one of `options`; the message lists them and the nearest."""
+    names = sorted(options)
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise PydanticCustomError("choice", "is not one of the known names", {"options": names})
+        return name
+
+    return AfterValidator(check)
+
+
+def _evaluated(value: Any) -> Any:
+    return constant(value) if isinstance(value, str) else value
+
+
+Number = Annotated[float, BeforeValidator(_evaluated), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def refuse(message: str) -> PydanticCustomError:
+    """An error about a whole section or a value that depends on another key; `message` says what is wrong and the remedy."""
+    return PydanticCustomError("refused", "{reason}", {"reason": message})
+
+
+class Section(BaseModel):
+    """Unknown keys and silent conversions are refused everywhere."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class UniformLaw(Section):
+    """Uniform law on [lower, upper]."""
+
+    law: Literal["uniform"]
+    lower: Number = Field(description="lower end of the interval", examples=[-1.0])
+    upper: Number = Field(description="upper end of the interval, above lower", examples=[1.0])
+
+    def extent(self) -> tuple[float, float]:
+        """The interval."""
+        return self.lower, self.upper
+
+    @model_validator(mode="after")
+    def _ordered(self) -> UniformLaw:
+        if self.lower >= self.upper:
+            raise refuse(f"lower = {self.lower:g} must lie below upper = {self.upper:g}; exchange or correct them")
+        return self
+
+
+class NormalLaw(Section):
+    """Normal law N(mean, std²)."""
+
+    law: Literal["normal"]
+    mean: Number = Field(description="mean", examples=[0.0])
+    std: Positive = Field(description="standard deviation, > 0", examples=[1.0])
+
+    def extent(self) -> tuple[float, float]:
+        """Six standard deviations on either side: all but 2e-9 of the law."""
+        return self.mean - 6.0 * self.std, self.mean + 6.0 * self.std
+
+
+class ChiLaw(Section):
+    """Law of the length of a vector N(0, (scale²/d) I_d)."""
+
+    law: Literal["chi"]
+    scale: Positive = Field(description="root mean square, > 0", examples=[0.8])
+    dimension: Annotated[Number, Field(ge=1)] | None = Field(None, description="d, ≥ 1; absent: that of the model", examples=[40])
+
+    def extent(self) -> tuple[float, float]:
+        """From 0 to where all but 2e-9 of the law is left behind, in any dimension."""
+        return 0.0, 6.0 * self.scale
+
+
+class SphereLaw(Section):
+    """Uniform law on the sphere that the unit's parameters y lie on."""
+
+    law: Literal["sphere"]
+
+    def extent(self) -> tuple[float, float]:
+        """Of a coordinate on the unit sphere."""
+        return -1.0, 1.0
+
+
+Law = Annotated[UniformLaw | NormalLaw | ChiLaw | SphereLaw, Field(discriminator="law")]
+
+
+class ShellSection(Section):
+    """S² × [lower, upper]: triangles of a refined icosahedron in layers."""
+
+    lower: Number = Field(description="smallest output weight c", examples=[-4.0])
+    upper: Number = Field(description="largest output weight c, above lower", examples=[4.0])
+    frequency: Annotated[int, Field(ge=1)] = Field(
+        description="parts of each edge of the icosahedron, a whole number ≥ 1", examples=[8]
+    )
+    layers: Count = Field(description="cells in the direction of c, a whole number ≥ 1", examples=[24])
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ShellSection:
+        if self.lower >= self.upper:
+            raise refuse(f"lower = {self.lower:g} must lie below upper = {self.upper:g}; exchange or correct them")
+        return self
+
+
+class DomainSection(Section):
+    """The truncated parameter space that the density lives on: a box, a Gmsh mesh, or a spherical shell."""
+
+    lower: list[Number] | None = Field(
+        None, description="lower corner of the box, one number per coordinate", examples=[[-4, -6]]
+    )
+    upper: list[Number] | None = Field(None, description="upper corner of the box, one number per coordinate", examples=[[4, 6]])
+    cells: list[Count] | None = Field(
+        None, description="number of cells in each direction, whole numbers ≥ 1", examples=[[128, 128]]
+    )
+    mesh: str | None = Field(
+        None, description="a Gmsh mesh file instead of a box, relative to the case file", examples=["disc.msh"]
+    )
+    shell: ShellSection | None = Field(
+        None,
+        description="S² × [lower, upper] instead of a box, for units on a sphere of R³: `lower`, `upper`, `frequency`, `layers`",
+        examples=[{"lower": -4.0, "upper": 4.0, "frequency": 8, "layers": 24}],
+    )
+    periodic: list[bool] | None = Field(
+        None, description="which directions are periodic; by default those of the model", examples=[[True, False]]
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> DomainSection:
+        box = {"lower": self.lower, "upper": self.upper, "cells": self.cells}
+        given = [key for key, value in {"mesh": self.mesh, "shell": self.shell, **box}.items() if value is not None]
+        if self.mesh is not None or self.shell is not None:
+            if len(given) > 1:
+                raise refuse(f"`{given[0]}` and `{given[1]}` exclude each other; remove `{given[1]}` or `{given[0]}`")
+            return self
+        missing = [key for key, value in box.items() if value is None]
+        if missing:
+            raise refuse(f"a box needs `lower`, `upper` and `cells`, and `{missing[0]}` is missing; add it, or name a `mesh`")
+        return self._checked_box(self.lower or [], self.upper or [], self.cells or [])
+
+    def _checked_box(self, lower: list[float], upper: list[float], cells: list[int]) -> DomainSection:
+        lengths = {"lower": len(lower), "upper": len(upper), "cells": len(cells), "periodic": len(self.periodic or cells)}
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"`{key}` has {n}" for key, n in lengths.items())
+            raise refuse(f"`lower`, `upper`, `cells` and `periodic` need one entry per direction each, but {counts}")
+        for axis, (a, b) in enumerate(zip(lower, upper, strict=True)):
+            if a >= b:
+                raise refuse(f"lower[{axis}] = {a:g} must lie below upper[{axis}] = {b:g}; exchange or correct them")
+        return self
+
+
+class DensitySection(Section):
+    """The finite-element density."""
+
+    scheme: Annotated[str, one_of(SCHEMES)] = Field("auto", description=f"one of {', '.join(SCHEMES)}", examples=["auto"])
+    cfl: Annotated[Number, Field(gt=0, le=1)] = Field(
+        0.8, description="explicit step as a share of the largest positive one, in (0, 1]", examples=[0.8]
+    )
+    tolerance: Positive = Field(1e-5, description="bound on the local error of an implicit step, in L¹, > 0", examples=[1e-5])
+    step: Positive | None = Field(
+        None, description="longest explicit step, or the fixed implicit step, > 0; absent: chosen by the scheme", examples=[0.01]
+    )
+
+
+class EnsembleSection(Section):
+    """Independent runs of the interacting particles."""
+
+    particles: Count = Field(description="number of particles in a run, a whole number ≥ 1", examples=[10000])
+    runs: Count = Field(1, description="number of independent runs, a whole number ≥ 1", examples=[4])
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
+    step: Positive = Field(0.05, description="largest time step, > 0", examples=[0.05])
+    scheme: Annotated[str, one_of(PARTICLE_SCHEMES)] = Field(
+        "heun",
+        description="heun (weak order 2, for a diffusion that is the same everywhere) or euler (weak order 1, for any)",
+        examples=["heun"],
+    )
+
+
+class CharacteristicsSection(Section):
+    """Quadrature nodes of the initial law carried by the flow (temperature 0)."""
+
+    nodes: list[Count] = Field(description="quadrature nodes per coordinate, whole numbers ≥ 1", examples=[[128, 32]])
+    tolerance: Positive = Field(1e-10, description="relative error of the time integration, > 0", examples=[1e-10])
+
+
+class SgdSection(Section):
+    """Independent runs of the training of a small network (kind = "sgd_network")."""
+
+    runs: Count = Field(100000, description="number of runs, a whole number ≥ 1", examples=[100000])
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the random streams, a whole number ≥ 0", examples=[0])
+    dynamics: Annotated[str, one_of(RUN_DYNAMICS)] = Field(
+        "sgd", description=f"one of {', '.join(RUN_DYNAMICS)}", examples=["sgd"]
+    )
+    step: Positive | None = Field(
+        None, description="longest step of the diffusion's paths, > 0; absent: a quarter of the learning rate", examples=[0.05]
+    )
+
+
+def _form_of_start(value: Any) -> str:
+    return "law" if isinstance(value, dict) else "moments"
+
+
+Start = Annotated[Annotated[list[Number], Tag("moments")] | Annotated[dict[str, Law], Tag("law")], Discriminator(_form_of_start)]
+
+
+class StationarySection(Section):
+    """The stationary law, its current and its exact identities; of an interacting model all branches that the starts lead to."""
+
+    starts: Annotated[list[Start], Field(min_length=1)] | None = Field(
+        None,
+        description="where the search for the branches of an interacting model begins: moments, or laws as in [initial]",
+        examples=[[[0.5, 0.5], [0.0, 0.5]]],
+    )
+
+
+class SpectrumSection(Section):
+    """The slowest modes at the stationary law, and how fast the run approaches it."""
+
+    modes: Count = Field(4, description="number of modes, a whole number ≥ 1", examples=[4])
+
+
+class TimeSection(Section):
+    """Dimensionless training time."""
+
+    end: Positive = Field(description="time at which the run ends, > 0", examples=[10.0])
+    outputs: list[Number] = Field(
+        10,
+        validate_default=True,
+        description="increasing times in [0, end], or a number of equal intervals",
+        examples=[[0, 1, 5, 10]],
+    )
+
+    annealing: list[Annotated[list[Number], Field(min_length=2, max_length=2)]] = Field(
+        [],
+        description="pairs [t, τ]: from t on the temperature is τ ≥ 0 instead of that in [model]; increasing times in (0, end)",
+        examples=[[[2.0, 0.05], [4.0, 0.02]]],
+    )
+
+    @field_validator("annealing")
+    @classmethod
+    def _falling_in_place(cls, pairs: list[list[float]], info: ValidationInfo) -> list[list[float]]:
+        end, times = info.data.get("end", float("inf")), [t for t, _ in pairs]
+        if any(b <= a for a, b in pairwise([0.0, *times])) or any(t >= end for t in times):
+            raise refuse(f"the times {', '.join(f'{t:g}' for t in times)} must increase within (0, {end:g}); correct them")
+        if any(temperature < 0 for _, temperature in pairs):
+            raise refuse("a temperature is negative; give pairs [t, τ] with τ ≥ 0")
+        return pairs
+
+    @field_validator("outputs", mode="before")
+    @classmethod
+    def _equal_intervals(cls, value: Any, info: ValidationInfo) -> Any:
+        if type(value) is not int:
+            return value
+        if value < 1:
+            raise refuse(f"{value} equal intervals are not possible; give a whole number ≥ 1 or a list of times")
+        return [info.data.get("end", 1.0) * i / value for i in range(value + 1)]
+
+    @field_validator("outputs")
+    @classmethod
+    def _increasing(cls, times: list[float], info: ValidationInfo) -> list[float]:
+        end = info.data.get("end", float("inf"))
+        if not times:
+            raise refuse("the list is empty; give at least one time in [0, end]")
+        if any(b <= a for a, b in pairwise(times)):
+            raise refuse("the times must increase; sort them and remove repetitions")
+        outside = [t for t in times if not 0 <= t <= end]
+        if outside:
+            raise refuse(f"{outside[0]:g} lies outside [0, end] = [0, {end:g}]; remove it or change `end`")
+        return times
+
+
+class OutputSection(Section):
+    """What is written into the run's folder."""
+
+    fields: bool = Field(True, description="write the density at every output time, true or false", examples=[True])
+    particles: Annotated[int, Field(ge=0)] = Field(
+        10000, description="particles of run 0 written at every output time, a whole number ≥ 0", examples=[10000]
+    )
+    pictures: bool = Field(True, description="draw density.png, loss.png, prediction.png, true or false", examples=[True])
+    sliced_wasserstein: bool = Field(True, description="compute distances between the measures, true or false", examples=[True])
+    projections: Count = Field(32, description="directions that these distances average over, a whole number ≥ 1", examples=[32])
+
+
+class CaseSections(Section):
+    """A case file. `model` and `data` are refined by the kind of model (see `kinds.py`)."""
+
+    title: str = Field("", description="one line of text", examples=["RBF network on the circle"])
+    model: Section
+    data: Section | None = None
+    initial: dict[str, Law] = Field(
+        description="the initial law of every coordinate", examples=[{"c": {"law": "normal", "mean": 0.0, "std": 1.0}}]
+    )
+    domain: DomainSection | None = None
+    density: DensitySection | None = None
+    ensemble: EnsembleSection | None = None
+    characteristics: CharacteristicsSection | None = None
+    sgd: SgdSection | None = None
+    stationary: StationarySection | None = None
+    spectrum: SpectrumSection | None = None
+    time: TimeSection
+    output: OutputSection = OutputSection()

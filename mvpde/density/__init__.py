@@ -1,0 +1,1 @@
+"""The law as finite elements: conservative edge fluxes on P1 simplices."""

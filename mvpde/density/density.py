@@ -1,0 +1,357 @@
+"""The law as a finite-element density: P1 nodal values with lumped mass on the edge graph of a mesh."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvpde.density.edge_averaged import edge_averaged
+from mvpde.density.features import NodalFeatures, nodal_features
+from mvpde.density.flux_corrected import FluxCorrected
+from mvpde.density.galerkin import galerkin
+from mvpde.density.implicit import ImplicitSteps
+from mvpde.density.limiter import add_limited_fluxes
+from mvpde.mesh.domain import Domain
+from mvpde.mesh.quadrature import integrate_against_basis
+from mvpde.models.mean_field import MeanField, stretches, volume
+from mvpde.runtime import CaseError, InvariantError
+
+Array = NDArray[np.float64]
+Scheme = FluxCorrected | ImplicitSteps
+
+MASS_TOLERANCE = 1e-9  # a larger relative defect means the scheme is not the one documented
+_OUTSIDE = 0.01  # share of the initial law that the domain may miss, or count twice
+_NEGLIGIBLE = 1e-3  # part of its maximum below which a density does not decide on the scheme
+
+
+class NodalLaw(Protocol):
+    """What a density asks of an initial law."""
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        ...
+
+    def density(self, z: Array, /) -> Array:
+        """ρ_0(z), shape (N,), at z, shape (N, D), with respect to the volume of the model's metric."""
+        ...
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What schemes count: see `ImplicitSteps`."""
+
+    limited_steps: int = 0
+    rejected_steps: int = 0
+    iterations: int = 0
+
+    def plus(self, scheme: Scheme) -> Counts:
+        """These and the scheme's."""
+        return Counts(
+            self.limited_steps + scheme.limited_steps,
+            self.rejected_steps + scheme.rejected_steps,
+            self.iterations + scheme.iterations,
+        )
+
+
+class Density:
+    """ρ_t solving ∂_tρ = ∇·(ρ∇V(·; m[ρ]) + τ∇ρ) without flux through the walls, from a product law.
+
+    A model with a drift or a diffusion tensor of its own solves ∂_tρ = ∇·(−bρ + ∇·(Aρ)) instead. With a metric, gradients,
+    divergence and ρ itself are those of its volume, which is in m_i.
+
+    Integrals use the lumped mass: ∫hρ ≈ Σ_i m_i h(z_i) ρ_i, with which mass and free energy of the scheme are exact laws. The
+    start is ρ_i = (1/m_i)∫ρ_0 φ_i, which keeps the mass and the first moments of ρ_0 even where it jumps.
+
+    Attributes:
+        model, domain: what is solved, and where.
+        time: t.
+        values: ρ at owned and ghost unknowns, local to the rank.
+        scheme: "flux_corrected", "edge_averaged" or "galerkin".
+    """
+
+    def __init__(
+        self,
+        model: MeanField,
+        domain: Domain,
+        law: NodalLaw,
+        *,
+        scheme: str = "auto",
+        cfl: float = 0.8,
+        tolerance: float = 1e-5,
+        step: float | None = None,
+    ) -> None:
+        """Project ``law`` on ``domain``. Collective.
+
+        Args:
+            model: with as many coordinates as the domain has dimensions.
+            domain: see `mvpde.mesh.domain`.
+            law: ρ_0.
+            scheme: a name of `SCHEMES`, or "auto": Galerkin for a model that is no gradient flow, else edge-averaged where
+                diffusion makes explicit steps shorter than the drift does.
+            cfl: part of the largest positive explicit step, in (0, 1].
+            tolerance: bound on the local error of an implicit step, in L¹.
+            step: longest explicit step, or the fixed implicit step without error control.
+
+        Raises:
+            ValueError: an option outside its range.
+            CaseError: if dimensions differ, ``scheme`` does not suit the model or its temperature, A is no diffusion tensor, or
+            the mesh does not hold ``law`` to 1 %.
+        """
+        if not model.dimension == domain.dimension == law.dimension:
+            raise CaseError(
+                f"[domain] the mesh has {domain.dimension} directions, "
+                f"the model {model.dimension} coordinates ({', '.join(model.coordinates)})"
+            )
+        if model.metric != domain.metric:
+            raise CaseError(f"[domain] the mesh has the metric {domain.metric}, the model {model.metric}; they must be the same")
+        if scheme == "galerkin" and model.metric is not None:
+            raise CaseError('[density] scheme: "galerkin" knows no metric, and this model has one; use "auto"')
+        _check_options(scheme, cfl, tolerance, step)
+        self.model, self.domain, self.time = model, domain, 0.0
+        self.features = nodal_features(model, domain.coordinates, domain.comm)
+        self.values, self.mass_inside = _project(domain, model, law)
+        self._mass = self.mass()
+        self.scheme = _suitable(self) if scheme == "auto" else scheme
+        if self.scheme != "galerkin" and not model.gradient_flow:
+            raise CaseError(
+                f'[density] scheme: "{self.scheme}" is for gradient flows; this model\'s drift or tensor '
+                'needs "galerkin" or "auto"'
+            )
+        temperatures = [one.temperature for one in (model, *(later for _, later in model.successors))]
+        if scheme == "edge_averaged" and not min(temperatures) > 0.0:
+            raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
+        self._asked, self._options = scheme, {"cfl": cfl, "tolerance": tolerance, "step": step}
+        self._scheme = SCHEMES[self.scheme](domain, self.features, model, self._options)
+        self._first, self._past = model, Counts()
+        self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
+        smallest, largest = domain.extremes(self.values[: domain.owned])
+        self.minimum = smallest / largest
+
+    def advance(self, end: float, after_step: Callable[[], None] | None = None) -> None:
+        """Solve up to ``end`` ≥ time, hit exactly; ``after_step`` is called after each step. Collective.
+
+        Raises:
+            SolverError: no convergence, InvariantError: not a number or mass lost; on all ranks alike, with the last good state
+            kept.
+        """
+        if not end >= self.time:
+            raise ValueError(f"a density at t = {self.time:g} cannot go to t = {end:g}")
+        for until, model in stretches(self._first, self.time, end):
+            self._follow(model)
+            self._advance(until, after_step)
+
+    def _follow(self, model: MeanField) -> None:
+        """Let ``model`` rule from now on. Collective."""
+        if model is self.model:
+            return
+        self.model = model
+        external = model.external_potential(self.domain.coordinates)
+        self.features = replace(self.features, model=model, external=external)
+        self._past = self._past.plus(self._scheme)
+        self.scheme = _suitable(self) if self._asked == "auto" else self.scheme
+        self._scheme = SCHEMES[self.scheme](self.domain, self.features, model, self._options)
+
+    def _advance(self, end: float, after_step: Callable[[], None] | None) -> None:
+        while self.time < end:
+            began = time.perf_counter()
+            values, length = self._scheme.step(self.values, end - self.time)
+            self._seconds += time.perf_counter() - began
+            self._accept(values)
+            self.time = end if length >= end - self.time else self.time + length
+            self.steps, self.step = self.steps + 1, length
+            if after_step is not None:
+                after_step()
+
+    def _accept(self, values: Array) -> None:
+        owned = values[: self.domain.owned]
+        mass = float(self.domain.sum(np.array([self.domain.graph.lumped @ owned]))[0])
+        smallest, largest = self.domain.extremes(owned)
+        if not np.isfinite(mass):
+            raise InvariantError(
+                f"density: not a number after t = {self.time:g}; the drift is not finite there: "
+                "check the data and the domain's size"
+            )
+        self.mass_defect = max(self.mass_defect, abs(mass - self._mass) / self._mass)
+        if self.mass_defect > MASS_TOLERANCE:
+            raise InvariantError(f"density: mass changed by {self.mass_defect:.1e} of itself after t = {self.time:g}")
+        self.minimum = min(self.minimum, smallest / largest)
+        self.values = values
+
+    def mass(self) -> float:
+        """Σ_i m_i ρ_i. Collective."""
+        return float(self.domain.sum(np.array([self.domain.graph.lumped @ self.values[: self.domain.owned]]))[0])
+
+    def moments(self) -> Array:
+        """m = ∫g dρ, shape (1, K), the same on all ranks. Collective."""
+        return self.features.moments(self._nodal_masses())[None, :]
+
+    def expectation(self, function: Callable[[Array], Array]) -> Array:
+        """∫h dρ, shape (1,), for h: (N, D) → (N,). Collective."""
+        return self.domain.sum(np.array([self._nodal_masses() @ function(self.domain.coordinates[: self.domain.owned])]))
+
+    def potential(self) -> Array:
+        """V(·; m[ρ]) at owned and ghost unknowns (local). Collective."""
+        result = np.empty(len(self.values))
+        self.features.potential(self.moments()[0], result)
+        return result
+
+    def free_energy(self) -> float | None:
+        """𝓕 = R(m) + ∫V0 dρ + τ∫ρ log ρ, None for a model that is no gradient flow. Collective."""
+        if not self.model.gradient_flow:
+            return None
+        return free_energy(self.domain, self.features, self.values[: self.domain.owned])
+
+    def outer_mass(self) -> float:
+        """Share of the mass in the outer layer of cells along the walls: a domain too small shows here. Collective."""
+        return outer_mass(self.domain, self.values, self.model)
+
+    def cloud(self) -> tuple[Array, Array] | None:
+        """Unknowns' positions (N, D) and masses (N,) on rank 0, None elsewhere: the law as a weighted point cloud. Collective."""
+        comm, owned = self.domain.comm, self.domain.owned
+        points, masses = comm.gather(self.domain.coordinates[:owned]), comm.gather(self._nodal_masses())
+        return None if points is None or masses is None else (np.concatenate(points), np.concatenate(masses))
+
+    def statistics(self) -> dict[str, Any]:
+        """What `summary.json` says of the run, but for the lists over times. Collective."""
+        graph, counts = self.domain.graph, self._past.plus(self._scheme)
+        return {
+            "scheme": self.scheme,
+            "nodes": self.domain.nodes,
+            "steps": self.steps,
+            "stages": self._scheme.stages,
+            "mass_defect": self.mass_defect,
+            "minimum": self.minimum,
+            "mass_inside": self.mass_inside,
+            "feature_rank": self.features.rank,
+            "negative_edges": int(self.domain.comm.allreduce(int(np.sum(graph.stiffness < 0.0)))) // 2,
+            "limited_steps": counts.limited_steps,
+            "limiter_share": self._scheme.limiter_share,
+            "rejected_steps": counts.rejected_steps,
+            "solver_iterations": counts.iterations,
+            "node_updates_per_second": self.domain.nodes * self._scheme.stages * self.steps / self._seconds
+            if self._seconds
+            else 0.0,
+        }
+
+    def state(self) -> dict[str, Any] | None:
+        """Time and nodal values in mesh-input order on rank 0, None elsewhere: independent of the number of ranks. Collective."""
+        values = self.domain.to_mesh(self.values[: self.domain.owned])
+        return None if values is None else {"time": self.time, "values": values}
+
+    def _nodal_masses(self) -> Array:
+        return self.domain.graph.lumped * self.values[: self.domain.owned]
+
+
+def outer_mass(domain: Domain, values: Array, model: MeanField) -> float:
+    """Share of the mass of nodal ``values`` (local) in the outer layer of cells along the walls that cut Z off. Collective."""
+    graph, owned = domain.graph, domain.owned
+    wall = np.zeros(len(domain.coordinates))
+    wall[:owned] = domain.boundary & ~model.natural_wall(domain.coordinates[:owned])
+    domain.exchange.update(wall)
+    row = graph.rows()
+    near = np.bincount(row, weights=wall[graph.columns], minlength=owned) + wall[:owned] > 0
+    masses = graph.lumped * values[:owned]
+    outer, total = domain.sum(np.array([masses[near].sum(), masses.sum()]))
+    return float(outer / total)
+
+
+def free_energy(domain: Domain, features: NodalFeatures, owned_values: Array) -> float:
+    """R(m) + ∫V0 dρ + τ∫ρ log ρ with the lumped mass. Collective."""
+    masses, logarithm = domain.graph.lumped * owned_values, np.log(np.maximum(owned_values, 1e-300))
+    local = masses @ (features.external[: domain.owned] + features.model.temperature * logarithm)
+    return float(features.model.outer_energy(features.moments(masses))) + float(domain.sum(np.array([local]))[0])
+
+
+def _project(domain: Domain, model: MeanField, law: NodalLaw) -> tuple[Array, float]:
+    """The law's nodal values at owned and ghost unknowns, scaled to mass 1, and the share of it that the domain holds.
+
+    ρ_i = (1/m_i)∫ρ_0φ_i keeps mass and first moments even where ρ_0 jumps, but spreads each point over its cell. On any simplex
+    the second moments that this adds are half of those that the consistent mass matrix would add, so the fluxes
+    ½m_ij(ρ_i − ρ_j) take them away, as far as positivity allows.
+    """
+    loads = integrate_against_basis(domain, lambda z: law.density(z) * volume(model, z))
+    inside = float(domain.sum(np.array([loads.sum()]))[0])
+    if not abs(inside - 1.0) <= _OUTSIDE:
+        raise CaseError(
+            f"[domain] lower, upper: the domain holds {100 * inside:.1f} % of the initial law; enlarge it or narrow [initial]"
+            f" (a mesh too coarse for the law, or a period counted twice, shows the same: [domain] cells)"
+        )
+    values = np.empty(len(domain.coordinates))
+    values[: domain.owned] = loads / (domain.graph.lumped * inside)
+    domain.exchange.update(values)
+    graph, row = domain.graph, domain.graph.rows()
+    fluxes = 0.5 * graph.mass * (values[row] - values[graph.columns])
+    add_limited_fluxes(domain, fluxes, values)
+    return values, inside
+
+
+def _check_options(scheme: str, cfl: float, tolerance: float, step: float | None) -> None:
+    if scheme != "auto" and scheme not in SCHEMES:
+        raise ValueError(f"[density] scheme: '{scheme}' is not one of auto, {', '.join(SCHEMES)}")
+    if not 0.0 < cfl <= 1.0:
+        raise ValueError(f"[density] cfl must lie in (0, 1], not {cfl!r}")
+    if not tolerance > 0.0 or not (step is None or step > 0.0):
+        raise ValueError(f"[density] tolerance and step must be positive, not {tolerance!r} and {step!r}")
+
+
+def _suitable(density: Density) -> str:
+    """Galerkin for no gradient flow; else edge-averaged where explicit diffusion needs shorter steps than explicit transport.
+
+    Only the drift within reach counts: far up a potential that walls cut off there is no mass, but explicit steps are shortest.
+    """
+    if not density.model.gradient_flow:
+        return "galerkin"
+    domain, temperature = density.domain, density.model.temperature
+    if temperature == 0.0:
+        return "flux_corrected"
+    graph, potential = domain.graph, density.potential()
+    row = graph.rows()
+    drift = np.bincount(
+        row, weights=np.maximum(-graph.stiffness * (potential[graph.columns] - potential[row]), 0.0), minlength=domain.owned
+    )
+    conduction = np.bincount(row, weights=temperature * np.maximum(graph.stiffness, 0.0), minlength=domain.owned)
+    drift = np.where(_within_reach(density, potential[: domain.owned]), drift, 0.0)
+    fastest = [-domain.extremes(-rates / graph.lumped)[0] for rates in (drift, conduction)]
+    return "flux_corrected" if fastest[1] < fastest[0] else "edge_averaged"
+
+
+def _within_reach(density: Density, potential: Array) -> Array:
+    """Owned nodes not above those that carry mass, now or in the Gibbs state of the potential. Collective.
+
+    Mass moves downhill but for what the temperature lifts, so it does not come to the others while the potential stays.
+    """
+    domain, owned = density.domain, density.values[: density.domain.owned]
+    lowest = domain.extremes(potential)[0]
+    filled = owned > _NEGLIGIBLE * domain.extremes(owned)[1]
+    highest = domain.extremes(np.where(filled, potential, lowest))[1]
+    return potential <= max(highest, lowest - density.model.temperature * np.log(_NEGLIGIBLE))
+
+
+SCHEMES: Mapping[str, Callable[[Domain, NodalFeatures, MeanField, Mapping[str, Any]], Scheme]] = {
+    "flux_corrected": lambda domain, features, model, options: FluxCorrected(
+        domain, features, model.temperature, cfl=options["cfl"], step=options["step"]
+    ),
+    "edge_averaged": lambda domain, features, model, options: ImplicitSteps(
+        domain,
+        features,
+        edge_averaged(domain, features, model.temperature),
+        tolerance=options["tolerance"],
+        step=options["step"],
+        static=not model.interacting,
+        energy=lambda owned_values: free_energy(domain, features, owned_values),
+    ),
+    "galerkin": lambda domain, features, model, options: ImplicitSteps(
+        domain,
+        features,
+        galerkin(domain, features, model),
+        tolerance=options["tolerance"],
+        step=options["step"],
+        static=not model.interacting,
+    ),
+}

@@ -1,0 +1,277 @@
+"""Implicit time steps for any edge-flux operator: a two-stage diagonally implicit Runge–Kutta method with error control."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvpde.density.features import NodalFeatures
+from mvpde.density.fluxes import ShiftedSystem, antidiffusive_fluxes, make_positive, rate
+from mvpde.density.limiter import add_limited_fluxes
+from mvpde.mesh.domain import Domain
+from mvpde.runtime import SolverError
+
+Array = NDArray[np.float64]
+
+GAMMA = 1.0 - 1.0 / math.sqrt(2.0)  # L-stable, order 2 (Alexander 1977)
+# Weights of the difference to a quadrature of order 3 through the rates at 0, γ and 1
+_B1 = (1.0 / 6.0) / (GAMMA * (1.0 - GAMMA))
+_B2 = 0.5 - _B1 * GAMMA
+ERROR_WEIGHTS = (1.0 - _B1 - _B2, _B1 - (1.0 - GAMMA), _B2 - GAMMA)
+SOLVER_TOLERANCE = 1e-12
+_ROUNDS = 20  # of adding nodes to those with upwinding; two or three do
+_REFINEMENTS = 4  # of the positive step, where the linear solver has left negative values
+_PASSES = 200  # of the limiter; a few do unless the step is long and the density nearly empty
+_WORTHWHILE = 1.5  # growth of the step that pays for new factors where the old ones would do
+_SAME = 1e-11  # steps that differ by less than this part use one matrix; fluxes then differ by as much, the mass not at all
+_EMPTY = 1e-10  # part of the maximum below which it does not matter how a node diffuses
+_LEFT_OVER = 1e-6  # of the tolerance: fluxes of the limiter that small are not offered again
+_ROUNDING = 1e-14  # relative, of a free energy
+_NEGATIVE = -1e-15  # below this part of the maximum a value is negative by more than rounding
+
+
+# (moments, inward, outward): fills in k_ij and k_ji of each entry, with which the flux into i from j is F_ij = k_ij ρ_j − k_ji
+# ρ_i
+Coefficients = Callable[[Array, Array, Array], None]
+
+
+class ImplicitSteps:
+    """M dρ/dt = 𝓕(m)ρ with the edge fluxes F_ij = k_ij(m) ρ_j − k_ji(m) ρ_i and the lumped mass M.
+
+    With γ = 1 − 1/√2 a step of length h is
+
+        M Y₁ = M ρ + γh 𝓕(m₁)Y₁,     M Y₂ = M ρ + (1−γ)h 𝓕(m₁)Y₁ + γh 𝓕(m₂)Y₂,     ρ_next = ρ + h M⁻¹[(1−γ)𝓕(m₁)Y₁ + γ𝓕(m₂)Y₂],
+
+    order 2, L-stable. m₁ and m₂ are moments extrapolated to the stage times from m, dm/dt and m(Y₁), to an error O(h²), so
+    each stage is one linear system. The update in flux form conserves mass to rounding, whatever the linear solver leaves. If it
+    has a negative value (neither a second-order step nor an operator with some k_ij < 0 need be positive), its fluxes are limited
+    against those of an implicit Euler step made positive by discrete upwinding where it is needed. The local error is estimated
+    against a quadrature of order 3 and against the stages with the moments they turn out to have, smoothed by one more solve, in
+    the L¹ norm. A step that raises the free energy is taken again, shorter.
+    """
+
+    order = 2
+    stages = 2
+
+    def __init__(
+        self,
+        domain: Domain,
+        features: NodalFeatures,
+        coefficients: Coefficients,
+        *,
+        tolerance: float,
+        step: float | None = None,
+        static: bool = False,
+        energy: Callable[[Array], float] | None = None,
+    ) -> None:
+        """``tolerance`` bounds the local error of a step in L¹ (the mass is 1); ``step`` fixes the step length instead.
+
+        ``static``: the coefficients do not depend on the moments, so that they are computed once, and matrices factored once per
+        step length. ``energy``: (owned values) → 𝓕, which an error-controlled step must not raise beyond rounding; None: no law.
+        """
+        graph, entries = domain.graph, len(domain.graph.columns)
+        self._domain, self._features, self._coefficients_at, self._static = domain, features, coefficients, static
+        self._tolerance, self._fixed, self._proposal = tolerance, step, math.inf
+        self._rows, self._lumped = (graph.offsets, graph.columns), graph.lumped
+        slots = 2 if static else 3  # of the two stages, and of the rates that their moments would really give
+        self._inward, self._outward = [np.zeros(entries) for _ in range(slots)], [np.zeros(entries) for _ in range(slots)]
+        self._energy = energy
+        self._system, self._shift = ShiftedSystem(domain, stays=static), math.nan
+        self._positive = np.zeros(entries), np.zeros(entries)
+        self._positive_system: ShiftedSystem | None = None
+        self._upwinded, self._positive_shift = np.zeros(len(domain.coordinates)), math.nan
+        if static:
+            moments = features.moments(graph.lumped / domain.sum(np.array([graph.lumped.sum()])))
+            coefficients(moments, self._inward[0], self._outward[0])
+            self._inward[1], self._outward[1] = self._inward[0], self._outward[0]
+        self.limited_steps = 0
+        self.rejected_steps = 0
+        self._offered, self._cut = 0.0, 0.0
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the linear solver so far."""
+        return sum(system.iterations for system in {self._system, self._positive_system} if system is not None)
+
+    @property
+    def limiter_share(self) -> float:
+        """Part of the antidiffusive fluxes Σ|f_ij| that was cut, over all limited steps so far; the same on all ranks."""
+        return self._cut / self._offered if self._offered > 0.0 else 0.0
+
+    def step(self, density: Array, remaining: float) -> tuple[Array, float]:
+        """The density (owned + ghosts) one step later and the step's length ≤ remaining. Collective.
+
+        Raises:
+            SolverError: if the linear solver fails or the error control finds no step, on all ranks alike.
+        """
+        if self._fixed is not None:
+            length = remaining / max(1, math.ceil(remaining / self._fixed * (1.0 - 1e-12)))
+            return self._attempt(density, length)[0], length
+        wish = min(self._proposal, remaining)
+        if math.isinf(self._proposal):
+            wish = min(remaining, self._first_step(density))
+        rejected = False
+        while True:
+            length = remaining / max(1, math.ceil(remaining / wish * (1.0 - 1e-12)))
+            result, error = self._attempt(density, length)
+            if error <= self._tolerance and self._rises(density, result):
+                error = 4.0 * self._tolerance  # a shorter step, whatever the estimate says
+            growth = min(3.0, 0.9 * (self._tolerance / max(error, 1e-16)) ** (1.0 / 3.0)) if math.isfinite(error) else 0.1
+            if rejected or (self._static and growth < _WORTHWHILE):
+                growth = min(growth, 1.0)
+            if error <= self._tolerance:
+                # A step cut short by an output time says nothing against the longer one proposed before.
+                self._proposal = max(
+                    length * growth,
+                    min(self._proposal, wish) if growth >= 1.0 and not rejected and not math.isinf(self._proposal) else 0.0,
+                )
+                return result, length
+            self.rejected_steps, rejected = self.rejected_steps + 1, True
+            wish = length * max(0.1, min(0.9, growth))
+            if wish < 1e-12 * max(1.0, remaining):
+                raise SolverError(f"no step length meets density.tolerance = {self._tolerance:g}; it fell to {wish:.1e}")
+
+    def _first_step(self, density: Array) -> float:
+        """Where the rate of change, taken as constant, would move a tenth of the cube root of the tolerance."""
+        moments = self._moments(density)
+        speed = self._norm(self._rate(density, moments, 0))
+        return 0.1 * self._tolerance ** (1.0 / 3.0) / max(speed, 1e-16)
+
+    def _attempt(self, density: Array, length: float) -> tuple[Array, float]:
+        """One step and its estimated error."""
+        owned, lumped = self._domain.owned, self._lumped
+        start = density[:owned]
+        m0 = self._moments(density)
+        k0 = self._rate(density, m0, 0)
+        slope = self._features.moments(lumped * k0)
+        self._coefficients(m0 + GAMMA * length * slope, 0)
+        y1 = self._solve(0, GAMMA * length, lumped * start, start + GAMMA * length * k0)
+        k1 = self._apply(y1, 0)
+        # parabola through m(0), m'(0) and m(Y₁), at the end of the step
+        m1 = self._moments(y1)
+        m2 = m0 + length * slope + (m1 - m0 - GAMMA * length * slope) / GAMMA**2
+        self._coefficients(m2, 1)
+        right = start + (1.0 - GAMMA) * length * k1
+        y2 = self._solve(1, GAMMA * length, lumped * right, right + GAMMA * length * (k1 + (1.0 - GAMMA) / GAMMA * (k1 - k0)))
+        k2 = self._apply(y2, 1)
+        result = self._with_ghosts(right + GAMMA * length * k2)
+        if self._fixed is None:
+            error = length * (ERROR_WEIGHTS[0] * k0 + ERROR_WEIGHTS[1] * k1 + ERROR_WEIGHTS[2] * k2)
+            if not self._static:  # where moments are stiffer than the step, their extrapolation is what goes wrong
+                error += length * (1.0 - GAMMA) * (self._rate(y1, m1, 2) - k1)
+                error += length * GAMMA * (self._rate(y2, self._moments(y2), 2) - k2)
+            smooth = self._system.solve(lumped * error, error, 1e-3)
+            estimate = self._norm(smooth)
+        else:
+            estimate = 0.0
+        if self._negative(result[:owned]) and estimate <= self._tolerance:
+            result = self._limited(density, y1, y2, result, length)
+        return result, estimate
+
+    def _rises(self, density: Array, result: Array) -> bool:
+        """Whether the step raises the free energy by more than rounding."""
+        if self._energy is None:
+            return False
+        before, after = (self._energy(values[: self._domain.owned]) for values in (density, result))
+        return after > before + _ROUNDING * (1.0 + abs(before))
+
+    def _limited(self, density: Array, y1: Array, y2: Array, result: Array, length: float) -> Array:
+        """The step's fluxes limited against a positive implicit Euler step with the potential of its end."""
+        self.limited_steps += 1
+        fluxes, (offsets, columns) = np.empty(len(self._rows[1])), self._rows
+        euler, low = self._positive_euler(density, result, y2, length)
+        stages = [part for k, y in enumerate((y1, y2)) for part in (self._inward[k], self._outward[k], y)]
+        offered = antidiffusive_fluxes(offsets, columns, *stages, GAMMA, *self._positive, euler, length, fluxes)
+        limited = self._with_ghosts(low)
+        add_limited_fluxes(self._domain, fluxes, limited, passes=_PASSES, negligible=_LEFT_OVER * self._tolerance)
+        self._offered, self._cut = np.array([self._offered, self._cut]) + self._domain.sum(
+            np.array([offered, np.abs(fluxes).sum()])
+        )
+        return limited
+
+    def _positive_euler(self, density: Array, trial: Array, guess: Array, length: float) -> tuple[Array, Array]:
+        """Y ≥ 0 with M Y = M ρ + h 𝓕⁺Y, where 𝓕⁺ is 𝓕 with discrete upwinding at as few nodes as it takes; and ρ + hM⁻¹𝓕⁺Y.
+
+        It starts with the nodes where ``trial`` < 0 and adds those where Y < 0, until there are no more. Then Y ≥ 0 holds, for
+        the fluxes into the set of nodes with Y < 0 would all be ≥ 0, but their sum is that of M(Y − ρ) < 0 over the set.
+        Upwinding everywhere is positive at once, but far off under strong cross diffusion. Nodes of the last step that are as
+        good as empty stay, so that its matrix may serve again.
+        """
+        domain = self._domain
+        largest = domain.extremes(trial[: domain.owned])[1]
+        cut = self._negative_nodes(trial, np.where(trial < _EMPTY * largest, self._upwinded, 0.0))
+        for _ in range(_ROUNDS):
+            euler, low, more = self._solve_upwinded(density, cut, guess, length)
+            if more is None:
+                return euler, low
+            cut, guess = more, euler[: domain.owned]
+        return self._solve_upwinded(density, np.ones(len(trial)), guess, length)[:2]
+
+    def _solve_upwinded(self, density: Array, cut: Array, guess: Array, length: float) -> tuple[Array, Array, Array | None]:
+        """One solve of `_positive_euler`: Y, ρ + hM⁻¹𝓕⁺Y, and where to upwind next, if anywhere; leaves 𝓕⁺ in ``_positive``."""
+        (offsets, columns), owned, lumped = self._rows, self._domain.owned, self._lumped
+        if self._positive_system is None:
+            self._positive_system = ShiftedSystem(self._domain) if self._static else self._system
+        system, same = self._positive_system, self._static and math.isclose(length, self._positive_shift, rel_tol=_SAME)
+        if self._domain.sum(np.array(float(not same) + np.abs(cut - self._upwinded).sum())) > 0.0:
+            for mine, theirs in zip(self._positive, (self._inward[1], self._outward[1]), strict=True):
+                mine[:] = theirs
+            make_positive(offsets, columns, cut, *self._positive)
+            system.set(*self._positive, length)
+            self._upwinded, self._positive_shift = cut, length
+        euler = self._with_ghosts(system.solve(lumped * density[:owned], guess[:owned], SOLVER_TOLERANCE))
+        more, low = self._negative_nodes(euler, cut), np.empty(owned)
+        if self._domain.sum(np.array((more - cut)[:owned].sum())) > 0.0:
+            return euler, low, more
+        for _ in range(_REFINEMENTS):
+            rate(offsets, columns, lumped, *self._positive, euler, low)
+            low *= length
+            low += density[:owned]
+            if not self._negative(low):
+                break
+            euler = self._with_ghosts(euler[:owned] + system.solve(lumped * (low - euler[:owned]), np.zeros(owned), 1e-3))
+        return euler, low, None
+
+    def _negative_nodes(self, values: Array, known: Array) -> Array:
+        """1 at the nodes that are ``known`` or negative by more than rounding, 0 elsewhere (owned + ghosts)."""
+        largest = self._domain.extremes(values[: self._domain.owned])[1]
+        return np.maximum(known, np.where(values < _NEGATIVE * largest, 1.0, 0.0))
+
+    def _moments(self, density: Array) -> Array:
+        return self._features.moments(self._lumped * density[: self._domain.owned])
+
+    def _coefficients(self, moments: Array, stage: int) -> None:
+        if not self._static:
+            self._coefficients_at(moments, self._inward[stage], self._outward[stage])
+
+    def _rate(self, density: Array, moments: Array, stage: int) -> Array:
+        self._coefficients(moments, stage)
+        return self._apply(density, stage)
+
+    def _apply(self, density: Array, stage: int) -> Array:
+        """M⁻¹𝓕ρ on owned nodes."""
+        result = np.empty(self._domain.owned)
+        rate(*self._rows, self._lumped, self._inward[stage], self._outward[stage], density, result)
+        return result
+
+    def _solve(self, stage: int, factor: float, right: Array, guess: Array) -> Array:
+        if not (self._static and math.isclose(factor, self._shift, rel_tol=_SAME)):
+            self._system.set(self._inward[stage], self._outward[stage], factor)
+            self._shift = factor
+        return self._with_ghosts(self._system.solve(right, guess, SOLVER_TOLERANCE))
+
+    def _with_ghosts(self, owned: Array) -> Array:
+        values = np.empty(len(self._domain.coordinates))
+        values[: self._domain.owned] = owned
+        self._domain.exchange.update(values)
+        return values
+
+    def _norm(self, values: Array) -> float:
+        return float(self._domain.sum(np.array([self._lumped @ np.abs(values)]))[0])
+
+    def _negative(self, values: Array) -> bool:
+        smallest, largest = self._domain.extremes(values)
+        return smallest < _NEGATIVE * largest

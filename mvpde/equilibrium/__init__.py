@@ -1,0 +1,1 @@
+"""Where the density goes: stationary laws, spectra, branches."""

@@ -1,0 +1,259 @@
+"""Stationary branches of interacting models: fixed points in the space of moments, their free energy and linear stability.
+
+A law is stationary if it is stationary at its own moments: m = ∫g dρ_m, with ρ_m ∝ exp(−V(·; m)/τ) for a gradient flow and the
+null vector of the operator at moments m otherwise. That is a problem in R^K, solved by Newton's method in the r ≤ K directions
+that the features really have,
+
+    F(m) = m − ∫g dρ_m = 0,        ∂F = I + τ⁻¹ Cov_{ρ_m}(g, g) R''(m),
+
+the derivative of ρ_m coming from a linear solve where there is no Gibbs state. A branch is stable if all growth rates of the
+linearised equation (`mvpde.equilibrium.linearised`) are negative. Where the model has the symmetry of translations along a
+periodic
+coordinate and a branch has not, a circle of states is stationary: the one of phase 0 stands for them all, and the growth
+rate 0 of motion along the circle does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvpde.density.density import Density, free_energy
+from mvpde.equilibrium.circles import along_circles, circles, moved_moments, same, shift_to_phase_zero
+from mvpde.equilibrium.linearised import (
+    feature_covariance,
+    feature_rows,
+    linearised,
+    operator_changes,
+    second_derivative,
+    slow_modes,
+)
+from mvpde.equilibrium.spectrum import typical_rate
+from mvpde.equilibrium.stationary import Balance, Stationary, balance, is_gibbs, long_system, stationary
+from mvpde.models.mean_field import feature_values
+from mvpde.runtime import SolverError
+
+Array = NDArray[np.float64]
+
+_STEPS = 60  # of Newton's method
+_HALVINGS = 10
+_MET = 1e-12  # residual that ends it, relative to the moments
+_ACCEPTED = 1e-8  # residual of a fixed point where rounding or the mesh's broken symmetry leave no better one
+_RANK = 1e-8  # singular values of ∂F below this part of the largest: along a circle of states
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A stationary law of an interacting model.
+
+    Attributes:
+        moments: m, shape (K,), of the state of phase 0 where there is a circle of them.
+        free_energy: 𝓕, None where there is none.
+        leading_eigenvalue: the largest growth rate (real part), motion along a circle of states left out.
+        frequency: its imaginary part, ≥ 0.
+        stable: whether the leading eigenvalue is negative.
+        circles: coordinates along which its translates are stationary too, and different.
+        residual: |m − ∫g dρ_m|.
+        starts: places in the list of starts that led here.
+        law: the law itself.
+    """
+
+    moments: Array
+    free_energy: float | None
+    leading_eigenvalue: float
+    frequency: float
+    stable: bool
+    circles: tuple[str, ...]
+    residual: float
+    starts: tuple[int, ...]
+    law: Stationary
+
+    def entry(self) -> dict[str, Any]:
+        """What `summary.json` says of it."""
+        return {
+            "moments": self.moments.tolist(),
+            "free_energy": self.free_energy,
+            "stable": self.stable,
+            "leading_eigenvalue": self.leading_eigenvalue,
+            "frequency": self.frequency,
+            "circles": list(self.circles),
+            "mean": self.law.mean.tolist(),
+            "residual": self.residual,
+            "starts": list(self.starts),
+        }
+
+
+def branches(density: Density, starts: Sequence[Array]) -> list[Branch]:
+    """All stationary laws that Newton's method reaches from ``starts``, by rising free energy. Collective.
+
+    Args:
+        density: model, mesh and scheme; its present state does not matter.
+        starts: moments, shape (K,) each.
+
+    Raises:
+        CaseError: temperature 0. SolverError: no start leads to a stationary law. On all ranks alike.
+    """
+    found: list[_Fixed] = []
+    failures = []
+    for number, start in enumerate(starts):
+        try:
+            fixed = _newton(density, start)
+            axes = circles(density, fixed.law.values, fixed.moments)
+            fixed = replace(_pinned(density, fixed, axes), circles=axes, starts=(number,))
+        except SolverError as error:
+            failures.append(f"from {np.round(start, 6).tolist()[:8]}: {error}")
+            continue
+        twins = [k for k, other in enumerate(found) if same(fixed.moments, other.moments)]
+        if twins:
+            found[twins[0]] = replace(found[twins[0]], starts=(*found[twins[0]].starts, number))
+        else:
+            found.append(fixed)
+    if not found:
+        raise SolverError("[stationary] no start leads to a stationary law; give other `starts`\n" + "\n".join(failures))
+    return sorted((_branch(density, fixed) for fixed in found), key=_place)
+
+
+def _place(branch: Branch) -> tuple[float, list[float]]:
+    """Free energy first, up to what rounding makes of states that a symmetry relates; of these the largest moments first."""
+    return round(branch.free_energy or 0.0, 8), (-np.round(branch.moments, 5)).tolist()
+
+
+def default_starts(density: Density) -> list[Array]:
+    """Moments of the present law, of the flat law on the domain, and of points spread over it. Collective.
+
+    Where there are no Gibbs states each step of the search takes linear solves, and the points are left out.
+    """
+    domain, model = density.domain, density.model
+    flat = density.features.moments(domain.graph.lumped / domain.sum(np.array([domain.graph.lumped.sum()]))[0])
+    if not is_gibbs(density):
+        return [density.moments()[0], flat]
+    count = {1: 5, 2: 3}.get(domain.dimension, 2)
+    axes = [a + (b - a) * (np.arange(count) + 0.5) / count for a, b in zip(domain.lower, domain.upper, strict=True)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, domain.dimension)
+    return [density.moments()[0], flat, *feature_values(model, points)]
+
+
+def nearest_stable(found: Sequence[Branch], moments: Array) -> Branch:
+    """The stable branch with the moments nearest to ``moments``; the one of lowest free energy if none is stable."""
+    stable = [branch for branch in found if branch.stable]
+    return min(stable, key=lambda b: float(np.linalg.norm(b.moments - moments))) if stable else found[0]
+
+
+# --- fixed points ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """A fixed point: its moments, its law, and what `Branch` says of it."""
+
+    moments: Array
+    law: Balance
+    residual: float
+    circles: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
+
+
+def _newton(density: Density, start: Array) -> _Fixed:
+    """Newton's method with halved steps where |F| does not fall, and a step of the plain iteration where none does."""
+    right = density.features.right
+    mu = right.T @ start
+    law = balance(density, right @ mu)
+    residual = mu - _reduced_moments(density, law)
+    for _ in range(_STEPS):
+        if np.linalg.norm(residual) <= _MET * (1.0 + np.linalg.norm(mu)):
+            break
+        if not np.isfinite(residual).all():
+            raise SolverError("the law at these moments is not finite")
+        slope = np.eye(len(mu)) - _response(density, law, right @ mu)
+        direction = np.linalg.lstsq(slope, -residual, rcond=_RANK)[0]
+        tried = _line_search(density, mu, law, residual, direction)
+        if tried is None:
+            if np.linalg.norm(residual) <= _ACCEPTED * (1.0 + np.linalg.norm(mu)):
+                break
+            mu = mu - residual
+            law = balance(density, right @ mu, law)
+            tried = mu, law, mu - _reduced_moments(density, law)
+        mu, law, residual = tried
+    size = float(np.linalg.norm(residual))
+    if not size <= _ACCEPTED * (1.0 + np.linalg.norm(mu)):
+        raise SolverError(f"Newton's method stopped at a residual of {size:.1e} after {_STEPS} steps")
+    return _Fixed(right @ mu, law, size)
+
+
+def _line_search(
+    density: Density, mu: Array, law: Balance, residual: Array, direction: Array
+) -> tuple[Array, Balance, Array] | None:
+    """The longest of the steps direction/2^k that lowers |F|."""
+    for k in range(_HALVINGS):
+        trial = mu + 0.5**k * direction
+        try:
+            new = balance(density, density.features.right @ trial, law)
+        except SolverError:
+            continue
+        rest = trial - _reduced_moments(density, new)
+        if np.linalg.norm(rest) < (1.0 - 0.1 * 0.5**k) * np.linalg.norm(residual):
+            return trial, new, rest
+    return None
+
+
+def _reduced_moments(density: Density, law: Balance) -> Array:
+    domain = density.domain
+    return density.features.right.T @ density.features.moments(domain.graph.lumped * law.values[: domain.owned])
+
+
+def _response(density: Density, law: Balance, moments: Array) -> Array:
+    """∂(∫g dρ_m)/∂m in the singular directions, shape (r, r)."""
+    domain, owned = density.domain, density.domain.owned
+    if is_gibbs(density):
+        covariance = feature_covariance(density, law.values)
+        return -covariance @ second_derivative(density, moments) / density.model.temperature
+    system, factor = long_system(domain, law)
+    lumped, columns = domain.graph.lumped, operator_changes(density, law, moments)
+    rows = feature_rows(density)[:owned]
+    result = np.empty((rows.shape[1], rows.shape[1]))
+    for k, column in enumerate(columns.T):
+        change = system.solve(factor * lumped * column, np.zeros(owned), 0.0)
+        change -= domain.sum(np.array(lumped @ change)) * law.values[:owned]  # of mass zero
+        result[:, k] = domain.sum((lumped * change) @ rows)
+    return result
+
+
+def _pinned(density: Density, fixed: _Fixed, axes: Sequence[int]) -> _Fixed:
+    """The state of phase 0 on its circles."""
+    for axis in axes:
+        shift = shift_to_phase_zero(density, fixed.law.values, axis)
+        fixed = _newton(density, moved_moments(density, fixed.law.values, axis, shift))
+    return fixed
+
+
+# --- stability ------------------------------------------------------------------------------------------------------------------
+
+
+def _branch(density: Density, fixed: _Fixed) -> Branch:
+    law = stationary(density, fixed.moments)
+    eigenvalue = _leading(density, law, fixed.circles)
+    owned = law.values[: density.domain.owned]
+    return Branch(
+        moments=fixed.moments,
+        free_energy=free_energy(density.domain, density.features, owned) if density.model.gradient_flow else None,
+        leading_eigenvalue=-eigenvalue.real,
+        frequency=abs(eigenvalue.imag),
+        stable=bool(eigenvalue.real > 0.0),
+        circles=tuple(density.model.coordinates[axis] for axis in fixed.circles),
+        residual=fixed.residual,
+        starts=fixed.starts,
+        law=law,
+    )
+
+
+def _leading(density: Density, law: Stationary, axes: Sequence[int]) -> complex:
+    """λ of least real part, the modes −∂_aρ of the circles left out."""
+    rate = typical_rate(density, law)
+    equation = linearised(density, law, law.moments)
+    values, modes = slow_modes(equation, 6 + 2 * len(axes), rate)
+    others = np.delete(values, along_circles(density, law, equation, axes, values, modes, rate))
+    return complex(min(others, key=lambda value: value.real))

@@ -1,0 +1,195 @@
+"""Slowest modes of a Fokker–Planck equation at a stationary law, by SLEPc, and the decay they rule.
+
+A mode ρ_k with eigenvalue λ_k makes ρ_∞ + ερ_k e^{−λ_k t} a solution: −𝓛ρ_k = λ_kρ_k, λ_0 = 0 for ρ_∞ itself. In a gradient flow
+u = ρ/ρ_∞ obeys a symmetric equation in L²_μ, dμ = ρ_∞dz; with y = u√ρ_∞ the edge-averaged operator is the symmetric matrix
+
+    H_ij = −s_ij τ (x/2)/sinh(x/2),  x = (V_i − V_j)/τ,      H_ii = Σ_j s_ij τ B(−x),      H y = λ M y,
+
+free of the huge and tiny numbers of ρ_∞. λ₁ is then τ over the Poincaré constant of e^{−V/τ}. Otherwise −Kρ = λMρ is not
+symmetric, eigenvalues may be complex and the decay rate is the smallest Re λ. With u = ρ/ρ_∞ and the Dirichlet energy
+E = ½∫∇u·A∇u dμ
+
+    ½ d/dt ‖u − 1‖²_{L²_μ} = −2E,
+
+so ‖u − 1‖ decays like e^{−λ₁t} and E like e^{−2λ₁t}, from a start with a part along the first mode.
+
+An equation that depends on the law is linearised at ρ_∞ first (`mvpde.equilibrium.linearised`): its modes may grow, λ < 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvpde.runtime import SolverError  # isort: skip  (loads the solver libraries)
+
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+from mvpde.density.density import Density
+from mvpde.density.fluxes import use_direct_solver
+from mvpde.equilibrium.linearised import edge_matrix, frozen, generic, linearised, slow_modes, solve
+from mvpde.equilibrium.stationary import Stationary, is_gibbs
+from mvpde.mesh.domain import Domain
+from mvpde.models.mean_field import diffusion
+
+Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+
+_TOLERANCE = 1e-11  # residual of an eigenpair, in units of its eigenvalue in the shifted inverse problem
+_ITERATIONS = 1000
+_SEEN = 1e-10  # nodes with less than this part of the maximum of ρ_∞ do not enter ‖ρ/ρ_∞ − 1‖: one would see rounding errors
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The slowest modes, the stationary one left out.
+
+    Attributes:
+        eigenvalues: λ_1, λ_2, … by rising real part, shape (modes,).
+        modes: ρ_k at owned unknowns (local), shape (modes, owned), ∫|ρ_k| = 1 and ∫ρ_k = 0. A real mode has no imaginary part.
+        reversible: whether the symmetric form was solved, all λ_k then being real.
+    """
+
+    eigenvalues: Complex
+    modes: Complex
+    reversible: bool
+
+    @property
+    def decay_rate(self) -> float:
+        """Re λ_1."""
+        return float(self.eigenvalues[0].real)
+
+
+def spectrum(density: Density, modes: int, stationary: Stationary) -> Spectrum:
+    """The ``modes`` slowest modes of the equation that ``density`` solves, on its mesh. Collective.
+
+    The nonsymmetric problem is searched around zero: 3·modes + 6 eigenvalues of least modulus are found and those of least real
+    part kept, so that a slow mode with a large imaginary part can be missed when few modes are asked for.
+
+    Args:
+        density: its present state does not matter.
+        modes: 1 or more.
+        stationary: of the same density.
+
+    An interacting model is linearised at ``stationary``; modes that grow have λ < 0, and a symmetry that it breaks a mode λ = 0.
+
+    Raises:
+        SolverError: where the iteration does not converge, on all ranks alike.
+    """
+    reversible = is_gibbs(density)
+    shift = typical_rate(density, stationary)
+    frozen_modes = _symmetric if reversible else _nonsymmetric
+    try:
+        values, vectors = (_interacting if density.model.interacting else frozen_modes)(density, modes, stationary, shift)
+    except PETSc.Error as error:
+        raise SolverError(
+            f"[spectrum] the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh"
+        ) from None
+    order = np.lexsort((values.imag, values.real))[:modes]
+    return Spectrum(values[order], np.array([_normalised(density.domain, vectors[k]) for k in order]), reversible)
+
+
+def distance(stationary: Stationary, values: Array) -> float:
+    """‖ρ/ρ_∞ − 1‖ in L²_μ, dμ = ρ_∞dz, of nodal ``values`` (local), where ρ_∞ is not as good as zero. Collective."""
+    domain, u, seen = stationary.domain, *_relative(stationary, values)
+    owned = domain.owned
+    weight = domain.graph.lumped * np.where(seen, stationary.values, 0.0)[:owned]
+    return float(np.sqrt(domain.sum(np.array(weight @ (u[:owned] - 1.0) ** 2))))
+
+
+def dirichlet_energy(stationary: Stationary, values: Array) -> float:
+    """½∫∇u·A∇u dμ with u = ρ/ρ_∞ as the sum ½Σ_{i<j} ½(k_ijρ_∞j + k_jiρ_∞i)(u_i − u_j)² over edges. Collective."""
+    domain, graph, u, seen = stationary.domain, stationary.domain.graph, *_relative(stationary, values)
+    row = graph.rows()
+    conductance = 0.5 * (stationary.inward * stationary.values[graph.columns] + stationary.outward * stationary.values[row])
+    both = seen[row] & seen[graph.columns]
+    return float(domain.sum(np.array(0.25 * conductance[both] @ (u[row] - u[graph.columns])[both] ** 2)))
+
+
+def decay_rate(times: Sequence[float], norms: Sequence[float], frequency: float = 0.0) -> float:
+    """−d log(norm)/dt by least squares over the later half of the ``times``; 2 Re λ₁ for energies.
+
+    Args:
+        times: increasing.
+        norms: > 0, at these times.
+        frequency: Im λ₁; with a complex pair the logarithm is a line plus a function of period π/|Im λ₁|, of which two harmonics
+            are fitted.
+    """
+    t, logarithm = np.asarray(times, float), np.log(np.asarray(norms, float))
+    late = t >= 0.5 * (t[0] + t[-1])
+    phases = [2.0 * k * frequency * t[late] for k in (1, 2)] if frequency != 0.0 else []
+    columns = [-t[late], np.ones(late.sum()), *(wave(phase) for phase in phases for wave in (np.cos, np.sin))]
+    return float(np.linalg.lstsq(np.column_stack(columns), logarithm[late], rcond=None)[0][0])
+
+
+def _relative(stationary: Stationary, values: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """ρ/ρ_∞ (owned + ghosts), and where ρ_∞ is large enough to divide by."""
+    largest = stationary.domain.extremes(stationary.values[: stationary.domain.owned])[1]
+    seen = stationary.values > _SEEN * largest
+    return np.divide(values, stationary.values, out=np.ones(len(values)), where=seen), seen
+
+
+def typical_rate(density: Density, stationary: Stationary) -> float:
+    """⟨Tr A⟩/Tr Cov, a slow rate or above: the spectrum is sought around minus this number, where nothing is singular."""
+    domain, owned = density.domain, density.domain.owned
+    trace = np.trace(diffusion(density.model, domain.coordinates[:owned], stationary.moments), axis1=1, axis2=2)
+    mean = domain.sum(np.array(trace @ (domain.graph.lumped * stationary.values[:owned])))
+    return float(mean) / float(np.trace(stationary.covariance))
+
+
+def _interacting(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
+    equation = linearised(density, stationary, stationary.moments)
+    return slow_modes(equation, modes + 2 if equation.growing is not None else 3 * modes + 6, shift)
+
+
+def _symmetric(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
+    domain, owned = density.domain, density.domain.owned
+    entries, diagonal, root = frozen(density, stationary, stationary.moments)
+    problem = edge_matrix(domain, entries, diagonal)
+    ground = problem.createVecRight()
+    ground.array[:] = root
+    solver = _solver(domain, problem, SLEPc.EPS.ProblemType.GHEP, modes, shift)
+    solver.setDeflationSpace([ground])
+    values, vectors = solve(solver, problem, modes)
+    return values, vectors * np.sqrt(stationary.values[:owned])
+
+
+def _nonsymmetric(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
+    domain = density.domain
+    entries, diagonal, _ = frozen(density, stationary, stationary.moments)
+    problem = edge_matrix(domain, entries, diagonal)
+    wanted = min(3 * modes + 6, domain.nodes - 1)
+    values, vectors = solve(_solver(domain, problem, SLEPc.EPS.ProblemType.GNHEP, wanted + 1, shift), problem, wanted + 1)
+    others = np.delete(np.arange(len(values)), np.argmin(np.abs(values)))  # all but the stationary one
+    return values[others], vectors[others]
+
+
+def _solver(domain: Domain, matrix: PETSc.Mat, kind: SLEPc.EPS.ProblemType, wanted: int, shift: float) -> SLEPc.EPS:
+    """Krylov–Schur on (H + shift·M)⁻¹M, from a start that does not depend on the ranks."""
+    mass = edge_matrix(domain, np.zeros(len(domain.graph.columns)), domain.graph.lumped)
+    solver = SLEPc.EPS().create(domain.comm)
+    solver.setOperators(matrix, mass)
+    solver.setProblemType(kind)
+    solver.setDimensions(wanted)
+    solver.setTolerances(_TOLERANCE, _ITERATIONS)
+    solver.setTarget(-shift)
+    solver.setWhichEigenpairs(SLEPc.EPS.Which.TARGET_MAGNITUDE)
+    transform = solver.getST()
+    transform.setType(SLEPc.ST.Type.SINVERT)
+    use_direct_solver(transform.getKSP())
+    start = matrix.createVecRight()
+    start.array[:] = generic(domain)
+    solver.setInitialSpace([start])
+    return solver
+
+
+def _normalised(domain: Domain, mode: Complex) -> Complex:
+    """∫|ρ_k| = 1, and the phase in which its integral against a generic function is positive."""
+    part = mode @ (domain.graph.lumped * generic(domain))
+    size, real, imaginary = domain.sum(np.array([domain.graph.lumped @ np.abs(mode), part.real, part.imag]))
+    phase = complex(real, imaginary)
+    return mode * (phase.conjugate() / max(abs(phase), 1e-300) / size)

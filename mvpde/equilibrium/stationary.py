@@ -1,0 +1,341 @@
+"""Stationary laws of Fokker–Planck equations at given moments: Gibbs states, or the null vector of the limited Galerkin operator.
+
+∇·(−bρ + ∇·(Aρ)) = 0 with ∫ρ = 1, b and A at moments m; where they depend on m, `branches` finds the m that are those of ρ. For
+a gradient flow ρ ∝ e^{−V/τ}, which the edge-averaged scheme keeps exactly. Else ρ carries a current J = bρ − ∇·(Aρ), and the
+entropy production ∫J·A⁻¹J/ρ measures how far it is from detailed balance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvpde.density.density import Density, outer_mass
+from mvpde.density.edge_averaged import edge_averaged
+from mvpde.density.fluxes import ShiftedSystem, make_positive, rate
+from mvpde.density.galerkin import edge_geometry, galerkin, gradient
+from mvpde.mesh.domain import Domain
+from mvpde.models.mean_field import MeanField, diffusion, drift
+from mvpde.runtime import CaseError, SolverError
+
+Array = NDArray[np.float64]
+
+_LONG = (
+    1e12  # a pseudo-time step in units of the fastest rate: long against every slow rate that double precision can tell from zero
+)
+_SOLVES = 100  # of inverse iteration; two or three do where λ₁ is not tiny
+_UNIQUE = 1e-6  # L¹ distance between laws found from two starts
+_SETTLED = 1e-13  # change in L¹ at which inverse iteration ends
+_DOSE = 0.25  # of upwinding at a node each time ρ < 0 there: errors a third of those of full doses, for a few more rounds
+_ROUNDS = 100  # of adding nodes to those with upwinding
+_NEGATIVE = -1e-14  # below this part of the maximum a value is negative by more than rounding
+_SEEN = 1e-12  # nodes with less than this part of the maximum count as empty where a ratio to ρ is taken
+_DIFFERENCE = 1e-5  # step of the differences of the drift, in units of the box
+_ROTATION = 1e-6  # a drift whose ∇b is symmetric to this part is a gradient
+
+
+@dataclass(frozen=True)
+class Stationary:
+    """A stationary law on a domain, and how far it can be trusted.
+
+    Attributes:
+        domain: where it lives.
+        moments: m in b, A or V, shape (K,).
+        values: ρ at owned and ghost unknowns (local), mass 1.
+        inward, outward: k_ij and k_ji of the operator that it is the null vector of, for each entry of the edge graph (local).
+        mean, covariance: of the coordinates, shapes (D,) and (D, D).
+        identities: name → |Σ of the terms| over the mean of ⟨|term|⟩, for exact laws of the continuous problem; see `identities`.
+        entropy_production: ∫J·A⁻¹J/ρ, None where A is singular.
+        current: J at owned unknowns (local), shape (owned, D).
+        residual: Σ_i|Σ_j F_ij| / Σ_ij|k_ij ρ_j|, how well the discrete equation is solved.
+        limiter_share: part of the antidiffusive fluxes Σ d_ij|ρ_i − ρ_j| that was cut.
+        minimum: smallest value over the largest.
+        outer_mass: share of the mass in the outer layer of cells.
+        rounds: solves for a null vector that it took to reach a positive one; 0 for a Gibbs state.
+    """
+
+    domain: Domain
+    moments: Array
+    values: Array
+    inward: Array
+    outward: Array
+    mean: Array
+    covariance: Array
+    identities: dict[str, float]
+    entropy_production: float | None
+    current: Array
+    residual: float
+    limiter_share: float
+    minimum: float
+    outer_mass: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Balance:
+    """A law that the fluxes F_ij = k_ij ρ_j − k_ji ρ_i leave as it is: fields of `Stationary`, and what was upwinded.
+
+    Attributes:
+        values, inward, outward, limiter_share, rounds: as in `Stationary`.
+        cut: share of upwinding at each local node; None for a Gibbs state.
+        fastest: the fastest rate of the operator; 0 for a Gibbs state.
+    """
+
+    values: Array
+    inward: Array
+    outward: Array
+    limiter_share: float = 0.0
+    rounds: int = 0
+    cut: Array | None = None
+    fastest: float = 0.0
+
+
+def stationary(density: Density, moments: Array | None = None) -> Stationary:
+    """The stationary law of the equation that ``density`` solves, on its mesh; its present state does not matter. Collective.
+
+    Args:
+        density: where model, mesh and scheme are taken from.
+        moments: m of a stationary law of an interacting model, shape (K,), from `branches`.
+
+    Raises:
+        CaseError: a model without diffusion, or an interacting one without ``moments``. SolverError: no unique stationary law
+        found. On all ranks alike.
+    """
+    model, domain = density.model, density.domain
+    if moments is None:
+        if model.interacting:
+            raise CaseError(
+                "[stationary] the laws of an interacting model come from mvpde.equilibrium.branches, which finds their moments"
+            )
+        moments = density.moments()[0]
+    gibbs = is_gibbs(density)
+    found = balance(density, moments)
+    if not gibbs:
+        _check_unique(domain, found)
+    values, inward, outward = found.values, found.inward, found.outward
+    owned, z = domain.owned, domain.coordinates
+    b, a = drift(model, z, moments), diffusion(model, z, moments)
+    masses = domain.graph.lumped * values[:owned]
+    mean = domain.sum(masses @ z[:owned])
+    centred = z[:owned] - mean
+    current = np.zeros((owned, domain.dimension)) if gibbs else _current(domain, values, b, a)
+    smallest, largest = domain.extremes(values[:owned])
+    return Stationary(
+        domain=domain,
+        moments=moments,
+        values=values,
+        inward=inward,
+        outward=outward,
+        mean=mean,
+        covariance=domain.sum((masses[:, None] * centred).T @ centred),
+        identities=identities(model, domain, values, lambda points: drift(model, points, moments), a),
+        entropy_production=0.0 if gibbs else _entropy_production(domain, values, current, a),
+        current=current,
+        residual=_residual(domain, inward, outward, values),
+        limiter_share=found.limiter_share,
+        minimum=smallest / largest,
+        outer_mass=outer_mass(domain, values, model),
+        rounds=found.rounds,
+    )
+
+
+def is_gibbs(density: Density) -> bool:
+    """Whether the scheme of ``density`` keeps Gibbs states exactly."""
+    return density.model.gradient_flow and density.scheme != "galerkin"
+
+
+def balance(density: Density, moments: Array, start: Balance | None = None) -> Balance:
+    """The law that is stationary at ``moments``, shape (K,); ``start``: that at other moments, to begin from. Collective.
+
+    Raises:
+        CaseError: a gradient flow at temperature 0. SolverError: no positive stationary law found.
+    """
+    return _gibbs(density, moments) if is_gibbs(density) else _null_vector(density, moments, start)
+
+
+def identities(model: MeanField, domain: Domain, values: Array, drift_at: Callable[[Array], Array], a: Array) -> dict[str, float]:
+    """Residuals of exact laws of any stationary ρ without mass at the wall: ⟨b·∇h + A:∇∇h⟩ = 0, h = z_a, z_a z_c, |z|²/2, L.
+
+        drift_a             ⟨b_a⟩ = 0
+        second_moment_a_c   ⟨z_a b_c⟩ + ⟨z_c b_a⟩ + 2⟨A_ac⟩ = 0
+        virial              ⟨z·b⟩ + ⟨Tr A⟩ = 0
+        squared_drift       ⟨|b|²⟩ + ⟨Tr(A∇b)⟩ = 0, where b = −∇L
+
+    Each is |Σ of the means| over the mean of ⟨|term|⟩. Along periodic directions, around which a current may flow, there is
+    none. With A = gC and b = −∇L they read ⟨∇L⟩ = 0, ⟨W_a∂_cL + W_c∂_aL⟩ = 2g⟨C_ac⟩, ⟨W·∇L⟩ = g⟨Tr C⟩ and
+    ⟨|∇L|²⟩ = g⟨Tr(C∇²L)⟩. Collective.
+
+    Args:
+        model: for the names of its coordinates.
+        domain: of ``values``.
+        values: ρ (local).
+        drift_at: points, shape (N, D) → b, shape (N, D).
+        a: A at the local unknowns, shape (owned + ghosts, D, D).
+    """
+    owned = domain.owned
+    z, a = domain.coordinates[:owned], a[:owned]
+    b, masses = drift_at(z), domain.graph.lumped * values[:owned]
+
+    def residual(*terms: Array) -> float:
+        means = domain.sum(np.array([masses @ term for term in terms]))
+        scales = domain.sum(np.array([masses @ np.abs(term) for term in terms]))
+        return float(abs(means.sum()) / max(scales.mean(), 1e-300))
+
+    free = [k for k in range(domain.dimension) if domain.periods[k] is None]
+    name = model.coordinates
+    result = {f"drift_{name[k]}": residual(b[:, k]) for k in free}
+    for n, k in enumerate(free):
+        for c in free[n:]:
+            result[f"second_moment_{name[k]}_{name[c]}"] = residual(z[:, k] * b[:, c], z[:, c] * b[:, k], 2.0 * a[:, k, c])
+    if len(free) < domain.dimension:
+        return result
+    result["virial"] = residual((z * b).sum(axis=1), np.trace(a, axis1=1, axis2=2))
+    jacobian = _jacobian(domain, drift_at)
+    rotation = np.abs(jacobian - jacobian.swapaxes(1, 2)).sum(axis=(1, 2))
+    rotating, total = domain.sum(np.array([masses @ rotation, masses @ np.abs(jacobian).sum(axis=(1, 2))]))
+    if rotating <= _ROTATION * total:
+        result["squared_drift"] = residual((b**2).sum(axis=1), np.einsum("nij,nji->n", a, jacobian))
+    return result
+
+
+def _jacobian(domain: Domain, drift_at: Callable[[Array], Array]) -> Array:
+    """∂b_k/∂z_c at owned unknowns, shape (owned, D, D), by central differences of the model's own drift."""
+    z = domain.coordinates[: domain.owned]
+    result = np.empty((len(z), domain.dimension, domain.dimension))
+    for c in range(domain.dimension):
+        step = np.zeros(domain.dimension)
+        step[c] = _DIFFERENCE * (domain.upper[c] - domain.lower[c])
+        result[:, :, c] = (drift_at(z + step) - drift_at(z - step)) / (2.0 * step[c])
+    return result
+
+
+def _gibbs(density: Density, moments: Array) -> Balance:
+    """ρ ∝ e^{−V/τ} and the edge-averaged coefficients, whose fluxes it makes vanish one by one."""
+    domain, model, entries = density.domain, density.model, len(density.domain.graph.columns)
+    if model.temperature == 0.0:
+        raise CaseError("[stationary] needs diffusion: model.temperature is 0, so the law ends in the minima of the potential")
+    potential = np.empty(len(domain.coordinates))
+    density.features.potential(moments, potential)
+    values = np.exp(-(potential - domain.extremes(potential[: domain.owned])[0]) / model.temperature)
+    values /= domain.sum(np.array([domain.graph.lumped @ values[: domain.owned]]))[0]
+    inward, outward = np.empty(entries), np.empty(entries)
+    edge_averaged(domain, density.features, model.temperature)(moments, inward, outward)
+    return Balance(values, inward, outward)
+
+
+def _null_vector(density: Density, moments: Array, start: Balance | None) -> Balance:
+    """The null vector of the Galerkin operator with discrete upwinding of the edges at as few nodes as positivity takes.
+
+    It starts without upwinding and adds a dose of it at the nodes where ρ < 0, until there are none. That ends: if N were the
+    set with ρ < 0 and all doses were full there, no edge into it would have a negative coefficient, so that each flux into N
+    would be ≥ 0; their sum vanishes, hence each does, and N would be cut off from the rest.
+    """
+    domain, graph, owned = density.domain, density.domain.graph, density.domain.owned
+    entries, local = len(graph.columns), len(density.domain.coordinates)
+    plain = np.empty(entries), np.empty(entries)
+    galerkin(domain, density.features, density.model)(moments, *plain)
+    row = graph.rows()
+    fastest = domain.extremes(np.bincount(row, weights=np.abs(plain[1]), minlength=owned) / graph.lumped)[1]
+    system, cut = ShiftedSystem(domain, direct=True), np.zeros(local)
+    values = np.ones(local) if start is None else start.values
+    for rounds in range(1, _ROUNDS + 1):
+        inward, outward = plain[0].copy(), plain[1].copy()
+        make_positive(graph.offsets, graph.columns, cut, inward, outward)
+        system.set(inward, outward, _LONG / fastest)
+        values = _inverse_iteration(domain, system, values)
+        negative = values < _NEGATIVE * domain.extremes(values[:owned])[1]
+        if not domain.sum(np.array(float(negative[:owned].sum()))) > 0.0:
+            return Balance(values, inward, outward, _cut_share(domain, plain, cut, values), rounds, cut, fastest)
+        cut = np.minimum(1.0, cut + _DOSE * negative)
+    raise SolverError("[stationary] found no positive stationary law; refine the mesh or make the domain larger")
+
+
+def long_system(domain: Domain, found: Balance) -> tuple[ShiftedSystem, float]:
+    """LU factors of M + a𝓛 for the operator of a law that is no Gibbs state, and a, long against all slow rates. Collective."""
+    system, factor = ShiftedSystem(domain, direct=True), _LONG / found.fastest
+    system.set(found.inward, found.outward, factor)
+    return system, factor
+
+
+def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> Array:
+    """Implicit Euler steps, long against everything that decays, until nothing changes; mass 1."""
+    lumped, owned = domain.graph.lumped, domain.owned
+    before = np.maximum(start[:owned], 0.0)
+    for _ in range(_SOLVES):
+        after = system.solve(lumped * before, before, 0.0)
+        after /= domain.sum(np.array(lumped @ after))
+        change = float(domain.sum(np.array(lumped @ np.abs(after - before))))
+        before = after
+        if change < _SETTLED or not np.isfinite(change):
+            break
+    if not change < 1e3 * _SETTLED:
+        raise SolverError(
+            f"[stationary] the law still changed by {change:.1e} after {_SOLVES} long steps; "
+            "it is not unique (parts of the domain do not "
+            "communicate) or relaxes too slowly for double precision"
+        )
+    result = np.empty(len(domain.coordinates))
+    result[:owned] = before
+    domain.exchange.update(result)
+    return result
+
+
+def _check_unique(domain: Domain, found: Balance) -> None:
+    """Another start must lead to the same law."""
+    owned, values, system = domain.owned, found.values, long_system(domain, found)[0]
+    place = (domain.coordinates - np.array(domain.lower)) / (np.array(domain.upper) - np.array(domain.lower))
+    other = _inverse_iteration(domain, system, np.exp(place @ np.sqrt([2.0, 3.0, 5.0][: domain.dimension])))
+    gap = float(domain.sum(np.array(domain.graph.lumped @ np.abs(other - values)[:owned])))
+    if gap > _UNIQUE:
+        raise SolverError(
+            f"[stationary] the law is not unique: two starts end {gap:.1e} apart in L¹; "
+            "parts of the domain do not communicate, as where the "
+            "diffusion vanishes or a barrier is far too high"
+        )
+
+
+def _cut_share(domain: Domain, plain: tuple[Array, Array], cut: Array, values: Array) -> float:
+    """Σ d_ij|ρ_i − ρ_j| over the upwinded edges, over the same sum over all edges."""
+    graph = domain.graph
+    row = graph.rows()
+    upwinding = np.maximum(0.0, -np.minimum(*plain))
+    fluxes = upwinding * np.abs(values[row] - values[graph.columns])
+    taken, offered = domain.sum(np.array([fluxes @ np.maximum(cut[row], cut[graph.columns]), fluxes.sum()]))
+    return float(taken / offered) if offered > 0.0 else 0.0
+
+
+def _residual(domain: Domain, inward: Array, outward: Array, values: Array) -> float:
+    graph = domain.graph
+    rates = np.empty(domain.owned)
+    rate(graph.offsets, graph.columns, graph.lumped, inward, outward, values, rates)
+    net, gross = domain.sum(np.array([graph.lumped @ np.abs(rates), np.abs(inward * values[graph.columns]).sum()]))
+    return float(net / max(gross, 1e-300))
+
+
+def _current(domain: Domain, values: Array, b: Array, a: Array) -> Array:
+    """J = ρ(b − ∇·A − A∇log ρ) at owned unknowns: the logarithm is smooth in the tails, and quadratic for a Gaussian."""
+    owned, dimension, geometry = domain.owned, domain.dimension, edge_geometry(domain)
+    largest = domain.extremes(values[:owned])[1]
+    slope = gradient(domain, geometry, np.log(np.maximum(values, 1e-3 * _SEEN * largest)))
+    velocity = b[:owned] - np.einsum("nij,nj->ni", a[:owned], slope)
+    for k in range(dimension):
+        for c in range(dimension):
+            velocity[:, k] -= gradient(domain, geometry, a[:, k, c])[:, c]
+    return np.maximum(values[:owned], 0.0)[:, None] * velocity
+
+
+def _entropy_production(domain: Domain, values: Array, current: Array, a: Array) -> float | None:
+    """∫J·A⁻¹J/ρ over the nodes that are not empty, None where A is singular at one of them."""
+    owned = domain.owned
+    largest = domain.extremes(values[:owned])[1]
+    seen = values[:owned] > _SEEN * largest
+    eigenvalues = np.linalg.eigvalsh(a[:owned][seen])
+    worst = domain.extremes(eigenvalues[:, 0] / np.maximum(eigenvalues[:, -1], 1e-300))[0]
+    if not worst > 1e-12:
+        return None
+    velocity = current[seen] / values[:owned][seen, None]
+    power = np.einsum("ni,ni->n", velocity, np.linalg.solve(a[:owned][seen], velocity[:, :, None])[:, :, 0])
+    return float(domain.sum(np.array((domain.graph.lumped * values[:owned])[seen] @ power)))

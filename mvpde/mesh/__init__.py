@@ -1,0 +1,1 @@
+"""Where the density lives: meshes, their edge graphs, quadrature."""

@@ -1,0 +1,290 @@
+"""Expressions of case files: parsed into a small tree over a fixed vocabulary, evaluated by numpy, never by `eval`.
+
+    expression = number | name | -e | +e | e + e | e - e | e * e | e / e | e ** e | function(e, …)
+
+An expression is text from a stranger: its length, nesting and constant exponents are bounded before anything is computed, and
+every refusal is an `ExpressionError` that names what was found and at which column. A result may still be infinite or NaN, as
+log(0): that is for the caller to check, who knows where it was evaluated.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from mvpde.registry import hint
+
+Array = NDArray[np.float64]
+
+MAX_LENGTH = 2000
+MAX_PARENTHESES = 50
+MAX_DEPTH = 200  # of the tree; a sum of n terms is n deep
+MAX_EXPONENT = 100.0
+
+CONSTANTS: dict[str, float] = {"pi": math.pi, "e": math.e}
+NO_PARAMETERS: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the vocabulary: its number of arguments and the numpy function that evaluates it."""
+
+    arguments: int
+    evaluate: Callable[..., Any]
+
+
+FUNCTIONS: dict[str, Operation] = {
+    "sin": Operation(1, np.sin),
+    "cos": Operation(1, np.cos),
+    "tan": Operation(1, np.tan),
+    "exp": Operation(1, np.exp),
+    "log": Operation(1, np.log),
+    "sqrt": Operation(1, np.sqrt),
+    "tanh": Operation(1, np.tanh),
+    "abs": Operation(1, np.abs),
+    "sign": Operation(1, np.sign),
+    "heaviside": Operation(1, lambda x: np.heaviside(x, 0.5)),
+    "erf": Operation(1, erf),
+    "minimum": Operation(2, np.minimum),
+    "maximum": Operation(2, np.maximum),
+}
+
+OPERATORS: dict[str, Operation] = {
+    "+": Operation(2, np.add),
+    "-": Operation(2, np.subtract),
+    "*": Operation(2, np.multiply),
+    "/": Operation(2, np.divide),
+    "**": Operation(2, np.power),
+    "negative": Operation(1, np.negative),
+}
+
+_BINARY: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
+_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,()+-*/ \t\r\n")
+
+
+class ExpressionError(ValueError):
+    """An expression was refused. The message names what was found, and the column (from 1)."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A leaf: a finite number."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A leaf: one of the variables that the expression was compiled for."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Apply:
+    """An inner node: ``operation`` names an entry of `FUNCTIONS` or `OPERATORS`, applied to as many arguments as it takes."""
+
+    operation: str
+    arguments: tuple[Node, ...]
+
+
+Node = Number | Variable | Apply
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A compiled expression: call it with a mapping from its variables to arrays that broadcast together.
+
+    Attributes:
+        text: as it was written.
+        variables: the names it may use.
+        tree: its nodes.
+    """
+
+    text: str
+    variables: tuple[str, ...]
+    tree: Node
+
+    def __call__(self, values: Mapping[str, Array]) -> Array:
+        """The value at ``values``, in the shape that the variables broadcast to, also where the expression is constant."""
+        arrays = {name: np.asarray(values[name], dtype=np.float64) for name in self.variables}
+        with np.errstate(all="ignore"):
+            value = evaluate(self.tree, arrays)
+        return np.array(np.broadcast_to(value, np.broadcast_shapes(*(a.shape for a in arrays.values()))), dtype=np.float64)
+
+
+def evaluate(tree: Node, values: Mapping[str, Array]) -> Any:
+    """The value of a tree, a float or an array, given the values of its variables."""
+    match tree:
+        case Number(value):
+            return value
+        case Variable(name):
+            return values[name]
+        case Apply(operation, arguments):
+            vocabulary = OPERATORS if operation in OPERATORS else FUNCTIONS
+            return vocabulary[operation].evaluate(*(evaluate(a, values) for a in arguments))
+
+
+def compile_expression(text: str, variables: Sequence[str], parameters: Mapping[str, float] = NO_PARAMETERS) -> Expression:
+    """Parse and check an expression in the given variables.
+
+    Args:
+        text: at most 2000 characters.
+        variables: the names it may use; none of them a constant or a function of the vocabulary.
+        parameters: numbers that it may use by name; they are put in, so that the expression depends on the variables only.
+
+    Raises:
+        ExpressionError: if the text is not an expression of this vocabulary.
+        ValueError: if a variable or parameter has the name of a constant or function.
+    """
+    taken = sorted((set(variables) | parameters.keys()) & (CONSTANTS.keys() | FUNCTIONS.keys()))
+    if taken:
+        raise ValueError(f"a variable of an expression cannot be called '{taken[0]}': that name has a fixed meaning")
+    names: dict[str, Node] = {name: Number(float(value)) for name, value in parameters.items()}
+    names |= {name: Variable(name) for name in variables}
+    return Expression(text, tuple(variables), _convert(_parse(text), names, 0))
+
+
+def constant(value: str | float) -> float:
+    """The number that a number, or an expression without variables such as ``"2*pi"``, stands for.
+
+    Raises:
+        ExpressionError: if it is neither, or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ExpressionError(f"{value!r} is not a number")
+    result = float(compile_expression(value, ())({})) if isinstance(value, str) else _finite(value, 1)
+    if not math.isfinite(result):
+        raise ExpressionError(f"'{value}' is not a finite number (at column 1)")
+    return result
+
+
+def _parse(text: str) -> ast.expr:
+    """The syntax tree of ``(text)``: in parentheses, so that line breaks and leading blanks are fine; columns count from 1."""
+    _scan(text)
+    try:
+        return ast.parse("(" + "".join(" " if c.isspace() else c for c in text) + ")", mode="eval").body
+    except SyntaxError as error:
+        column = min(max((error.offset or 2) - 1, 1), len(text))
+        what = error.msg.split(".")[0]
+        raise ExpressionError(f"not an expression: {what} at column {column}; a product is written with *") from None
+    except (RecursionError, MemoryError):
+        raise ExpressionError("the expression is nested too deeply at column 1") from None
+
+
+def _scan(text: str) -> None:
+    """Refuse by its characters what could strain Python's parser: length, foreign characters, deep or unbalanced parentheses."""
+    if not isinstance(text, str):
+        raise ExpressionError(f"an expression is a text, not {text!r} (at column 1)")
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(f"the expression has {len(text)} characters, more than {MAX_LENGTH} (at column {MAX_LENGTH + 1})")
+    if not text.strip():
+        raise ExpressionError("the expression is empty at column 1")
+    if "//" in text:
+        raise ExpressionError(f"operator '//' is not allowed at column {text.index('//') + 1}")
+    depth = 0
+    for column, character in enumerate(text, 1):
+        if character not in _CHARACTERS:
+            raise ExpressionError(
+                f"character {character!r} is not allowed at column {column}"
+                + ("; a power is written **" if character == "^" else "")
+            )
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            raise ExpressionError(f"')' without '(' at column {column}")
+        if depth > MAX_PARENTHESES:
+            raise ExpressionError(f"more than {MAX_PARENTHESES} nested parentheses at column {column}")
+    if depth > 0:
+        raise ExpressionError(f"a '(' is not closed at column {len(text)}")
+
+
+def _convert(node: ast.AST, names: Mapping[str, Node], depth: int) -> Node:
+    column = max(getattr(node, "col_offset", 1), 1)  # the parenthesis put in front shifts Python's 0-based offset to ours
+    if depth > MAX_DEPTH:
+        raise ExpressionError(f"the expression is nested more than {MAX_DEPTH} deep at column {column}")
+
+    def convert(child: ast.AST) -> Node:
+        return _convert(child, names, depth + 1)
+
+    match node:
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            return Number(_finite(value, column))
+        case ast.Name(id=name):
+            return _name(name, names, column)
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return convert(operand)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return Apply("negative", (convert(operand),))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            return _bounded(Apply(_BINARY[type(op)], (convert(left), convert(right))), right.col_offset)
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+            return Apply(_function(name, len(arguments), names, column), tuple(convert(a) for a in arguments))
+    raise ExpressionError(f"{_describe(node)} is not allowed at column {column}")
+
+
+def _describe(node: ast.AST) -> str:
+    kinds = {
+        ast.Attribute: "an attribute ('.')",
+        ast.Call: "this call",
+        ast.Tuple: "a list of values (',')",
+        ast.Starred: "'*' before an argument",
+    }
+    return kinds.get(type(node)) or f"'{ast.unparse(node)[:40]}'"
+
+
+def _finite(value: float, column: int) -> float:
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise ExpressionError(f"a number is too large or not finite at column {column}")
+    return result
+
+
+def _name(name: str, names: Mapping[str, Node], column: int) -> Node:
+    if name in names:
+        return names[name]
+    if name in CONSTANTS:
+        return Number(CONSTANTS[name])
+    if name in FUNCTIONS:
+        raise ExpressionError(f"function '{name}' needs its argument in parentheses at column {column}")
+    raise ExpressionError(f"unknown name '{name}' at column {column}; {hint(name, (*names, *CONSTANTS))}")
+
+
+def _function(name: str, given: int, names: Mapping[str, Node], column: int) -> str:
+    if name in names or name in CONSTANTS:
+        raise ExpressionError(f"'{name}' is not a function at column {column}; a product is written with *")
+    if name not in FUNCTIONS:
+        raise ExpressionError(f"unknown function '{name}' at column {column}; {hint(name, FUNCTIONS)}")
+    if given != FUNCTIONS[name].arguments:
+        raise ExpressionError(f"function '{name}' takes {FUNCTIONS[name].arguments} argument(s), not {given}, at column {column}")
+    return name
+
+
+def _bounded(node: Apply, column: int) -> Apply:
+    """Refuse a power whose exponent is a number beyond ±MAX_EXPONENT: never meant, and all but 0, 1, -1 overflow or vanish."""
+    if node.operation == "**" and not has_variable(node.arguments[1]):
+        with np.errstate(all="ignore"):
+            exponent = float(evaluate(node.arguments[1], {}))
+        if not abs(exponent) <= MAX_EXPONENT:
+            raise ExpressionError(f"the exponent {exponent:g} is beyond {MAX_EXPONENT:g} at column {column}")
+    return node
+
+
+def has_variable(node: Node, names: Collection[str] | None = None) -> bool:
+    """Whether the tree contains a variable, or one of those ``names``."""
+    match node:
+        case Apply(arguments=arguments):
+            return any(has_variable(a, names) for a in arguments)
+        case Variable(name):
+            return names is None or name in names
+    return False

@@ -1,0 +1,156 @@
+"""The measure made of weighted quadrature nodes that the flow carries: spectrally accurate at τ = 0.
+
+    Ż_i = −∇V(Z_i; m),    m = Σ_i w_i g(Z_i),    Σ_i w_i = 1
+
+with (Z_i(0), w_i) a quadrature of the initial law. At τ = 0 the law at time t is the image of ρ_0 under this flow
+(Rotskoff & Vanden-Eijnden, arXiv:1805.00915), so the only errors are those of the quadrature of a smooth function and of an
+eighth-order integrator with error control: the truth that the other measures are held against.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from mvpde.runtime import MPI, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
+
+import numpy as np
+from scipy.integrate import DOP853
+
+from mvpde.models.mean_field import Array, MeanField, amplitude, drift
+from mvpde.particles.ensemble import in_pieces, rows_in_cache, wrap
+
+
+class QuadratureLaw(Protocol):
+    """What characteristics ask of an initial law."""
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        ...
+
+    def quadrature(self, nodes: Sequence[int], /) -> tuple[Array, Array]:
+        """Points (N, D), N = Π nodes, and weights (N,) that sum to 1."""
+        ...
+
+
+def weighted_moments(model: MeanField, z: Array, weights: Array, rows: int) -> Array:
+    """Σ_i w_i g(z_i), shape (K,), from z, shape (N, D), and w, shape (N,), ``rows`` rows at a time."""
+    d = model.profile_dimension
+    weighted = np.column_stack([z[:, :d], weights * amplitude(model, z)])
+    return np.asarray(sum(in_pieces(lambda piece: piece[:, d] @ model.profile(piece[:, :d]), weighted, rows)))
+
+
+class Characteristics:
+    """The law at τ = 0 as N = Π nodes points with constant weights, all on rank 0.
+
+    Attributes:
+        time: t.
+        step: length of the integrator's last step.
+    """
+
+    def __init__(
+        self, model: MeanField, law: QuadratureLaw, *, nodes: Sequence[int], tolerance: float = 1e-10, comm: MPI.Intracomm
+    ) -> None:
+        """Take the quadrature nodes of the initial law. Collective.
+
+        Args:
+            model: a model with temperature 0.
+            law: law of one particle at t = 0.
+            nodes: number of quadrature nodes in each of the D directions, ≥ 1.
+            tolerance: relative tolerance of one time step, in (0, 1e-2].
+            comm: rank 0 of it does the work; all ranks get the answers.
+
+        Raises:
+            ValueError: τ > 0, or an argument outside its range.
+        """
+        if not model.gradient_flow:
+            raise ValueError("characteristics follow a gradient flow, and this model has a general drift or diffusion")
+        if model.temperature != 0.0 or model.successors:
+            raise ValueError(
+                f"characteristics exist at zero temperature only, and model.temperature is {model.temperature:g}: leave the "
+                "section [characteristics] out, or set model.temperature = 0"
+            )
+        if len(nodes) != model.dimension or law.dimension != model.dimension or min(nodes) < 1:
+            raise ValueError(
+                f"characteristics.nodes must be {model.dimension} positive integers, one for each of "
+                f"{', '.join(model.coordinates)}; got {list(nodes)} and an initial law of {law.dimension} coordinates"
+            )
+        if not 0.0 < tolerance <= 1e-2:
+            raise ValueError(f"characteristics.tolerance must lie in (0, 0.01], not {tolerance!r}")
+        self.model, self.comm, self.tolerance, self.time = model, comm, tolerance, 0.0
+        self.step: float | None = None
+        self._rows = rows_in_cache(model)
+        self._steps, self._evaluations, self._count = 0, 0, math.prod(nodes)
+        self._moments: Array | None = None
+        # Empty on the other ranks, so that no array here depends on more than rank 0.
+        self._z, self._weights = law.quadrature(nodes) if comm.rank == 0 else (np.empty((0, model.dimension)), np.empty(0))
+
+    def _velocity(self, _: float, flat: Array) -> Array:
+        z = flat.reshape(self._z.shape)
+        m = weighted_moments(self.model, z, self._weights, self._rows)
+        return np.concatenate(in_pieces(lambda piece: drift(self.model, piece, m), z, self._rows)).ravel()
+
+    def _integrate(self, t: float) -> tuple[float, int, int]:
+        """Carry the nodes of rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""
+        start = self._z.ravel()
+        if not np.isfinite(self._velocity(self.time, start)).all():  # the integrator would never return
+            raise SolverError(f"characteristics: the velocity at t = {self.time:g} is not finite; check the model and its data")
+        # atol: a node near the origin counts against the spread of the whole cloud, not against itself.
+        absolute = self.tolerance * max(float(np.sqrt(np.mean(start**2))), np.finfo(float).tiny)
+        first = None if self.step is None else min(self.step, t - self.time)
+        solver = DOP853(self._velocity, self.time, start, t, rtol=self.tolerance, atol=absolute, first_step=first)
+        steps = 0
+        while solver.status == "running":
+            message = solver.step()
+            steps += 1
+        if solver.status == "failed":
+            raise SolverError(
+                f"characteristics: the integrator stopped at t = {solver.t:g} on the way to {t:g} ({message}); the nodes at "
+                f"t = {self.time:g} are kept. The flow blows up, or characteristics.tolerance = {self.tolerance:g} is too small."
+            )
+        self._z = solver.y.reshape(self._z.shape)
+        return float(solver.h_abs), steps, solver.nfev
+
+    def advance(self, t: float) -> None:
+        """Carry the nodes to time t with scipy's DOP853. Collective.
+
+        Raises:
+            ValueError: t lies before the present time.
+            SolverError: on all ranks; the nodes and the time stay what they were.
+        """
+        if t < self.time:
+            raise ValueError(f"characteristics at t = {self.time:g} cannot go back to t = {t:g}")
+        if t == self.time:
+            return
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a trial step too far is rejected by the integrator
+            self.step, steps, evaluations = on_first_rank(self.comm, lambda: self._integrate(t))
+        self.time, self._moments = t, None
+        self._steps += steps
+        self._evaluations += evaluations
+
+    def moments(self) -> Array:
+        """m = Σ_i w_i g(Z_i), shape (1, K), the same bits on every rank. Collective."""
+        if self._moments is None:
+            m = on_first_rank(self.comm, lambda: weighted_moments(self.model, self._z, self._weights, self._rows))
+            self._moments = m[None]
+        return self._moments.copy()
+
+    def expectation(self, f: Callable[[Array], Array]) -> Array:
+        """Σ_i w_i f(Z_i), shape (1,), for f: (N, D) → (N,). Collective."""
+        return on_first_rank(self.comm, lambda: np.array([self._weights @ np.concatenate(in_pieces(f, self._z, self._rows))]))
+
+    def cloud(self) -> tuple[Array, Array] | None:
+        """Nodes (N, D) and weights (N,) on rank 0, else None; periodic coordinates lie in [0, period)."""
+        return (wrap(self._z, self.model.periods), self._weights.copy()) if self.comm.rank == 0 else None
+
+    def statistics(self) -> dict[str, Any]:
+        """Number of nodes, steps taken, evaluations of the velocity, the last step and the tolerance."""
+        return {
+            "nodes": self._count,
+            "steps": self._steps,
+            "evaluations": self._evaluations,
+            "step": self.step or 0.0,
+            "tolerance": self.tolerance,
+        }

@@ -1,0 +1,355 @@
+"""The companion of the diffusion: many independent runs of stochastic gradient descent, on the same data with the same η and B.
+
+    W_{k+1} = W_k − η∇L_B(W_k),        t = ηk,        each run with its own batches,
+
+or, for comparison, as many independent paths of the diffusion dW = b dt + √(2A) dB by Euler–Maruyama. Runs are cut into blocks
+of 4096. A block, not a rank, owns a random stream, and sums over runs are sums over blocks in their fixed order, so neither the
+runs nor any mean knows how many ranks there are. Between output times there is no communication.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mvpde.runtime import InvariantError, MPI  # isort: skip  (loads the solver libraries before anything of mpi4py)
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvpde.models.mean_field import Array, MeanField, drift
+from mvpde.models.sgd_network import SgdNetwork, diffusion_model
+from mvpde.particles.ensemble import BLOCK, InitialLaw, stream
+from mvpde.particles.ensemble import _stream_from_array as stream_from_array
+from mvpde.particles.ensemble import _stream_to_array as stream_to_array
+from mvpde.particles.noise import increment
+
+
+class Measure(Protocol):
+    """What the runs are compared with."""
+
+    def expectation(self, function: Callable[[Array], Array], /) -> Array:
+        """∫h dρ, shape (1,)."""
+        ...
+
+
+IN_WORK = 2**15  # entries of one (runs, batch) array at a time
+
+
+# --- one step of a block of runs, (W, shape (n, D); stream) → W -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """One step of independent runs.
+
+    Attributes:
+        model: the diffusion with which the runs are compared; its features are the moments.
+        length: time that a step takes.
+        move: (W, stream) → W after one step, shape (n, D), all runs of a block at once.
+        exact_times: whether the last step before an output time may be shorter: move(W, stream, h).
+    """
+
+    model: MeanField
+    length: float
+    move: Callable[[Array, np.random.Generator, float], Array]
+    exact_times: bool
+
+
+def with_replacement(rng: np.random.Generator, runs: int, batch: int, size: int) -> NDArray[np.int32]:
+    """Indices of samples, shape (runs, batch), uniform and independent."""
+    return rng.integers(0, size, (runs, batch), dtype=np.int32)
+
+
+def without_replacement(rng: np.random.Generator, runs: int, batch: int, size: int) -> NDArray[np.int32]:
+    """A uniform subset of ``batch`` of ``size`` indices in each row, shape (runs, batch).
+
+    Floyd's algorithm (Bentley & Floyd, Comm. ACM 30 (1987) 754), all rows at once: for j = size − batch, …, size − 1 draw
+    t uniform on 0..j and take t, or j if t is taken already.
+    """
+    last = np.arange(size - batch, size)
+    drawn = (rng.random((runs, batch)) * (last + 1)).astype(np.int32)
+    for column in range(1, batch):
+        taken = (drawn[:, :column] == drawn[:, column : column + 1]).any(axis=1)
+        drawn[taken, column] = last[column]
+    return drawn
+
+
+def sgd(problem: SgdNetwork, order: int, step: float | None) -> Dynamics:
+    """Stochastic gradient descent; a step takes the time η. ``order`` is that of the diffusion it is compared with."""
+    if step is not None and step != problem.learning_rate:
+        raise ValueError(
+            f"sgd.step is {step}, but a step of SGD takes the time learning_rate = {problem.learning_rate}; leave it out"
+        )
+    draw = with_replacement if problem.replacement else without_replacement
+    rows = max(64, IN_WORK // problem.batch_size)
+
+    def move(w: Array, rng: np.random.Generator, _: float) -> Array:
+        samples = draw(rng, len(w), problem.batch_size, len(problem.x))
+        pieces = [slice(start, start + rows) for start in range(0, len(w), rows)]
+        return np.concatenate([w[p] - problem.learning_rate * problem.batch_gradient(w[p], samples[p]) for p in pieces])
+
+    return Dynamics(diffusion_model(problem, order), problem.learning_rate, move, exact_times=False)
+
+
+def diffusion(problem: SgdNetwork, order: int, step: float | None) -> Dynamics:
+    """Euler–Maruyama for the diffusion of order 1 or 2, in steps of at most ``step`` (default η/4)."""
+    length = 0.25 * problem.learning_rate if step is None else step
+    if not 0.0 < length < math.inf:
+        raise ValueError(f"sgd.step is {step}; it must be positive")
+    model = diffusion_model(problem, order)
+    return Dynamics(model, length, euler_maruyama(model), exact_times=True)
+
+
+DYNAMICS: dict[str, Callable[[SgdNetwork, int, float | None], Dynamics]] = {"sgd": sgd, "diffusion": diffusion}
+
+
+def euler_maruyama(model: MeanField) -> Callable[[Array, np.random.Generator, float], Array]:
+    """(z, stream, h) → z + hb(z) + √(2hA(z)) ξ for a model whose particles do not see each other; weak order 1."""
+    noise, unused = increment(model), np.zeros(model.features)
+    return lambda z, rng, h: z + h * drift(model, z, unused) + noise(z, unused, rng, h)
+
+
+# --- the measure ----------------------------------------------------------------------------------------------------------------
+
+
+class SgdRuns:
+    """R independent runs: the law of W_k by its samples.
+
+    Attributes:
+        model: the diffusion to compare with, whose features are the moments (the mean loss).
+        problem: what is trained.
+        time: the last time advanced to. SGD has then made round(time/η) steps.
+        step: time that one step takes.
+    """
+
+    def __init__(
+        self,
+        problem: SgdNetwork,
+        law: InitialLaw,
+        *,
+        runs: int,
+        seed: int = 0,
+        dynamics: str = "sgd",
+        order: int = 1,
+        step: float | None = None,
+        comm: MPI.Intracomm,
+    ) -> None:
+        """Draw W_0, independent from the law. Collective.
+
+        Args:
+            problem: what is trained, with η and B.
+            law: law of W_0.
+            runs: R ≥ 1.
+            seed: ≥ 0; block b of the runs draws from the stream (seed, 0, b).
+            dynamics: "sgd" for the chain, "diffusion" for paths of the diffusion.
+            order: 1 or 2, the order of the diffusion.
+            step: longest step of the diffusion's paths; by default η/4.
+            comm: communicator over which the blocks are distributed.
+
+        Raises:
+            ValueError: on an argument outside its range.
+        """
+        _require(runs >= 1, "sgd.runs must be at least 1")
+        _require(seed >= 0, "sgd.seed must not be negative")
+        _require(dynamics in DYNAMICS, f"sgd.dynamics must be one of {', '.join(DYNAMICS)}, not {dynamics!r}")
+        _require(
+            law.dimension == problem.dimension,
+            f"the initial law has {law.dimension} coordinates, the network {problem.dimension}: {', '.join(problem.coordinates)}",
+        )
+        self.problem, self.runs, self.seed, self.comm, self.dynamics = problem, runs, seed, comm, dynamics
+        self._one, self._asked = DYNAMICS[dynamics](problem, order, step), (order, step)
+        self.model, self.step, self.time = self._one.model, self._one.length, 0.0
+        self._steps, self._seconds = 0, 0.0
+        self._began = 0.0, 0  # time and steps at the last change of η and B
+        self._owned = self._range(comm.rank)
+        self._streams = [stream(seed, 0, block) for block in self._owned]
+        sizes = [min(BLOCK, runs - block * BLOCK) for block in self._owned]
+        self._w = [np.ascontiguousarray(law.sample(rng, n)) for rng, n in zip(self._streams, sizes, strict=True)]
+
+    def _range(self, rank: int) -> range:
+        blocks = -(-self.runs // BLOCK)
+        return range(rank * blocks // self.comm.size, (rank + 1) * blocks // self.comm.size)
+
+    def _mean(self, sums: list[Array], columns: int) -> Array:
+        """Means over runs, shape (columns,), from the sums over each block of this rank, added in block order. Collective."""
+        parts = self.comm.allgather(np.reshape(sums, (-1, columns)))
+        return np.asarray(np.concatenate(parts).sum(axis=0) / self.runs)
+
+    # -- the measure's verbs
+
+    def advance(self, t: float) -> None:
+        """Go on to time t: until round(t/η) steps are done, or, for the diffusion, in equal steps that hit t. Collective.
+
+        Raises:
+            ValueError: t lies before the present time.
+            InvariantError: a run became infinite or NaN, on all ranks. Runs and time stay those before the call, the streams
+                have gone on.
+        """
+        _require(t >= self.time, f"runs at t = {self.time:g} cannot go back to t = {t:g}")
+        began = time.perf_counter()
+        count, h = self._plan(t)
+        with np.errstate(over="ignore", invalid="ignore"):  # found and reported below
+            moved = [self._moved(w, rng, count, h) for w, rng in zip(self._w, self._streams, strict=True)]
+        lost = self.comm.allreduce(sum(int(np.sum(~np.isfinite(w).all(axis=1))) for w in moved))
+        if lost:
+            raise InvariantError(
+                f"sgd: {lost} of {self.runs} runs became infinite or NaN between t = {self.time:g} and t = {t:g}; "
+                f"the runs at t = {self.time:g} are kept. Choose a learning_rate below {self.problem.learning_rate:g}"
+            )
+        self._w, self.time, self._steps = moved, t, self._steps + count
+        self._seconds += time.perf_counter() - began
+
+    def _plan(self, t: float) -> tuple[int, float]:
+        """Number of steps up to t, and their length."""
+        if self._one.exact_times:
+            count = math.ceil((t - self.time) / self.step * (1.0 - 1e-12))
+            return count, (t - self.time) / max(count, 1)
+        since, steps = self._began
+        return round((t - since) / self.step) - (self._steps - steps), self.step
+
+    def _moved(self, w: Array, rng: np.random.Generator, count: int, h: float) -> Array:
+        for _ in range(count):
+            w = self._one.move(w, rng, h)
+        return w
+
+    def change(self, problem: SgdNetwork) -> None:
+        """From now on train with the η and B of another problem, from the weights there are: one stretch of a schedule.
+
+        Steps are counted anew from here, so that times of change should be multiples of the η before, and later times lie
+        multiples of the new one after it.
+
+        Raises:
+            ValueError: if the network has another number of weights.
+        """
+        _require(
+            problem.dimension == self.problem.dimension,
+            f"the runs have {self.problem.dimension} weights, the network to go on with {problem.dimension}",
+        )
+        self.problem, self._one = problem, DYNAMICS[self.dynamics](problem, *self._asked)
+        self.model, self.step = self._one.model, self._one.length
+        self._began = self.time, self._steps
+
+    def averages(self, functions: Sequence[Callable[[Array], Array]], times: Sequence[float]) -> tuple[Array, Array]:
+        """Means of f(W_t) over runs and over increasing times still to come, and their standard errors, shapes (K,). Collective.
+
+        The standard errors come from the scatter of the runs' own time averages, which are independent whatever the
+        correlations along a run. The runs end at the last of the times.
+        """
+        sums = [np.zeros((len(functions), len(w))) for w in self._w]
+        for t in times:
+            self.advance(t)
+            for total, w in zip(sums, self._w, strict=True):
+                total += [f(w) for f in functions]
+        sums = [total / len(times) for total in sums]
+        means = self._mean([total.sum(axis=1) for total in sums], len(functions))
+        variances = self._mean([((total - means[:, None]) ** 2).sum(axis=1) for total in sums], len(functions))
+        return means, np.sqrt(variances / max(self.runs - 1, 1))
+
+    def moments(self) -> Array:
+        """⟨g⟩ over all runs, shape (1, K), the same bits on every rank: for a small network ⟨L⟩. Collective."""
+        columns = self.model.profile(np.zeros((1, self.model.dimension))).shape[1]
+        return self._mean([self.model.profile(w).sum(axis=0) for w in self._w], columns)[None, :]
+
+    def expectation(self, f: Callable[[Array], Array]) -> Array:
+        """⟨f(W)⟩ over all runs, shape (1,), for f: (N, D) → (N,). Collective."""
+        return self._mean([np.sum(f(w), keepdims=True) for w in self._w], 1)
+
+    def estimate(self, f: Callable[[Array], Array]) -> tuple[float, float]:
+        """⟨f(W)⟩ and its standard error, the sample standard deviation / √R (infinite for one run). Collective."""
+        mean = float(self.expectation(f)[0])
+        variance = float(self.expectation(lambda w: (f(w) - mean) ** 2)[0])
+        return mean, math.sqrt(variance / (self.runs - 1)) if self.runs > 1 else math.inf
+
+    def loss_standard_error(self) -> float:
+        """Standard error of ⟨L⟩. Collective."""
+        return self.estimate(self.problem.loss)[1]
+
+    def cloud(self) -> tuple[Array, Array] | None:
+        """Points (R, D) and weights (R,) on rank 0, else None. Collective."""
+        parts = self.comm.gather(self._w)
+        if parts is None:
+            return None
+        return np.concatenate([w for part in parts for w in part]), np.full(self.runs, 1.0 / self.runs)
+
+    def statistics(self) -> dict[str, Any]:
+        """Size, η, B, noise scale, steps, and steps of runs per second of ``advance`` (all runs and ranks together)."""
+        return {
+            "runs": self.runs,
+            "seed": self.seed,
+            "dynamics": self.dynamics,
+            "learning_rate": self.problem.learning_rate,
+            "batch_size": self.problem.batch_size,
+            "replacement": self.problem.replacement,
+            "noise_scale": self.problem.noise_scale,
+            "steps": self._steps,
+            "step": self.step,
+            "run_steps_per_second": self._steps * self.runs / self._seconds if self._seconds > 0.0 else 0.0,
+        }
+
+    # -- checkpoints
+
+    def state(self) -> dict[str, Any] | None:
+        """Time, runs (R, D), streams (blocks, 13), last change of η on rank 0, else None: continues bit for bit. Collective."""
+        parts = self.comm.gather((self._w, [stream_to_array(rng) for rng in self._streams]))
+        if parts is None:
+            return None
+        return {
+            "time": np.float64(self.time),
+            "steps": np.int64(self._steps),
+            "began": np.array(self._began, dtype=np.float64),
+            "weights": np.concatenate([w for blocks, _ in parts for w in blocks]),
+            "streams": np.array([s for _, streams in parts for s in streams]),
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Continue from ``state()`` of as many runs of the same (present) problem, read on rank 0 (others pass None). Collective.
+
+        Raises:
+            ValueError: on all ranks, when the numbers of runs or weights differ.
+        """
+        state = self.comm.bcast(state)
+        _require(state is not None, "runs are restored from the state on rank 0, which is missing")
+        assert state is not None
+        found, expected = state["weights"].shape, (self.runs, self.problem.dimension)
+        _require(found == expected, f"the checkpoint has (runs, weights) = {found}, not {expected}")
+        self.time, self._steps = float(state["time"]), int(state["steps"])
+        since, steps = state.get("began", (0.0, 0))
+        self._began = float(since), int(steps)
+        self._w = [state["weights"][b * BLOCK : (b + 1) * BLOCK].copy() for b in self._owned]
+        self._streams = [stream_from_array(state["streams"][b]) for b in self._owned]
+
+
+# --- comparison -----------------------------------------------------------------------------------------------------------------
+
+
+def weak_errors(runs: SgdRuns, density: Measure) -> dict[str, dict[str, float]]:
+    """⟨h⟩ over the runs, its standard error, and ∫hρ, for h the weights, their products, and the loss. Collective.
+
+    The difference holds the weak error of the diffusion, O(η) or with the modified drift O(η²), beside sampling and mesh errors.
+    """
+    found = {}
+    for name, h in observed(runs.problem).items():
+        mean, error = runs.estimate(h)
+        found[name] = {"sgd": mean, "standard_error": error, "density": float(density.expectation(h)[0])}
+    return found
+
+
+def observed(problem: SgdNetwork) -> dict[str, Callable[[Array], Array]]:
+    """W_a, W_aW_b and L by name, each (N, D) → (N,)."""
+    names = problem.coordinates
+    functions = {name: _product(a) for a, name in enumerate(names)}
+    pairs = [(b, a) for a in range(len(names)) for b in range(a + 1)]
+    return functions | {f"{names[b]}*{names[a]}": _product(b, a) for b, a in pairs} | {"loss": problem.loss}
+
+
+def _product(*axes: int) -> Callable[[Array], Array]:
+    return lambda w: np.asarray(w[:, axes].prod(axis=1))
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

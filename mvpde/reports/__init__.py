@@ -1,0 +1,1 @@
+"""Runs and studies as pages that read without a network."""

@@ -1,0 +1,98 @@
+"""What was solved, in a report: the equation in words and symbols, and every value of the case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mvpde.cases.kinds import KINDS, SOURCES
+from mvpde.models.losses import OUTER
+from mvpde.models.units import UNITS
+from mvpde.reports.page import Html, card, joined, shown, tag, text
+
+Table = Mapping[str, Any]
+
+# Equations as docs/models.md, docs/fokker_planck.md and docs/sgd.md have them; _x and _{xy} are subscripts.
+_FLOW = "∂_tρ = ∇·(ρ ∇V(·; m))"
+_NOISY = "∂_tρ = ∇·(ρ ∇V(·; m) + τ ∇ρ)"
+_MOMENTS = "m = ∫ g dρ,   V(z; m) = V_0(z) + Σ_k ∂_kR(m) g_k(z)"
+_GENERAL = "∂_tρ = ∇·(−bρ + ∇·(Aρ)),   dZ = b dt + √(2A) dB"
+_SGD = "∂_tρ = ∇·(ρ ∇L + ∇·(Aρ)),   A = ½ηΣ,   W_{k+1} = W_k − η ∇L_B(W_k)"
+
+
+def _mean_field(model: Table) -> tuple[str, str]:
+    temperature = model.get("temperature", 0.0)
+    words = f"noisy gradient descent at temperature τ = {shown(temperature)}" if temperature else "gradient descent, τ = 0"
+    words = f"The law ρ of the parameters z in the mean-field limit of {words}; g are the features, R is the loss."
+    return words, f"{_NOISY if temperature else _FLOW},   {_MOMENTS}"
+
+
+# Kinds that are no gradient flow of interacting particles: what the words and the equation are instead.
+_OTHERS: dict[str, Callable[[Table], tuple[str, str]]] = {
+    "fokker_planck": lambda _: ("The law ρ of a diffusion with drift b and diffusion tensor A.", _GENERAL),
+    "sgd_network": lambda _: (
+        "The law ρ of the weights W of one small network under stochastic gradient descent with learning rate η; "
+        "Σ is the covariance of a minibatch gradient.",
+        _SGD,
+    ),
+}
+
+
+def equation(case: Table) -> Html:
+    """The equation of a case's model, with what its names stand for.
+
+    Args:
+        case: the case as a table, with every default.
+    """
+    model, data = case.get("model", {}), case.get("data", {})
+    kind = model.get("kind", "")
+    words, symbols = _OTHERS.get(kind, _mean_field)(model)
+    documented: Sequence[tuple[str, Any, Any]] = (
+        ("model", kind, KINDS[kind].schema if kind in KINDS and kind not in _OTHERS else None),
+        ("unit", model.get("unit"), UNITS.get(model.get("unit", ""))),
+        ("loss", model.get("loss"), OUTER.get(model.get("loss", ""))),
+        ("data", data.get("source"), SOURCES[data["source"]].schema if data.get("source") in SOURCES else None),
+    )
+    meanings = [(f"{name} {value}", _sentence(it)) for name, value, it in documented if it is not None]
+    lines = (tag("li", tag("strong", name), ": ", _with_subscripts(meaning)) for name, meaning in meanings)
+    return joined(
+        [
+            tag("p", words),
+            tag("div", _with_subscripts(symbols), class_="equation"),
+            tag("ul", *lines, class_="soft") if meanings else Html(),
+        ]
+    )
+
+
+def _with_subscripts(symbols: str) -> Html:
+    return Html(re.sub(r"_(?:\{(.*?)\}|(\w))", r"<sub>\1\2</sub>", text(symbols)).replace(",   ", ",&emsp;"))
+
+
+def _sentence(documented: Any) -> str:
+    """The first sentence of a docstring."""
+    first = (getattr(documented, "__doc__", None) or "").strip().splitlines()[:1]
+    return "".join(first).split(". ")[0].rstrip(".").replace("``", "")
+
+
+def values(case: Table, varied: Mapping[str, Sequence[Any]] | None = None, more: Mapping[str, Table] | None = None) -> Html:
+    """Every section of a case with its keys and values.
+
+    Args:
+        case: the case as a table.
+        varied: the values of keys that a study varies, by "section.key"; they take the place of the case's.
+        more: further sections, after those of the case.
+    """
+    varied = varied or {}
+    sections = {name: dict(table) for name, table in case.items() if isinstance(table, Mapping)}
+    for key, those in varied.items():
+        name, _, rest = key.partition(".")
+        sections.setdefault(name, {})[rest] = tag("strong", f"varied: {', '.join(str(shown(one)) for one in those)}")
+    made = [
+        card(f"[{name}]", {key: _value(v) for key, v in table.items()}) for name, table in {**sections, **(more or {})}.items()
+    ]
+    return tag("div", *made, class_="cards")
+
+
+def _value(value: Any) -> Html:
+    return text(shown(value, 6)) if value != {} else text("as by default")

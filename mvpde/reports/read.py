@@ -1,0 +1,57 @@
+"""What reports read, and what the page of a folder consists of."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mvpde.reports.page import Html
+from mvpde.runtime import CaseError
+
+
+@dataclass(frozen=True)
+class Content:
+    """The page of one folder.
+
+    Attributes:
+        kind: "run" or "study".
+        title: of the case or the study.
+        state: how far it is, in words.
+        complete: whether nothing is missing.
+        verdicts: entries of verdict.json; of a run none.
+        body: what the page shows.
+    """
+
+    kind: str
+    title: str
+    state: str
+    complete: bool
+    verdicts: list[dict[str, Any]]
+    body: list[Html]
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        CaseError: if it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CaseError(f"{path}: cannot be read as JSON ({error}); compute this folder again") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        CaseError: if it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CaseError(f"{path}: cannot be read as TOML ({error}); compute this folder again") from None

@@ -1,0 +1,147 @@
+"""The folder of a run. Everything here happens on rank 0."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mvpde
+from mvpde.cases.file import Case, parse
+from mvpde.files import write_aside, write_json
+from mvpde.runtime import CaseError
+
+INPUTS = "inputs"  # data and mesh files of the case, copied
+MARKS = ("case.toml", "provenance.json")  # what tells a run's folder from any other
+FIELDS = ("density", "particles", "stationary", "modes")  # each an .h5 with an .xdmf beside it
+FILES = (*MARKS, "series.csv", "predictions.csv", "summary.json", *(f"{name}.{end}" for name in FIELDS for end in ("h5", "xdmf")))
+PICTURES = ("density.png", "loss.png", "prediction.png")
+FOLDERS = (INPUTS, "checkpoint")
+
+
+def default_folder(case: Case) -> Path:
+    """results/<name of the case file> in the current directory."""
+    return Path("results") / case.path.stem
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that a run must not write into; nothing is changed.
+
+    Raises:
+        CaseError: if it exists and `overwrite` is not asked for, or if it exists and does not hold an earlier run.
+    """
+    if not (folder.exists() or folder.is_symlink()):
+        return
+    if not folder.is_dir():
+        raise CaseError(f"--out {folder}: is a file, not a folder; choose another name")
+    if not overwrite:
+        raise CaseError(
+            f"--out {folder}: the output folder exists; choose another with --out, or replace the earlier run by --overwrite"
+        )
+    if any(folder.iterdir()) and not all((folder / mark).is_file() for mark in MARKS):
+        raise CaseError(
+            f"--out {folder}: holds no earlier run ({' and '.join(MARKS)} are not in it), "
+            "so --overwrite leaves it alone; choose another"
+        )
+
+
+def create_folder(folder: Path, case: Case, provenance: dict[str, Any]) -> None:
+    """Make or empty the folder and put the resolved case, its input files and the provenance there.
+
+    Of an earlier run only files that a run writes are removed; whatever else lies there stays.
+
+    Raises:
+        CaseError: if the folder cannot be made.
+    """
+    portable, inputs = _portable(case)
+    contents = {name: path.read_bytes() for name, path in inputs.items()}  # before an earlier run's copies are removed
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (*FILES, *PICTURES):
+            (folder / name).unlink(missing_ok=True)
+        for name in FOLDERS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "checkpoint").mkdir()
+        if contents:
+            (folder / INPUTS).mkdir()
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        write_aside(folder / "case.toml", portable.text())
+        write_json(folder / "provenance.json", provenance)
+    except OSError as error:
+        raise CaseError(f"--out {folder}: cannot be written ({error.strerror}); choose another folder") from None
+
+
+def _portable(case: Case) -> tuple[Case, dict[str, Path]]:
+    """The case with its data and mesh files under `inputs/`, and where each of them is now."""
+    table: dict[str, Any] = case.table()
+    inputs: dict[str, Path] = {}
+    data: Any = case.sections.data
+    named = {"domain": ["mesh"], "data": [] if data is None else list(data.files())}
+    for section, keys in named.items():
+        for key in keys:
+            if table.get(section, {}).get(key) is not None:
+                source = case.directory / table[section][key]
+                table[section][key] = f"{INPUTS}/{source.name}"
+                inputs[table[section][key]] = source
+    return parse(table, case.path), inputs
+
+
+def provenance(case: Case, ranks: int, command: Sequence[str]) -> dict[str, Any]:
+    """What it takes to know, later, how a run came about."""
+    ensemble = case.sections.ensemble
+    return {
+        "command": list(command) or sys.argv,
+        "case": str(case.path.resolve()),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ranks": ranks,
+        "seed": ensemble.seed if ensemble else None,
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(),
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    import dolfinx
+    from petsc4py import PETSc
+
+    names = ["numpy", "scipy", "numba", "h5py", "mpi4py", "POT", "pydantic", "matplotlib"]
+    return {
+        "mvpde": mvpde.__version__,
+        "python": platform.python_version(),
+        "dolfinx": str(dolfinx.__version__),
+        "petsc": ".".join(map(str, PETSc.Sys.getVersion())),
+        **{name: _version(name) for name in names},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of mvpde's sources, with "+" if they were changed since; None where they are not under version control."""
+    home = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        result = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, timeout=10, check=True)
+        return result.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "folder.py")  # site-packages inside someone else's repository is not ours
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "..") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

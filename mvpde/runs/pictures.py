@@ -1,0 +1,173 @@
+"""Pictures of a run: the final density with the particles on it, losses against time, the fit. Rank 0 only, no display needed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.tri import Triangulation
+
+from mvpde.files import replace_whole
+from mvpde.models.data import Data
+from mvpde.models.mean_field import Array, MeanField
+from mvpde.runs.record import Record
+from mvpde.runs.shell_figure import shell_figure
+
+Mesh = tuple[Array, np.ndarray]
+
+DRAWN = 2000  # particles in a picture
+# Okabe & Ito's colours, told apart with any kind of colour vision; the measures also differ in their lines and marks.
+COLOURS = {"density": "#0072B2", "ensemble": "#D55E00", "sgd": "#D55E00", "characteristics": "#000000", "target": "#999999"}
+STYLES: dict[str, dict[str, Any]] = {
+    "density": {"linestyle": "-", "linewidth": 2.0, "zorder": 1},
+    "characteristics": {"linestyle": (0, (4, 3)), "linewidth": 1.4, "zorder": 2},
+    "ensemble": {"linestyle": "none", "marker": "o", "markersize": 3.5, "zorder": 3},
+    "sgd": {"linestyle": "none", "marker": "o", "markersize": 3.5, "zorder": 3},
+}
+
+
+def draw(folder: Path, model: MeanField, records: Sequence[Record], mesh: Mesh | None, title: str) -> None:
+    """density.png, loss.png and, for data with one input, prediction.png in `folder`."""
+    last = records[-1]
+    if "rho" in last.fields and mesh is not None:
+        if model.metric is not None:
+            _save(folder / "density.png", shell_figure(model.metric, last, f"{title}\n" * bool(title) + f"t = {last.time:g}"))
+        else:
+            _save(folder / "density.png", density_figure(model.coordinates, model.periods, mesh, last, title))
+    _save(folder / "loss.png", loss_figure(records, title))
+    if model.data is not None and model.data.x.shape[1] == 1:
+        _save(folder / "prediction.png", prediction_figure(model.data, last, title))
+
+
+def _save(path: Path, figure: Figure) -> None:
+    FigureCanvasAgg(figure)
+    replace_whole(path, lambda aside: figure.savefig(aside, dpi=150))
+
+
+def density_figure(coordinates: Sequence[str], periods: Sequence[float | None], mesh: Mesh, last: Record, title: str) -> Figure:
+    """ρ at the time of the record: a curve in 1-D, colours in 2-D, the pairwise marginals in 3-D, with run 0's particles."""
+    headed = f"{title}\n" * bool(title) + f"t = {last.time:g}"
+    return _DENSITY_FIGURES[len(coordinates)](coordinates, periods, mesh, last, headed)
+
+
+def _curve(coordinates: Sequence[str], _: Sequence[float | None], mesh: Mesh, last: Record, title: str) -> Figure:
+    figure, axes = _one_panel(title, coordinates[0], f"density ρ({coordinates[0]})")
+    order = np.argsort(mesh[0][:, 0])
+    axes.plot(mesh[0][order, 0], last.fields["rho"][order], color=COLOURS["density"], label="density")
+    if last.particles is not None:
+        extent = (float(mesh[0][:, 0].min()), float(mesh[0][:, 0].max()))
+        colour = COLOURS["ensemble"]
+        axes.hist(last.particles[:, 0], bins=60, range=extent, density=True, histtype="step", color=colour, label="particles")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _coloured(coordinates: Sequence[str], _: Sequence[float | None], mesh: Mesh, last: Record, title: str) -> Figure:
+    y, c = coordinates
+    figure, axes = _one_panel(title, y, c)
+    points, cells = mesh
+    triangles = Triangulation(points[:, 0], points[:, 1], cells)
+    # From 0, the density's own lower bound: rounding below it would otherwise shift all colours.
+    colours = axes.tripcolor(triangles, last.fields["rho"], shading="gouraud", cmap="viridis", vmin=0.0, rasterized=True)
+    figure.colorbar(colours, ax=axes, label=f"density ρ({y}, {c})")
+    _dots(axes, last.particles, 0, 1)
+    axes.set(xlim=(points[:, 0].min(), points[:, 0].max()), ylim=(points[:, 1].min(), points[:, 1].max()))
+    return figure
+
+
+def _marginals(coordinates: Sequence[str], periods: Sequence[float | None], mesh: Mesh, last: Record, title: str) -> Figure:
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    nodes, masses = last.clouds["density"]
+    for panel, (i, j) in zip(figure.subplots(1, 3), combinations(range(3), 2), strict=True):
+        bins = [_edges(nodes[:, axis], periods[axis]) for axis in (i, j)]
+        share, edges_i, edges_j = np.histogram2d(nodes[:, i], nodes[:, j], bins=bins, weights=masses)
+        area = np.outer(np.diff(edges_i), np.diff(edges_j))
+        colours = panel.pcolormesh(edges_i, edges_j, (share / area).T, cmap="viridis", rasterized=True)
+        figure.colorbar(colours, ax=panel, label=f"marginal density ρ({coordinates[i]}, {coordinates[j]})")
+        _dots(panel, last.particles, i, j)
+        panel.set(xlabel=coordinates[i], ylabel=coordinates[j], xlim=(edges_i[0], edges_i[-1]), ylim=(edges_j[0], edges_j[-1]))
+    return figure
+
+
+_DENSITY_FIGURES: dict[int, Callable[[Sequence[str], Sequence[float | None], Mesh, Record, str], Figure]] = {
+    1: _curve,
+    2: _coloured,
+    3: _marginals,
+}
+
+
+def _edges(x: Array, period: float | None) -> Array:
+    """Edges of bins that hold one layer of nodes each where nodes lie on a grid; elsewhere 40 equal bins (others would beat).
+
+    The layers at walls have half a cell of mass and half a bin; there are none in a periodic direction.
+    """
+    layers = np.unique(x.round(12))
+    if len(layers) > 4 * len(x) ** (1 / 3):
+        return np.linspace(x.min(), x.max() if period is None else x.min() + period, 41)
+    middle = 0.5 * (layers[1:] + layers[:-1])
+    if period is None:
+        return np.concatenate([[layers[0]], middle, [layers[-1]]])
+    seam = 0.5 * (layers[-1] + layers[0] + period)
+    return np.concatenate([[seam - period], middle, [seam]])
+
+
+def _dots(axes: Axes, particles: Array | None, i: int, j: int) -> None:
+    if particles is None:
+        return
+    some = particles[:: max(1, -(-len(particles) // DRAWN))]
+    axes.plot(some[:, i], some[:, j], ".", color="white", markersize=1.6, alpha=0.65, markeredgewidth=0, label="particles")
+
+
+def _one_panel(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.6, 4.8), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title("\n".join(textwrap.fill(part, 64) for part in title.splitlines()), fontsize=11)
+    return figure, axes
+
+
+def loss_figure(records: Sequence[Record], title: str) -> Figure:
+    """The loss of every measure against time; bars are two standard errors."""
+    figure, axes = _one_panel(title, "t", "loss R(m)")
+    times = [one.time for one in records]
+    losses = {name: np.array([one.numbers[name]["loss"] for one in records]) for name in records[-1].numbers}
+    for name, values in losses.items():
+        errors = [2.0 * one.numbers[name].get("loss_standard_error", 0.0) for one in records]
+        bars = errors if any(errors) else None
+        style = STYLES[name] if len(times) > 1 else {**STYLES[name], "marker": "o"}
+        axes.errorbar(
+            times, values, yerr=bars, label=name + " (± 2 SE)" * bool(bars), color=COLOURS[name], capsize=2, elinewidth=1, **style
+        )
+    everything = np.concatenate(list(losses.values()))
+    if everything.min() > 0 and everything.max() > 3 * everything.min():
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3, which="both", linewidth=0.5)
+    axes.legend(frameon=False)
+    return figure
+
+
+def prediction_figure(data: Data, last: Record, title: str) -> Figure:
+    """Data and f_t(x) of every measure at the last output time."""
+    figure, axes = _one_panel(f"{title}\n" * bool(title) + f"t = {last.time:g}", "x", "f(x)")
+    order = np.argsort(data.x[:, 0])
+    x = data.x[order, 0]
+    axes.plot(x, data.target[order], "o", color=COLOURS["target"], markersize=4, label="target", zorder=0)
+    for name, f in last.predictions.items():
+        style = {key: value for key, value in STYLES[name].items() if key != "marker"}
+        if name in ("ensemble", "sgd"):
+            bars = None if last.prediction_error is None else 2.0 * last.prediction_error[order]
+            axes.errorbar(
+                x, f[order], yerr=bars, label="ensemble (± 2 SE)", color=COLOURS[name], elinewidth=1, **{**style, "marker": "."}
+            )
+        else:
+            axes.plot(x, f[order], color=COLOURS[name], label=name, **style)
+    axes.legend(frameon=False)
+    return figure

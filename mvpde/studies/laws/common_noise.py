@@ -1,0 +1,200 @@
+"""SGD in the mean-field limit: all particles see the same minibatch, so its noise is common to them.
+
+At step k, P inputs are drawn from μ and held for Δt. The potential is built from them alone,
+
+    V_k(z; m) = V0(z) + Σ_p (N_p/P) ∂_m ℓ(m_p, f_p) g_p(z),    (N_1, N_2, …) ~ Multinomial(P, w),    t ∈ [kΔt, (k+1)Δt),
+
+where R(m) = Σ_p w_p ℓ(m_p, f_p) over the data points, with Σ_p w_p = 1. Particles and their limit follow the same path, given the
+sequence of minibatches (Rotskoff & Vanden-Eijnden, arXiv:1805.00915, §3): the sequence is a sample of the noise of the limit
+equation, whose strength is θ = Δt/P, and any measure can be driven by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from mvpde.runtime import MPI, CaseError  # isort: skip  (loads the solver libraries before anything of mpi4py)
+
+import numpy as np
+
+from mvpde.cases.file import Case
+from mvpde.cases.problem import Problem, domain
+from mvpde.density.density import Density
+from mvpde.models.laws import ProductLaw
+from mvpde.models.mean_field import Array, MeanField, potential_gradient
+from mvpde.particles.characteristics import Characteristics, weighted_moments
+from mvpde.particles.ensemble import Ensemble, in_pieces, rows_in_cache
+
+_STREAM = 2**31  # first entry of the key of minibatch streams; particles' keys begin with the number of their run
+_ENOUGH = 2.0**60  # from this P on, minibatches are all data to rounding, and counts would not fit an integer
+_ROUNDING = 1e-9  # of a step: how far from a multiple of Δt a time may lie
+
+
+class Movable(Protocol):
+    """What is asked of a measure that a sequence drives."""
+
+    time: float
+
+    def advance(self, t: float, /) -> None:
+        """Carry it to time t."""
+        ...
+
+
+class CommonNoise:
+    """One sequence of minibatches, and the model that sees the minibatch in force.
+
+    Measures built with `model` are moved by `advance` of this object only: between its calls the model keeps the last minibatch.
+    The outer energy stays that of all data, so losses are comparable.
+
+    Attributes:
+        model: the model whose potential is that of the minibatch in force.
+        interval: Δt.
+    """
+
+    def __init__(
+        self, model: MeanField, *, interval: float, size: float | Callable[[float], float] = math.inf, sequence: int = 0
+    ) -> None:
+        """Minibatches for a model.
+
+        Args:
+            model: a network at temperature 0 with one feature for each data point.
+            interval: Δt > 0, for which each minibatch is held.
+            size: P ≥ 1, rounded to a whole number, or t → P; infinite: all data, the gradient flow itself.
+            sequence: ≥ 0, the seed; minibatch k depends on it, k and P alone.
+
+        Raises:
+            CaseError: for another model.
+            ValueError: for an argument outside its range.
+        """
+        _check_model(model)
+        if not (0.0 < interval < math.inf and sequence >= 0):
+            raise ValueError(f"interval must be positive and sequence not negative, not {interval!r} and {sequence!r}")
+        assert model.data is not None
+        self.interval, self._sequence, self._size = interval, sequence, size
+        self._shares = model.data.weights / model.data.weights.sum()
+        self._full, self._factors = model.outer_gradient, np.ones(len(self._shares))
+        self.model = replace(model, outer_gradient=self._gradient)
+
+    def _gradient(self, m: Array) -> Array:
+        return np.asarray(self._factors * self._full(m))
+
+    def factors(self, k: int) -> Array:
+        """(N_p/P)/w_p of minibatch k, shape (data points,): what multiplies the data's weights. Mean 1."""
+        size = self._size(k * self.interval) if callable(self._size) else self._size
+        if size >= _ENOUGH:
+            return np.ones(len(self._shares))
+        count = max(1, round(size))
+        seeds = np.random.SeedSequence(self._sequence, spawn_key=(_STREAM, k))
+        drawn = np.random.Generator(np.random.Philox(seeds)).multinomial(count, self._shares)
+        return np.asarray(drawn / (count * self._shares))
+
+    def advance(self, measures: Sequence[Movable], end: float) -> None:
+        """Carry measures, all at the same time, to `end`, a multiple of Δt as their time is. Collective where they are.
+
+        Raises:
+            ValueError: for a time that is no multiple of Δt.
+        """
+        for k in range(self._steps(measures[0].time), self._steps(end)):
+            self._factors = self.factors(k)
+            for measure in measures:
+                measure.advance((k + 1) * self.interval)
+
+    def _steps(self, t: float) -> int:
+        k = round(t / self.interval)
+        if abs(t - k * self.interval) > _ROUNDING * self.interval * max(k, 1):
+            raise ValueError(f"t = {t:g} is no multiple of the interval {self.interval:g} for which a minibatch is held")
+        return k
+
+
+def _check_model(model: MeanField) -> None:
+    features = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
+    if model.data is None or features != len(model.data.weights):
+        raise CaseError('[model] kind: minibatches are drawn from the data of a network; use kind = "network"')
+    if model.metric is not None:
+        raise CaseError("[model] unit: minibatches do not drive units on a sphere; choose another unit")
+    if model.temperature > 0.0 or not model.gradient_flow:
+        raise CaseError(
+            f"[model] temperature: minibatches drive gradient flows at temperature 0, not {model.temperature:g}; set it to 0"
+        )
+
+
+class SteppedNodes:
+    """SGD itself with infinitely many particles: weighted quadrature nodes of ρ_0 in explicit Euler steps.
+
+        Z_{k+1} = Z_k − Δt ∇V_k(Z_k; m_k),    m_k = Σ_i w_i g(Z_i)
+
+    The density and the characteristics follow the minibatch's flow for the time Δt instead, which differs by O(Δt). Local to a
+    rank: all ranks do the same.
+
+    Attributes:
+        time: t.
+    """
+
+    def __init__(self, model: MeanField, law: ProductLaw, *, nodes: Sequence[int], step: float) -> None:
+        """Take the quadrature nodes of the initial law; `nodes` in each direction, `step` > 0 the longest step."""
+        self.model, self.time, self._longest_step = model, 0.0, step
+        self._rows = rows_in_cache(model)
+        self._z, self._weights = law.quadrature(nodes)
+
+    def advance(self, t: float) -> None:
+        """To time t in equal steps no longer than `step`."""
+        start = self.time
+        count = math.ceil((t - start) / self._longest_step * (1.0 - _ROUNDING))
+        for _ in range(count):
+            self._z = self._z - (t - start) / count * self._gradient(self.moments()[0])
+        self.time = t
+
+    def _gradient(self, m: Array) -> Array:
+        return np.concatenate(in_pieces(lambda piece: potential_gradient(self.model, piece, m), self._z, self._rows))
+
+    def moments(self) -> Array:
+        """m = Σ_i w_i g(Z_i), shape (1, K)."""
+        return weighted_moments(self.model, self._z, self._weights, self._rows)[None, :]
+
+
+# --- from a case ----------------------------------------------------------------------------------------------------------------
+
+
+def check_case(case: Case, interval: float, *sections: str) -> None:
+    """What a study of SGD needs of its case: some sections, and output times that are multiples of Δt.
+
+    Raises:
+        CaseError: with the first thing that is wrong.
+    """
+    for name in sections:
+        if getattr(case.sections, name) is None:
+            raise CaseError(f"{case.path}: [{name}]: the section is missing, and this task needs it; add it to the base case")
+    for t in case.sections.time.outputs:
+        if abs(t - round(t / interval) * interval) > _ROUNDING * max(t, interval):
+            raise CaseError(
+                f"{case.path}: [time] outputs: {t:g} is no multiple of options.interval = {interval:g}; correct one of them"
+            )
+
+
+def driven_density(setting: Problem, noise: CommonNoise, comm: MPI.Intracomm) -> Density:
+    """The case's density in the minibatches' flow. Collective."""
+    section: Any = setting.case.sections.density
+    return Density(noise.model, domain(setting, comm), setting.law, scheme=section.scheme, cfl=section.cfl, step=section.step)
+
+
+def driven_characteristics(setting: Problem, noise: CommonNoise, comm: MPI.Intracomm) -> Characteristics:
+    """The case's characteristics in the minibatches' flow. Collective."""
+    section: Any = setting.case.sections.characteristics
+    return Characteristics(noise.model, setting.law, nodes=section.nodes, tolerance=section.tolerance, comm=comm)
+
+
+def stepped_nodes(setting: Problem, noise: CommonNoise, share: int = 1) -> SteppedNodes:
+    """The nodes of the case's characteristics, or one in `share` of them in each direction, in SGD steps. Local."""
+    section: Any = setting.case.sections.characteristics
+    nodes = [max(1, count // share) for count in section.nodes]
+    return SteppedNodes(noise.model, setting.law, nodes=nodes, step=noise.interval)
+
+
+def sgd_ensemble(setting: Problem, noise: CommonNoise, comm: MPI.Intracomm, *, runs: int, seed: int) -> Ensemble:
+    """The case's number of particles in SGD steps: Euler steps of length Δt, whatever the case's scheme and step. Collective."""
+    section: Any = setting.case.sections.ensemble
+    keys = {"particles": section.particles, "runs": runs, "seed": seed}
+    return Ensemble(noise.model, setting.law, **keys, step=noise.interval, scheme="euler", comm=comm)
