@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help install demo cases studies test test-serial test-mpi lint format types bench pictures clean distclean
+.PHONY: help install demo cases studies test test-serial test-mpi golden lint format types bench pictures clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -89,6 +89,9 @@ test-serial: $(STAMP) ## the tests on one rank (PYTEST_ARGS="-k name" to choose)
 test-mpi: $(STAMP) ## the tests on 2 and on 3 ranks
 	$(MPIRUN) -n 2 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 	$(MPIRUN) -n 3 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
+
+golden: $(STAMP) ## renew the golden files in tests/golden, telling every number that changes (NAMES="circle_rbf lln" for some)
+	$(BIN)/python tests/golden/golden.py $(NAMES)
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check
