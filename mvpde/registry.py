@@ -1,9 +1,90 @@
-"""What to tell someone who gave a name that does not exist."""
+"""Tables of names that a user may write: one object each, which schema, messages, `mvpde list`, docs and numerics all read.
+
+An entry may be given as the place of its code, which is then imported at its first use, so that a name can be listed and checked
+without loading the solver. What a script adds is seen wherever the table is read afterwards, case files included.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import importlib
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import cast
+
+
+@dataclass(frozen=True)
+class At:
+    """Where an entry is defined, "package.module:attribute", and what it is, in one sentence."""
+
+    place: str
+    sentence: str
+
+
+class Registry[Entry](MutableMapping[str, Entry]):
+    """name → entry, in the order of addition: ``registry["name"] = entry`` adds or replaces one.
+
+    Attributes:
+        what: what an entry is, as messages call it, such as "unit".
+    """
+
+    def __init__(self, what: str, entries: Mapping[str, Entry | At]) -> None:
+        """With the entries that the package brings."""
+        self.what = what
+        self._entries: dict[str, Entry | At] = dict(entries)
+        self._loaded: dict[str, Entry] = {}
+
+    def __getitem__(self, name: str) -> Entry:
+        """The entry, imported if need be.
+
+        Raises:
+            KeyError: there is none; `require` says it in words.
+        """
+        entry = self._entries[name]
+        if not isinstance(entry, At):
+            return entry
+        if name not in self._loaded:
+            module, _, attribute = entry.place.partition(":")
+            self._loaded[name] = cast("Entry", getattr(importlib.import_module(module), attribute))
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, entry: Entry) -> None:
+        """Add or replace an entry."""
+        self._entries[name] = entry
+        self._loaded.pop(name, None)
+
+    def __delitem__(self, name: str) -> None:
+        """Take an entry out."""
+        del self._entries[name]
+        self._loaded.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a name; nothing is imported."""
+        return name in self._entries
+
+    def require(self, name: str) -> Entry:
+        """The entry.
+
+        Raises:
+            ValueError: there is none, with the nearest name or all of them.
+        """
+        if name not in self._entries:
+            raise ValueError(f"there is no {self.what} '{name}'; {hint(name, self)}")
+        return self[name]
+
+    def sentence(self, name: str) -> str:
+        """What the entry is: its own ``sentence``, or the first line of its docstring. Nothing is imported."""
+        entry = self._entries[name]
+        said = getattr(entry, "sentence", None) or getattr(entry, "__doc__", None) or ""
+        return str(said).strip().splitlines()[0] if str(said).strip() else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -34,6 +34,22 @@ class CaseError(Exception):
     """The case file or the command is wrong (exit code 2). The message names the key, its section and the remedy."""
 
 
+class ArgumentError(ValueError):
+    """An argument of a function or class that cannot be: what it is called, what is wrong with it and what helps.
+
+    Numerics raise it and know no case file; `mvpde.cases` says which section and key the argument came from.
+    """
+
+    def __init__(self, argument: str, text: str) -> None:
+        """About ``argument``."""
+        super().__init__(f"{argument}: {text}")
+        self.argument, self.text = argument, text
+
+    def __reduce__(self) -> tuple[type[ArgumentError], tuple[str, str]]:
+        """Errors travel between ranks."""
+        return ArgumentError, (self.argument, self.text)
+
+
 class SolverError(Exception):
     """A solver did not converge (exit code 3). The last good state is kept."""
 

@@ -78,7 +78,8 @@ def run(case: Path, settings: Sequence[str], out: Path | None, overwrite: bool, 
 def check(case: Path, settings: Sequence[str]) -> None:
     """Validate a case with its data and mesh; print it with every default, and its sizes. Computes nothing."""
     from mvpde.cases.file import assignments, load
-    from mvpde.cases.problem import checked, chosen_measures, domain, sizes
+    from mvpde.cases.measures import chosen_measures, domain, sizes
+    from mvpde.cases.problem import checked
 
     comm = MPI.COMM_WORLD
     overrides = assignments(settings)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mvpde.cases.file import Case, load
-from mvpde.cases.problem import Problem, checked, chosen_measures, measures, stationary_starts
+from mvpde.cases.measures import chosen_measures, measures
+from mvpde.cases.problem import Problem, checked, stationary_starts
 from mvpde.fields import FieldSeries
 from mvpde.files import write_arrays, write_csv, write_json
 from mvpde.runs import folder as output

@@ -12,8 +12,9 @@ import pytest
 from mvpde.cases import schema as sections
 from mvpde.cases.file import assignments, load, parse
 from mvpde.cases.kinds import KINDS
+from mvpde.cases.measures import chosen_measures, measures
 from mvpde.cases.messages import sections_in
-from mvpde.cases.problem import chosen_measures, measures, problem
+from mvpde.cases.problem import problem
 from mvpde.cases.toml import toml_text, toml_value
 from mvpde.density.density import SCHEMES
 from mvpde.particles.ensemble import SCHEMES as PARTICLE_SCHEMES

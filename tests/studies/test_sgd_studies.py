@@ -20,7 +20,8 @@ import mvpde.models.sgd_network
 import mvpde.particles.sgd_runs
 from mvpde.cases.file import load
 from mvpde.cases.kinds import training
-from mvpde.cases.problem import Problem, measures, problem
+from mvpde.cases.measures import measures
+from mvpde.cases.problem import Problem, problem
 from mvpde.models.data import points
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.sgd_network import SgdNetwork, sgd_problem

@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from mvpde.cases.file import Case
-from mvpde.cases.problem import Problem, domain, problem
+from mvpde.cases.measures import domain
+from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Count, Positive, Section, refuse
 from mvpde.models.mean_field import Array
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model

@@ -24,7 +24,8 @@ from pydantic import Field
 from scipy.special import roots_legendre
 
 from mvpde.cases.file import Case
-from mvpde.cases.problem import Problem, domain, problem, stationary_starts
+from mvpde.cases.measures import domain
+from mvpde.cases.problem import Problem, problem, stationary_starts
 from mvpde.cases.schema import Section
 from mvpde.models.mean_field import Array, MeanField, feature_values, potential
 from mvpde.runtime import MPI, CaseError

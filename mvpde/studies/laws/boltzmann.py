@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import Field
 from scipy.optimize import brentq
 
-from mvpde.cases.problem import Problem, measures
+from mvpde.cases.measures import measures
+from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Positive
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork

@@ -19,7 +19,8 @@ from pydantic import Field
 from scipy.interpolate import CubicSpline
 
 from mvpde.cases.file import Case
-from mvpde.cases.problem import Problem, measures, problem
+from mvpde.cases.measures import measures
+from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Positive, Section
 from mvpde.models.mean_field import Array, MeanField, amplitude
 from mvpde.runtime import MPI, CaseError

@@ -19,7 +19,8 @@ from pydantic import Field
 from scipy.special import ndtr  # scipy.stats takes a second to import
 
 from mvpde.cases.file import Case
-from mvpde.cases.problem import measures, problem
+from mvpde.cases.measures import measures
+from mvpde.cases.problem import problem
 from mvpde.cases.schema import Count, Positive, Section
 from mvpde.models.mean_field import Array, predictions
 from mvpde.particles.fluctuations import Fluctuations, fluctuations

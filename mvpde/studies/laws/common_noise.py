@@ -21,7 +21,8 @@ from mvpde.runtime import MPI, CaseError  # isort: skip  (loads the solver libra
 import numpy as np
 
 from mvpde.cases.file import Case
-from mvpde.cases.problem import Problem, domain
+from mvpde.cases.measures import domain
+from mvpde.cases.problem import Problem
 from mvpde.density.density import Density
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import Array, MeanField, potential_gradient

@@ -15,7 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from mvpde.cases.file import Case
-from mvpde.cases.problem import Problem, measures, problem
+from mvpde.cases.measures import measures
+from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Count, Section
 from mvpde.models.mean_field import Array
 from mvpde.runs.compare import sliced_wasserstein

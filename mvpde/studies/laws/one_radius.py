@@ -48,7 +48,8 @@ def best_radius(model: MeanField, largest: float) -> tuple[float, float, bool]:
 
 def one_radius(case: Case, options: OneRadiusOptions, comm: MPI.Intracomm) -> Mapping[str, Any]:
     """The density's risk and radius over time, and the prediction. Collective."""
-    from mvpde.cases.problem import checked, measures
+    from mvpde.cases.measures import measures
+    from mvpde.cases.problem import checked
 
     if case.sections.density is None:
         raise CaseError(f"{case.path}: [density]: the section is missing, and this task needs it; add it to the base case")

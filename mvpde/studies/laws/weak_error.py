@@ -18,7 +18,8 @@ from pydantic import Field
 
 from mvpde.cases.file import Case
 from mvpde.cases.kinds import training
-from mvpde.cases.problem import Problem, measures, problem
+from mvpde.cases.measures import measures
+from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Count, Positive, Section
 from mvpde.models.mean_field import Array
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model

@@ -1,0 +1,147 @@
+"""From a problem to its measures: which ones a case asks for, and how each is built on its mesh.
+
+Imports are inside the functions: `mvpde check` and wrong cases answer before the libraries of the solver are loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mvpde.cases.kinds import KINDS, training
+from mvpde.cases.messages import listed, nearest
+from mvpde.cases.problem import Problem, blaming, in_file
+from mvpde.runtime import MPI, CaseError
+
+if TYPE_CHECKING:
+    from mvpde.mesh.domain import Domain
+
+
+def domain(setting: Problem, comm: MPI.Intracomm) -> Domain:
+    """The mesh of a case. Collective.
+
+    Raises:
+        CaseError: for a mesh that does not exist, cannot be read or has another dimension than the model.
+    """
+    from mvpde.mesh.domain import box
+    from mvpde.mesh.gmsh import from_gmsh
+
+    section: Any = setting.case.sections.domain
+    metric = setting.model.metric
+    if section.shell is not None and metric is not None:
+        from mvpde.mesh.shell import shell
+
+        return shell(comm, metric, **section.shell.model_dump())
+    if section.mesh is not None:
+        return from_gmsh(comm, setting.case.directory / section.mesh, setting.model.dimension, section.periodic, metric)
+    return box(comm, section.lower, section.upper, section.cells, section.periodic)
+
+
+def _density(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.density.density import Density
+
+    s: Any = setting.case.sections.density
+    return Density(
+        setting.model, domain(setting, comm), setting.law, scheme=s.scheme, cfl=s.cfl, tolerance=s.tolerance, step=s.step
+    )
+
+
+def _characteristics(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.particles.characteristics import Characteristics
+
+    s: Any = setting.case.sections.characteristics
+    return Characteristics(setting.model, setting.law, nodes=s.nodes, tolerance=s.tolerance, comm=comm)
+
+
+def _ensemble(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.particles.ensemble import Ensemble
+
+    s: Any = setting.case.sections.ensemble
+    model: Any = setting.case.sections.model
+    network = KINDS[model.kind].network
+    if network is not None:
+        from mvpde.particles.one_pass import OnePassSgd
+
+        trained = network(model)
+        sizes = {"particles": s.particles, "runs": s.runs, "seed": s.seed, "step": s.step}
+        return OnePassSgd(trained, setting.model, setting.law, comm=comm, **sizes)
+    return Ensemble(
+        setting.model, setting.law, particles=s.particles, runs=s.runs, seed=s.seed, step=s.step, scheme=s.scheme, comm=comm
+    )
+
+
+def _sgd(setting: Problem, comm: MPI.Intracomm) -> Any:
+    from mvpde.particles.sgd_runs import SgdRuns
+
+    s: Any = setting.case.sections.sgd
+    order = getattr(setting.case.sections.model, "order", 1)
+    training_problem = training(setting.case.sections, setting.case.directory)()
+    return SgdRuns(
+        training_problem, setting.law, runs=s.runs, seed=s.seed, dynamics=s.dynamics, order=order, step=s.step, comm=comm
+    )
+
+
+MEASURES: dict[str, Callable[[Problem, MPI.Intracomm], Any]] = {
+    "density": _density,
+    "characteristics": _characteristics,
+    "ensemble": _ensemble,
+    "sgd": _sgd,
+}
+
+
+def chosen_measures(setting: Problem, without: Collection[str] = ()) -> list[str]:
+    """Names of the measures that a run of the case computes.
+
+    Raises:
+        CaseError: if none is left, or `without` names what is no measure.
+    """
+    for name in without:
+        if name not in MEASURES:
+            raise CaseError(f"--without {name}: there is no such measure{nearest(name, MEASURES)}; measures: {listed(MEASURES)}")
+    hot, model = setting.model.temperature > 0 or bool(setting.model.successors), setting.case.sections.model
+    names = [name for name in MEASURES if getattr(setting.case.sections, name) is not None and name not in without]
+    names = [name for name in names if not (hot and name == "characteristics")]
+    names = [name for name in names if not (name == "ensemble" and getattr(model, "dimension", 0.0) == math.inf)]
+    if not names:
+        raise CaseError(
+            f"{setting.case.path}: no measure is left to compute; add one of the sections [density], [ensemble], "
+            "[characteristics] (temperature 0 only), or leave out less by --without"
+        )
+    return names
+
+
+def measures(setting: Problem, names: Sequence[str], comm: MPI.Intracomm) -> dict[str, Any]:
+    """The measures of a case at t = 0, by name. Collective.
+
+    Raises:
+        CaseError: for parameters that make no measure, on all ranks alike.
+    """
+    built = {}
+    for name in names:
+        with in_file(setting.case), blaming(f"[{name}]"):
+            built[name] = MEASURES[name](setting, comm)
+    return built
+
+
+def sizes(setting: Problem) -> dict[str, int | str]:
+    """The sizes of a case's discretisation, without building any."""
+    s, model = setting.case.sections, setting.model
+    found: dict[str, int | str] = {"coordinates": ", ".join(model.coordinates)}
+    if model.data is not None:
+        found["data points"] = len(model.data.weights)
+    found["features"] = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
+    if s.density is not None and s.domain is not None and s.domain.cells is not None:
+        periodic = s.domain.periodic or []
+        nodes = math.prod(n + (not p) for n, p in zip(s.domain.cells, periodic, strict=True))
+        found["density nodes"] = nodes
+        found["cells"] = math.prod(s.domain.cells) * math.factorial(model.dimension)
+        found["density memory"] = f"about {nodes * (3000 if model.dimension == 3 else 1000) / 1e6:.0f} MB"
+    if s.ensemble is not None:
+        found["particles"] = s.ensemble.particles * s.ensemble.runs
+    if s.characteristics is not None:
+        found["characteristics"] = math.prod(s.characteristics.nodes)
+    found["output times"] = len(s.time.outputs)
+    return found

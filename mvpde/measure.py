@@ -1,0 +1,79 @@
+"""What every measure answers: the protocol through which whatever is measured is written once.
+
+A measure represents a law ρ_t, or the empirical laws of R independent runs. Every method is collective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvpde.models.mean_field import MeanField
+
+Array = NDArray[np.float64]
+Cloud = tuple[Array, Array]  # points (N, D) and weights (N,), on rank 0
+Number = float | int | str | bool | None
+State = Mapping[str, Array | float | int]
+
+
+def nothing() -> None:
+    """What is called between steps where nobody asks for more."""
+
+
+class Measure(Protocol):
+    """A law that moves.
+
+    Attributes:
+        name: in case files, `summary.json`, columns of `series.csv`.
+        label: in legends.
+        model: the model that rules at the present time.
+        time: t.
+        step: length of the last step.
+        listed: keys of `numbers` that `summary.json` lists over the output times, beside "loss".
+    """
+
+    name: str
+    label: str
+    model: MeanField
+    time: float
+    step: float
+    listed: tuple[str, ...]
+
+    def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
+        """Go on to t ≥ time, hit exactly; ``between_steps`` is called often enough to stop a long run, and may raise.
+
+        Raises:
+            ValueError: t lies before the present time. SolverError, InvariantError: on all ranks alike, with the last good state
+            kept.
+        """
+
+    def moments(self) -> Array:
+        """m = ∫g dρ of each run, shape (runs, K), the same on all ranks."""
+
+    def expectation(self, function: Callable[[Array], Array], /) -> Array:
+        """∫h dρ of each run, shape (runs,), for h: (N, D) → (N,)."""
+
+    def losses(self) -> Array:
+        """R(m) of each run, shape (runs,)."""
+
+    def cloud(self) -> Cloud | None:
+        """The law as weighted points on rank 0, None elsewhere."""
+
+    def numbers(self) -> dict[str, float]:
+        """What is recorded at every output time, beside loss and step; the same on all ranks."""
+
+    def statistics(self) -> dict[str, Number]:
+        """What `summary.json` says once; no key of it is one of `numbers` that are listed."""
+
+    def state(self) -> State | None:
+        """All that it takes to go on, bit for bit, on rank 0; None elsewhere, and where nothing can be kept."""
+
+    def restore(self, state: State | None) -> None:
+        """Go on from the ``state`` of a measure made with the same arguments, read on rank 0 (others pass None).
+
+        Raises:
+            ValueError: on all ranks, when it is that of another measure.
+        """
