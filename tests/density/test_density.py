@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws_and_models import TWO_PI, circle_network, free, kuramoto, order
 
+from at_hand.models import TWO_PI, circle_network, free, kuramoto, order
 from mvpde.density.density import SCHEMES, Density
 from mvpde.mesh.domain import Domain, box, from_mesh
 from mvpde.mesh.gmsh import from_gmsh

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws_and_models import free
 
+from at_hand.models import free
 from mvpde.density.features import nodal_features
 from mvpde.density.fluxes import CompleteFactors, ShiftedSystem, rate
 from mvpde.density.galerkin import galerkin

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from laws_and_models import TWO_PI, kuramoto
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import iv
 
 import mvpde
+from at_hand.models import TWO_PI, desai_zwanzig, kuramoto
 from mvpde.density.density import Density
 from mvpde.density.edge_averaged import edge_averaged
 from mvpde.density.fluxes import rate
@@ -30,20 +30,8 @@ from mvpde.models.pair_interaction import pair_model
 from mvpde.runtime import MPI, CaseError, SolverError
 
 CASES = Path(__file__).parents[2] / "cases"
-WELL = "x**4/4 - x**2/2"
 CIRCLE = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),))
 START = ProductLaw((Normal(0.2, 0.5),))
-
-
-def desai_zwanzig(beta: float, theta: float) -> MeanField:
-    return gradient_model(
-        ["x"],
-        potential=WELL,
-        features=["x", "x**2"],
-        outer_energy="theta/2*(m1 - m0**2)",
-        temperature=1.0 / beta,
-        parameters={"theta": theta},
-    )
 
 
 def on_line(comm: MPI.Intracomm, model: MeanField, cells: int = 400, half: float = 4.0, **options: Any) -> Density:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws_and_models import free
-from test_galerkin import PAIRS, around, ornstein_uhlenbeck
 
+from at_hand.gaussians import PAIRS, around, ornstein_uhlenbeck
+from at_hand.models import free
 from mvpde.density.density import Density
 from mvpde.equilibrium.spectrum import Spectrum, decay_rate, dirichlet_energy, distance, spectrum
 from mvpde.equilibrium.stationary import Stationary, stationary

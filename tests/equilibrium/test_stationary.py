@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from laws_and_models import TWO_PI, free, kuramoto, order
-from test_galerkin import CROSSED, OSCILLATING, PAIRS, around, gaussian, general, l1, ornstein_uhlenbeck, sheared
 
+from at_hand.gaussians import CROSSED, OSCILLATING, PAIRS, around, gaussian, general, l1, ornstein_uhlenbeck, sheared
+from at_hand.models import TWO_PI, free, kuramoto, order
 from mvpde.density.density import Density
 from mvpde.equilibrium.stationary import Stationary, identities, stationary
 from mvpde.mesh.domain import Domain, box

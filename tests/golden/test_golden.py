@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import golden
 import pytest
+
+from golden import golden
 
 pytestmark = pytest.mark.serial
 

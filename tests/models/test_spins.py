@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
-from test_study import compute_here, entries, write_study
 
 import mvpde
 import mvpde.particles.spin_network
+from at_hand.studies import compute_here, entries, write_study
 from mvpde.cases.file import load
 from mvpde.cases.problem import problem
 from mvpde.density.density import Density

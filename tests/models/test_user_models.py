@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from laws_and_models import TWO_PI, kuramoto
-from test_fokker_planck_models import random_expression
 
 import mvpde
+from at_hand.expressions import random_expression
+from at_hand.models import TWO_PI, kuramoto
 from mvpde.cases.file import load
 from mvpde.cases.problem import problem
 from mvpde.cases.toml import toml_value

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from laws_and_models import circle_network
-from test_study import compute_here, entries, write_study
 
 import mvpde.studies.laws.common_noise
 import mvpde.studies.laws.sgd_alpha
+from at_hand.models import circle_network
+from at_hand.studies import compute_here, entries, write_study
 from mvpde.density.density import Density
 from mvpde.mesh.domain import box
 from mvpde.models.gaussian_mixture import gaussian_mixture

@@ -13,10 +13,10 @@ from mvpde.runtime import MPI, InvariantError  # isort: skip
 
 import numpy as np
 import pytest
-from laws_and_models import circle_network
 from scipy.integrate import solve_ivp
 from scipy.interpolate import CubicSpline
 
+from at_hand.models import circle_network
 from mvpde.models.data import Data
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import Normal, ProductLaw, Uniform

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from laws_and_models import circle_network, free
 
+from at_hand.models import circle_network, free
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import predictions

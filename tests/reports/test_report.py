@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from test_run_folder import SMALL as RUN
-from test_study import SLOPE, compute_here, write_study
-from test_study import SMALL as BASE
 
 import mvpde
+from at_hand.runs import SMALL as RUN
+from at_hand.studies import SLOPE, compute_here, write_study
+from at_hand.studies import SMALL as BASE
 from mvpde.cli.main import main
 from mvpde.reports.page import POLICY, Html, aspect, breakable, joined, shown, tag
 from mvpde.reports.write import write_reports

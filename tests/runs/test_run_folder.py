@@ -18,6 +18,7 @@ import pytest
 import xarray
 
 import mvpde
+from at_hand.runs import SMALL
 from mvpde.cases.file import load
 from mvpde.cases.problem import problem
 from mvpde.fields import FieldSeries, read_fields
@@ -29,37 +30,6 @@ from mvpde.runtime import MPI, CaseError, InvariantError, on_first_rank
 
 CASES = Path(__file__).parents[2] / "cases"
 TRIANGLE = (np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([[0, 1, 2]]))  # points, cells
-
-SMALL = """
-title = "small"
-[model]
-kind = "network"
-unit = "circle_rbf"
-unit_parameters = { kappa = 2.0 }
-[data]
-source = "circle"
-points = 8
-target = "0.6*cos(x) + 0.3*sin(2*x)"
-[initial]
-y = { law = "uniform", lower = 0, upper = "2*pi" }
-c = { law = "normal", mean = 0.0, std = 0.7 }
-[domain]
-lower = [0, -4]
-upper = ["2*pi", 4]
-cells = [16, 15]
-[density]
-[ensemble]
-particles = 5000
-runs = 2
-seed = 3
-[characteristics]
-nodes = [8, 8]
-[time]
-end = 1.0
-outputs = [0, 0.5, 1]
-[output]
-particles = 700
-"""
 
 
 def small(folder: Path) -> Path:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.integrate import dblquad
-from test_branches import desai_zwanzig
-from test_study import compute_here, entries, write_study
 
 import mvpde.equilibrium.branches
 import mvpde.particles.ensemble
+from at_hand.models import desai_zwanzig
+from at_hand.studies import compute_here, entries, write_study
 from mvpde.models.mean_field import MeanField
 from mvpde.studies.file import load_study
 from mvpde.studies.laws.bifurcation import exact_square

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from laws_and_models import circle_network
-from test_study import compute_here, entries, write_study
 
+from at_hand.models import circle_network
+from at_hand.studies import compute_here, entries, write_study
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.particles.ensemble import Ensemble

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
-from test_study import compute_here, entries, write_study
 
 import mvpde.particles.fluctuations
+from at_hand.studies import compute_here, entries, write_study
 from mvpde.models.laws import ProductLaw
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import SolverError

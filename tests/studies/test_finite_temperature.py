@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
-from test_study import compute_here, entries, write_study
 
+from at_hand.studies import compute_here, entries, write_study
 from mvpde.cases.file import load
 from mvpde.cases.problem import problem
 from mvpde.particles.ensemble import Ensemble

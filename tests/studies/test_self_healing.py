@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
-from test_study import compute_here, entries, write_study
 
 import mvpde.models.laws
+from at_hand.studies import compute_here, entries, write_study
 from mvpde.particles.ensemble import Ensemble
 from mvpde.studies.laboratory import MEASURES
 

@@ -14,10 +14,10 @@ import pytest
 from numpy.polynomial import hermite_e
 from scipy.linalg import expm
 from scipy.special import factorial, roots_hermitenorm
-from test_study import compute_here, entries, write_study
 
 import mvpde.models.sgd_network
 import mvpde.particles.sgd_runs
+from at_hand.studies import compute_here, entries, write_study
 from mvpde.cases.file import load
 from mvpde.cases.kinds import training
 from mvpde.cases.measures import measures

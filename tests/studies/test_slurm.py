@@ -17,7 +17,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from test_study import SLOPE, SMALL, compute_here, write_study
+
+from at_hand.studies import SLOPE, SMALL, compute_here, write_study
 
 pytestmark = pytest.mark.serial
 

@@ -1,4 +1,4 @@
-"""Small models for the tests of the solvers: potentials without interaction, and the network on the circle."""
+"""Small models for the tests of the solvers: without interaction, oscillators, a double well, the network on the circle."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from mvpde.models import data
+from mvpde.models.interaction import gradient_model
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.network import network
 
 TWO_PI = 2.0 * np.pi
+WELL = "x**4/4 - x**2/2"
 
 
 def free(
@@ -44,6 +46,17 @@ def kuramoto(coupling: float, temperature: float = 0.0) -> MeanField:
         outer_gradient=lambda m: -coupling * m,
         temperature=temperature,
         periods=(TWO_PI,),
+    )
+
+
+def desai_zwanzig(beta: float, theta: float) -> MeanField:
+    return gradient_model(
+        ["x"],
+        potential=WELL,
+        features=["x", "x**2"],
+        outer_energy="theta/2*(m1 - m0**2)",
+        temperature=1.0 / beta,
+        parameters={"theta": theta},
     )
 
 
