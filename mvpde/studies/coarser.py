@@ -1,7 +1,8 @@
-"""Numbers of a density on two meshes, the second with three quarters of the cells in each direction."""
+"""Coarser discretisations: fewer cells or nodes in each direction, and what two of them tell about the error of the finer one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +12,8 @@ from mvpde.cases.problem import Problem
 from mvpde.models.mean_field import Array
 from mvpde.runtime import CaseError
 
-SHARE = 0.75  # of the cells, in each direction, on the coarse mesh
-_GAIN = 1.0 / (SHARE**-2 - 1.0)  # of a difference that is quadratic in the spacing, up to the limit
+HALF, THREE_QUARTERS = 0.5, 0.75  # of the cells or nodes, in each direction
+_GAIN = 1.0 / (THREE_QUARTERS**-2 - 1.0)  # of a difference that is quadratic in the spacing, up to the limit
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,12 @@ class TwoMeshes:
         return np.asarray(self.fine + _GAIN * (self.fine - self.coarse))
 
 
-def coarser(setting: Problem, share: float = SHARE) -> Problem:
+def fewer(counts: Sequence[int], share: float, least: int = 1) -> list[int]:
+    """A share of the cells or nodes in each direction, rounded down, and ``least`` where less is left."""
+    return [max(least, int(share * count)) for count in counts]
+
+
+def coarser(setting: Problem, share: float = THREE_QUARTERS) -> Problem:
     """The same on fewer cells, and with a fixed time step that is longer by as much.
 
     Raises:
@@ -52,7 +58,7 @@ def coarser(setting: Problem, share: float = SHARE) -> Problem:
     step = sections.density.step
     changed = sections.model_copy(
         update={
-            "domain": domain.model_copy(update={"cells": [int(share * n) for n in cells]}),
+            "domain": domain.model_copy(update={"cells": fewer(cells, share)}),
             "density": sections.density.model_copy(update={"step": None if step is None else step / share}),
         }
     )

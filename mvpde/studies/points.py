@@ -23,6 +23,7 @@ from mvpde.cases.file import load, parse
 from mvpde.files import write_json
 from mvpde.runs.stopping import Stopped
 from mvpde.runtime import MPI, CaseError, InvariantError, SolverError, on_first_rank
+from mvpde.studies.coarser import HALF, fewer
 from mvpde.studies.file import OPTIONS, Study
 from mvpde.studies.laboratory import TASKS
 from mvpde.studies.slope import COMPANION
@@ -31,6 +32,7 @@ LIST = "points.json"  # in the study's folder: what every point computes
 MARK = "point.json"  # in a point's folder: how it ended; written last
 POINTS, LOGS = "points", "logs"  # folders
 HALF_CELLS = "half_cells"  # the companion run that measures the density's own error
+DENSITY_ALONE = ("title", "model", "data", "initial", "domain", "density", "time", "output")  # what of a case the companion has
 
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 LONGEST_NAME = 100
@@ -139,8 +141,8 @@ def _companion(study: Study, first: Point) -> Point:
             f'{study.path}: [measure] discretisation: "{COMPANION}" needs task = "run" and a base case with a [density] on a '
             "box of at least 2 cells per direction; name a quantity of summary.json instead"
         )
-    halved = {**first.case, "domain": {**first.case["domain"], "cells": [n // 2 for n in cells]}}
-    case = {key: value for key, value in halved.items() if key not in ("ensemble", "characteristics")}
+    halved = {**first.case, "domain": {**first.case["domain"], "cells": fewer(cells, HALF)}}
+    case = {key: value for key, value in halved.items() if key in DENSITY_ALONE}
     return replace(first, name=HALF_CELLS, parameters={}, options={}, case=case)
 
 

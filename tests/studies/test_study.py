@@ -223,6 +223,18 @@ def test_the_density_is_compared_with_one_on_half_the_cells(tmp_path: Path) -> N
     assert "half_cells" not in (tmp_path / "out" / "table.csv").read_text()
 
 
+def test_the_companion_run_computes_the_density_alone(tmp_path: Path) -> None:
+    """Runs of SGD, particles, stationary laws and modes have no part in the error of the mesh."""
+    measure = {**SLOPE, "x": "sgd.runs", "discretisation": "companion"}
+    base = ROOT / "cases" / "sgd_neuron.toml"
+    path = write_study(tmp_path, base=str(base), set={"spectrum.modes": 2}, vary={"sgd.runs": [100, 200]}, measure=measure)
+    first, _, companion = expand(load_study(path))
+    assert {"sgd", "stationary", "spectrum"} <= set(first.case)
+    assert set(companion.case) == {"title", "model", "data", "initial", "domain", "density", "time", "output"}
+    assert companion.case["domain"]["cells"] == [n // 2 for n in first.case["domain"]["cells"]]
+    assert {key: value for key, value in companion.case.items() if key != "domain"}.items() <= first.case.items()
+
+
 def test_a_failed_point_stays_in_the_table(tmp_path: Path) -> None:
     """Two coordinates need two numbers of nodes: what the first point's check cannot see, the second says itself."""
     fixed = {key: value for key, value in SMALL.items() if key != "characteristics.nodes"}
