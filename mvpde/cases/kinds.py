@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mvpde.cases.messages import listed, nearest
-from mvpde.cases.schema import Count, Law, Number, Positive, Section, one_of, refuse
+from mvpde.cases.schema import Choice, Count, Law, Number, Positive, Section, one_of, refuse
 from mvpde.models import data as datasets
 from mvpde.models import spins
 from mvpde.models.data import TARGETS, Data, target_function
@@ -56,10 +56,8 @@ class MeanFieldSection(ModelSection):
 class NetworkModel(MeanFieldSection):
     """f(x) = ∫ c φ(x, y) dρ(y, c)."""
 
-    unit: Annotated[str, one_of(UNITS)] = Field(description=f"one of {', '.join(UNITS)}", examples=["circle_rbf"])
-    loss: Annotated[str, one_of(OUTER)] = Field(
-        "least_squares", description=f"one of {', '.join(OUTER)}", examples=["least_squares"]
-    )
+    unit: Annotated[str, one_of(UNITS)] = Field(description="one of {names}", examples=["circle_rbf"])
+    loss: Annotated[str, one_of(OUTER)] = Field("least_squares", description="one of {names}", examples=["least_squares"])
     unit_parameters: dict[str, Number] = Field(
         {}, validate_default=True, description="numbers that the unit depends on, by name", examples=[{"kappa": 2.0}]
     )
@@ -196,11 +194,9 @@ class FokkerPlanckModel(ModelSection):
 class SgdNetworkModel(ModelSection):
     """A small network with trained weights W, and how it is trained."""
 
-    network: Annotated[str, one_of(NETWORKS)] = Field(description=f"one of {', '.join(NETWORKS)}", examples=["neuron"])
-    unit: Annotated[str, one_of(ACTIVATIONS)] = Field("tanh", description=f"one of {', '.join(ACTIVATIONS)}", examples=["tanh"])
-    loss: Annotated[str, one_of(SAMPLE_LOSSES)] = Field(
-        "least_squares", description=f"one of {', '.join(SAMPLE_LOSSES)}", examples=["least_squares"]
-    )
+    network: Annotated[str, one_of(NETWORKS)] = Field(description="one of {names}", examples=["neuron"])
+    unit: Annotated[str, one_of(ACTIVATIONS)] = Field("tanh", description="one of {names}", examples=["tanh"])
+    loss: Annotated[str, one_of(SAMPLE_LOSSES)] = Field("least_squares", description="one of {names}", examples=["least_squares"])
     learning_rate: Positive = Field(description="step η of SGD, > 0", examples=[0.2])
     batch_size: Count = Field(description="samples in a batch, a whole number ≥ 1", examples=[4])
     replacement: bool = Field(True, description="whether a batch may hold a sample twice, true or false", examples=[True])
@@ -263,19 +259,14 @@ class DataSection(Section):
         return {}
 
 
-def _compiles(text: str) -> str:
-    target_function(text)  # an expression that does not parse is refused here, under its own key
-    return text
-
-
 def _one_input(x: Any) -> Any:
     return [row if isinstance(row, list) else [row] for row in x] if isinstance(x, list) else x
 
 
 Target = Annotated[
     str,
-    AfterValidator(_compiles),
-    Field(description=f"the target, an expression in x or one of {', '.join(TARGETS)}", examples=["cos(x)"]),
+    AfterValidator(Choice(TARGETS, otherwise=target_function)),  # what does not parse is refused here, under its own key
+    Field(description="the target, an expression in x or one of {names}", examples=["cos(x)"]),
 ]
 Points = Annotated[
     int, Field(ge=1, le=100_000, description="number of data points, a whole number from 1 to 100000", examples=[64])

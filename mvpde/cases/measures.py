@@ -14,6 +14,7 @@ import numpy as np
 from mvpde.cases.kinds import KINDS, training
 from mvpde.cases.messages import listed, nearest
 from mvpde.cases.problem import Problem, blaming, in_file
+from mvpde.cases.schema import DomainSection
 from mvpde.runtime import MPI, CaseError
 
 if TYPE_CHECKING:
@@ -126,22 +127,32 @@ def measures(setting: Problem, names: Sequence[str], comm: MPI.Intracomm) -> dic
     return built
 
 
-def sizes(setting: Problem) -> dict[str, int | str]:
-    """The sizes of a case's discretisation, without building any."""
+def sizes(setting: Problem, comm: MPI.Intracomm) -> dict[str, int | str]:
+    """The sizes of a case's discretisation. Nothing is computed; only a mesh file is read. Collective."""
     s, model = setting.case.sections, setting.model
-    found: dict[str, int | str] = {"coordinates": ", ".join(model.coordinates)}
+    answer: dict[str, int | str] = {"coordinates": ", ".join(model.coordinates)}
     if model.data is not None:
-        found["data points"] = len(model.data.weights)
-    found["features"] = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
-    if s.density is not None and s.domain is not None and s.domain.cells is not None:
-        periodic = s.domain.periodic or []
-        nodes = math.prod(n + (not p) for n, p in zip(s.domain.cells, periodic, strict=True))
-        found["density nodes"] = nodes
-        found["cells"] = math.prod(s.domain.cells) * math.factorial(model.dimension)
-        found["density memory"] = f"about {nodes * (3000 if model.dimension == 3 else 1000) / 1e6:.0f} MB"
+        answer["data points"] = len(model.data.weights)
+    answer["features"] = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
+    if s.density is not None and s.domain is not None:
+        nodes, cells = _mesh_sizes(setting, s.domain, comm)
+        memory = f"about {nodes * (3000 if model.dimension == 3 else 1000) / 1e6:.0f} MB"
+        answer |= {"density nodes": nodes, "cells": cells, "density memory": memory}
     if s.ensemble is not None:
-        found["particles"] = s.ensemble.particles * s.ensemble.runs
+        answer["particles"] = s.ensemble.particles * s.ensemble.runs
     if s.characteristics is not None:
-        found["characteristics"] = math.prod(s.characteristics.nodes)
-    found["output times"] = len(s.time.outputs)
-    return found
+        answer["characteristics"] = math.prod(s.characteristics.nodes)
+    return {**answer, "output times": len(s.time.outputs)}
+
+
+def _mesh_sizes(setting: Problem, section: DomainSection, comm: MPI.Intracomm) -> tuple[int, int]:
+    """Numbers of nodes, identified ones counted once, and of simplices."""
+    if section.shell is not None:
+        directions, layers = 10 * section.shell.frequency**2, section.shell.layers
+        return (directions + 2) * (layers + 1), 3 * 2 * directions * layers  # a prism is three tetrahedra
+    if section.mesh is not None:
+        mesh = domain(setting, comm)
+        return mesh.nodes, mesh.space.mesh.topology.index_map(setting.model.dimension).size_global
+    cells, periodic = section.cells or [], section.periodic or []
+    nodes = math.prod(n + (not p) for n, p in zip(cells, periodic, strict=True))
+    return nodes, math.prod(cells) * math.factorial(len(cells))

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mvpde import registry as names
-from mvpde.cases.schema import Section
+from mvpde.cases.schema import Choice, Law, Section
 from mvpde.cases.toml import toml_value
 
 
@@ -76,12 +76,19 @@ def locate(schema: type[Section], location: Sequence[str | int]) -> Place:
     return Place(tuple(keys), field, siblings)
 
 
+def described(field: FieldInfo) -> str:
+    """What a key of a section is, with the names that it may have now; empty where the schema does not say."""
+    checks = [check.func for check in field.metadata if isinstance(check, AfterValidator)]
+    names = next((check.names for check in checks if isinstance(check, Choice)), ())
+    return (field.description or "").replace("{names}", ", ".join(names))
+
+
 def _remedy(place: Place) -> str:
     if place.field is None or not place.field.description:
         return ""
     name = place.keys[-1].split("[")[0]
     example = f", for example {name} = {toml_value(place.field.examples[0])}" if place.field.examples else ""
-    return f" ({place.field.description}{example})"
+    return f" ({described(place.field)}{example})"
 
 
 def _unknown(place: Place, _: ErrorDetails) -> str:
@@ -100,7 +107,7 @@ def _choice(place: Place, error: ErrorDetails) -> str:
 
 
 def _no_law(place: Place, error: ErrorDetails) -> str:
-    tag, options = error.get("ctx", {}).get("tag"), ["uniform", "normal"]
+    tag, options = error.get("ctx", {}).get("tag"), [str(_tag(law)) for law in sections_in(Law)]
     said = f"law = {toml_value(tag)} is" if tag else "`law` is missing or"
     return f"{said} not one of {listed(options)}{nearest(tag, options) if tag else ''}"
 

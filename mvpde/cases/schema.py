@@ -6,7 +6,8 @@ the tables of `docs/cases.md` are made of them. What depends on the kind of mode
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -41,16 +42,28 @@ PARTICLE_SCHEMES = {
 ADDITIVE = ("heun",)  # those of them that need such a diffusion
 
 
-def one_of(options: Iterable[str]) -> AfterValidator:
-    """A string that must be one of `options`; the message lists them and the nearest."""
-    names = sorted(options)
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Checks that a text is one of the names there are when a file is read, or passes another check.
 
-    def check(name: str) -> str:
-        if name not in names:
-            raise PydanticCustomError("choice", "is not one of the known names", {"options": names})
+    A description that says ``{names}`` gets them when it is shown (see `messages.described`).
+    """
+
+    names: Collection[str]
+    otherwise: Callable[[str], object] | None = None
+
+    def __call__(self, name: str) -> str:
+        """The name; the message about any other lists all names and the nearest."""
+        if name not in self.names:
+            if self.otherwise is None:
+                raise PydanticCustomError("choice", "is not one of the known names", {"options": sorted(self.names)})
+            self.otherwise(name)
         return name
 
-    return AfterValidator(check)
+
+def one_of(names: Collection[str]) -> AfterValidator:
+    """A text that must be one of ``names``, also of those that are added later."""
+    return AfterValidator(Choice(names))
 
 
 def _evaluated(value: Any) -> Any:
@@ -194,7 +207,7 @@ class DomainSection(Section):
 class DensitySection(Section):
     """The finite-element density."""
 
-    scheme: Annotated[str, one_of(SCHEMES)] = Field("auto", description=f"one of {', '.join(SCHEMES)}", examples=["auto"])
+    scheme: Annotated[str, one_of(SCHEMES)] = Field("auto", description="one of {names}", examples=["auto"])
     cfl: Annotated[Number, Field(gt=0, le=1)] = Field(
         0.8, description="explicit step as a share of the largest positive one, in (0, 1]", examples=[0.8]
     )
@@ -230,9 +243,7 @@ class SgdSection(Section):
 
     runs: Count = Field(100000, description="number of runs, a whole number ≥ 1", examples=[100000])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the random streams, a whole number ≥ 0", examples=[0])
-    dynamics: Annotated[str, one_of(RUN_DYNAMICS)] = Field(
-        "sgd", description=f"one of {', '.join(RUN_DYNAMICS)}", examples=["sgd"]
-    )
+    dynamics: Annotated[str, one_of(RUN_DYNAMICS)] = Field("sgd", description="one of {names}", examples=["sgd"])
     step: Positive | None = Field(
         None, description="longest step of the diffusion's paths, > 0; absent: a quarter of the learning rate", examples=[0.05]
     )

@@ -78,7 +78,7 @@ def run(case: Path, settings: Sequence[str], out: Path | None, overwrite: bool, 
 def check(case: Path, settings: Sequence[str]) -> None:
     """Validate a case with its data and mesh; print it with every default, and its sizes. Computes nothing."""
     from mvpde.cases.file import assignments, load
-    from mvpde.cases.measures import chosen_measures, domain, sizes
+    from mvpde.cases.measures import chosen_measures, sizes
     from mvpde.cases.problem import checked
 
     comm = MPI.COMM_WORLD
@@ -86,12 +86,9 @@ def check(case: Path, settings: Sequence[str]) -> None:
     runtime.on_first_rank(comm, lambda: load(case, overrides) and None)
     setting = checked(load(case, overrides), comm)
     names = chosen_measures(setting)
-    found = sizes(setting)
-    section = setting.case.sections.domain
-    if section is not None and section.mesh is not None:
-        found["density nodes"] = domain(setting, comm).nodes
+    answer = {"measures": ", ".join(names), **sizes(setting, comm)}
     click.echo(setting.case.text())
-    for key, value in {"measures": ", ".join(names), **found}.items():
+    for key, value in answer.items():
         click.echo(f"# {key}: {value}")
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, create_model
 
 from mvpde.cases.messages import explain, listed, nearest
-from mvpde.cases.schema import Section, one_of
+from mvpde.cases.schema import CaseSections, Section, one_of
 from mvpde.runtime import CaseError
 from mvpde.studies.laboratory import MEASURES, TASKS
 
@@ -25,7 +25,7 @@ class StudySections(Section):
     title: str = Field("", description="one line of text", examples=["Law of large numbers"])
     base: str = Field(description="the case that is varied, relative to the study file", examples=["../cases/circle_rbf.toml"])
     mode: Annotated[str, one_of(MODES)] = Field("product", description="product or zip", examples=["product"])
-    task: Annotated[str, one_of(TASKS)] = Field("run", description=f"one of {', '.join(TASKS)}", examples=["run"])
+    task: Annotated[str, one_of(TASKS)] = Field("run", description="one of {names}", examples=["run"])
     set: dict[str, Any] = Field(
         {}, description="values that replace the base case's at every point, by key", examples=[{"time.end": 2.0}]
     )
@@ -108,7 +108,7 @@ def _study(path: Path, table: dict[str, Any], overrides: Mapping[str, Any]) -> S
         if key not in known:
             what = (
                 "is a section of case files; put what it changes in [set]"
-                if key in _CASE_SECTIONS
+                if key in CaseSections.model_fields
                 else f"there is no such key{nearest(key, known)}"
             )
             raise CaseError(f"{key}: {what} (a study file has {listed(known)})")
@@ -123,9 +123,6 @@ def _study(path: Path, table: dict[str, Any], overrides: Mapping[str, Any]) -> S
     _validated(create_model("Options", __base__=Section, options=(TASKS[top.task].options, Field())), {"options": given})
     measures = tuple(_measures(table.get("measure", []), axes))
     return Study(path, top.title, path.parent / top.base, top.mode, top.task, given, fixed, axes, measures)
-
-
-_CASE_SECTIONS = ("model", "data", "initial", "domain", "density", "ensemble", "characteristics", "time", "output")
 
 
 def _validated(schema: type[Any], table: Mapping[str, Any]) -> Any:

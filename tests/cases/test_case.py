@@ -13,10 +13,12 @@ from mvpde.cases import schema as sections
 from mvpde.cases.file import assignments, load, parse
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import chosen_measures, measures
-from mvpde.cases.messages import sections_in
+from mvpde.cases.messages import described, sections_in
 from mvpde.cases.problem import problem
 from mvpde.cases.toml import toml_text, toml_value
 from mvpde.density.density import SCHEMES
+from mvpde.models import data as datasets
+from mvpde.models.units import UNITS, circle_rbf
 from mvpde.particles.ensemble import SCHEMES as PARTICLE_SCHEMES
 from mvpde.runtime import MPI, CaseError
 
@@ -55,6 +57,7 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
     (WARM, {"data.target": "cos(x"}, ["[data] target", "not closed at column 5"]),
     (WARM, {"data.target": "log(x)"}, ["[data] target", "data point 1", "not a finite number", "choose a target that is finite"]),
     (WARM, {"initial.y": {"law": "unifrom"}}, ["[initial] y", "did you mean `uniform`"]),
+    (WARM, {"initial.c": {"law": "chii"}}, ["[initial] c", "`uniform`, `normal`, `chi`", "did you mean `chi`"]),
     (WARM, {"initial.z": NORMAL}, ["[initial] z", "no such coordinate", "`y`, `c`"]),
     (WARM, {"initial.c": {"law": "normal", "mean": 0.0}}, ["[initial.c] std", "is missing; add it"]),
     (WARM, {"initial.c": {"law": "normal", "mean": 0.0, "std": 0.0}}, ["[initial.c] std", "> 0"]),
@@ -250,7 +253,7 @@ def documented(schema: type[sections.Section]) -> list[str]:
     for name, field in schema.model_fields.items():
         default = "required" if field.is_required() else "" if field.default is None else f"`{toml_value(field.default)}`"
         if name not in ("kind", "source"):  # these choose the table
-            description = str(field.description).replace("|", "\\|")
+            description = described(field).replace("|", "\\|")
             rows.append(f"| `{name}` | {description} | {default} |")
     return rows
 
@@ -278,3 +281,15 @@ def test_every_key_is_documented_as_it_is(heading: str) -> None:
 def test_toml_is_read_back() -> None:
     table = {"a": 'quote " back\\slash\n', "s": {"x": [1, 2.5e-300, True], "inner": {"ρ": "ü", "b c": [{"d": 1}]}}, "empty": {}}
     assert tomllib.loads(toml_text(table)) == table
+
+
+def test_what_a_script_adds_after_the_first_case_is_known_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"model.unit": "mine", "model.unit_parameters": {}, "initial": {"y": NORMAL, "c": NORMAL}}
+    with pytest.raises(CaseError, match="`mine`|'mine'|\"mine\""):
+        load(CASES / "circle_rbf.toml", changes)
+    monkeypatch.setitem(UNITS, "mine", circle_rbf)  # type: ignore[arg-type]
+    monkeypatch.setitem(datasets.TARGETS, "my_target", "cos(2*x)")
+    case = load(CASES / "circle_rbf.toml", {**changes, "data.target": "my_target"})
+    assert case.table()["model"]["unit"] == "mine"
+    with pytest.raises(CaseError, match="one of sigmoid.*, mine"):
+        load(CASES / "circle_rbf.toml", {"model.unit": 3})

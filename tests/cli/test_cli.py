@@ -24,6 +24,7 @@ pytestmark = pytest.mark.serial
 
 ROOT = Path(__file__).parents[2]
 CASE = ROOT / "cases" / "circle_rbf.toml"
+DISC = ROOT / "meshes" / "disc.msh"
 MPIRUN = Path(sys.executable).parent / "mpirun"
 RANKS = [1, 2, 3] if MPIRUN.exists() else [1]
 SECONDS = 150  # far beyond what any of these takes: a hang fails, a busy machine does not
@@ -131,6 +132,21 @@ def test_check_and_list_compute_nothing(
     out = capsys.readouterr().out
     assert all(name in out for name in ("circle_rbf.toml", "sigmoid", "logistic", "normal", "csv", "edge_averaged", "heun"))
     assert list(tmp_path.iterdir()) == []
+
+
+SIZES = [
+    ("three_spin_sphere", ["domain.shell.frequency=2", "domain.shell.layers=4"], 42 * 5, 80 * 4 * 3),
+    ("ornstein_uhlenbeck", [f'domain={{mesh="{DISC}"}}'], 903, 1709),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "nodes", "cells"), SIZES)
+def test_check_says_how_large_the_mesh_is(
+    gmsh_library: None, capsys: pytest.CaptureFixture[str], name: str, changes: list[str], nodes: int, cells: int
+) -> None:
+    assert main(["check", str(CASE.parent / f"{name}.toml"), *settings(*changes)]) == 0
+    out = capsys.readouterr().out
+    assert f"# density nodes: {nodes}\n# cells: {cells}\n# density memory: about" in out
 
 
 def test_a_folder_is_overwritten_only_when_asked_and_only_if_it_holds_a_run(

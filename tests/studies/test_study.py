@@ -19,6 +19,7 @@ import xarray
 
 import mvpde
 from at_hand.studies import SLOPE, SMALL, compute_here, entries, write_study
+from mvpde.cases.schema import CaseSections
 from mvpde.cli.main import main
 from mvpde.models.laws import ProductLaw
 from mvpde.particles.ensemble import Ensemble
@@ -83,7 +84,11 @@ def test_names_are_short_and_never_alike(tmp_path: Path) -> None:
         ({"mode": "zip", "vary": {"ensemble.seed": [1], "ensemble.runs": [1, 2]}}, ["zip", "same length"]),
         ({"mode": "prodct"}, ["mode", "did you mean `product`"]),
         ({"task": "rum"}, ["task", "did you mean `run`"]),
-        ({"ensemble": {"seed": 1}}, ["ensemble", "[set]"]),
+        *(
+            ({name: {}}, [f"{name}: is a section of case files", "[set]"])
+            for name in CaseSections.model_fields
+            if name != "title"
+        ),
         ({"varry": {"ensemble.seed": [1]}}, ["varry", "did you mean `vary`"]),
         ({"set": {"ensemble.seed": 3}}, ["[set] ensemble.seed", "[vary]"]),
         ({"options": {"withot": ["density"]}}, ["[options] withot", "did you mean `without`"]),
