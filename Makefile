@@ -16,6 +16,7 @@ MPIRUN := $(BIN)/mpirun
 CASES := $(wildcard cases/*.toml)
 STUDIES := $(wildcard studies/*.toml)
 JOBS ?= 2
+WORKERS ?= 2
 
 # One thread per rank: the ranks are the parallelism, and threads of BLAS and numba on top of them only compete for the cores.
 export OMP_NUM_THREADS ?= 1
@@ -32,7 +33,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 	@echo
-	@echo "PYTHON=/path/to/python   the Python (>= 3.12) that makes .venv; RANKS=n   ranks for demo, cases, pictures; JOBS=n   points of a study at a time"
+	@echo "PYTHON=/path/to/python   the Python (>= 3.12) that makes .venv; RANKS=n   ranks for demo, cases, pictures; JOBS=n   points of a study at a time; WORKERS=n   tests at a time"
 
 # The stamp is written last. An install that was cut short is done again from an empty .venv, since pip takes a package that lost its
 # files for installed; so is a .venv whose Python is gone or too old.
@@ -82,11 +83,11 @@ studies: $(STAMP) ## every study in studies/, into results/studies/, with their 
 
 test: test-serial test-mpi ## the tests: serial, then under mpirun -n 2 and -n 3
 
-test-serial: $(STAMP) ## the tests on one rank (PYTEST_ARGS="-k name" to choose)
+test-serial: $(STAMP) ## the tests on one rank, WORKERS of them at a time (PYTEST_ARGS="-k name" to choose)
 	@$(BIN)/python .ci/check_machine.py libraries
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-test-mpi: $(STAMP) ## the tests on 2 and on 3 ranks
+test-mpi: $(STAMP) ## the tests on 2 ranks, and those marked "ranks" on 3
 	$(MPIRUN) -n 2 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 	$(MPIRUN) -n 3 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 

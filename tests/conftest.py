@@ -74,13 +74,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.get_terminal_writer()._file = Path(os.devnull).open("w")  # noqa: SIM115 - to the end of the run
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is meant for one rank."""
-    if SUITE.size > 1:
-        skip = pytest.mark.skip(reason="for one rank")
-        for item in items:
-            if item.get_closest_marker("serial"):
-                item.add_marker(skip)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is meant for one rank and, on three ranks and more, all that two ranks have answered."""
+    left = [item for item in items if not _runs(item)]
+    items[:] = [item for item in items if _runs(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+
+
+def _runs(item: pytest.Item) -> bool:
+    if SUITE.size > 2:
+        return item.get_closest_marker("ranks") is not None and item.get_closest_marker("serial") is None
+    return SUITE.size == 1 or item.get_closest_marker("serial") is None
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:

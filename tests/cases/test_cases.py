@@ -48,6 +48,7 @@ def test_every_case_is_here() -> None:
         assert f"[{name}]({name}.toml)" in readme and table["title"]
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("name", SMALL)
 def test_small(shared_tmp_path: Path, name: str) -> None:
     """The laws that hold at any size: mass, positivity, a loss that falls, particles near the density."""

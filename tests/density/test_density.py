@@ -116,6 +116,7 @@ def rough(comm: MPI.Intracomm, scheme: str) -> Density:
     return Density(model, square(comm, 30), ProductLaw((Uniform(-0.97, 0.58), Uniform(-0.33, 0.71))), scheme=scheme)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_rough_starts_stay_positive_and_keep_their_mass(comm: MPI.Intracomm, scheme: str) -> None:
     density = rough(comm, scheme)
@@ -302,6 +303,7 @@ def test_error_control_follows_its_tolerance(comm: MPI.Intracomm) -> None:
 # --- other meshes -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ranks
 @pytest.mark.usefixtures("gmsh_library")
 @pytest.mark.parametrize("temperature", [0.0, 0.05])
 def test_disc_from_gmsh(comm: MPI.Intracomm, temperature: float) -> None:
@@ -343,6 +345,7 @@ def test_obtuse_meshes_are_positive_and_keep_gibbs_states(comm: MPI.Intracomm) -
 # --- ranks --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(("temperature", "tolerance"), [(0.0, 1e-10), (0.05, 1e-9)])
 def test_result_does_not_depend_on_the_ranks(comm: MPI.Intracomm, temperature: float, tolerance: float) -> None:
     """Moments and nodal values agree with those of one rank: to 1e-10 explicitly, to the solver's tolerance implicitly."""
@@ -358,6 +361,7 @@ def test_result_does_not_depend_on_the_ranks(comm: MPI.Intracomm, temperature: f
         assert np.abs(values["values"] - expected["values"]).max() < tolerance * expected["values"].max()
 
 
+@pytest.mark.ranks
 def test_moments_are_the_sums_over_nodes(comm: MPI.Intracomm) -> None:
     """Marginal and rank cut change nothing: m = Σ m_i ρ_i g(z_i) by hand, on a tensor mesh and on a sheared one."""
     model, _ = circle_network()
@@ -384,6 +388,7 @@ def test_wrong_uses_are_named(comm: MPI.Intracomm) -> None:
         Density(model, circle(comm, 32, 0.5), law)
 
 
+@pytest.mark.ranks
 def test_not_a_number_is_caught_with_the_last_state_kept(comm: MPI.Intracomm) -> None:
     model, law = circle_network()
     broken = MeanField(
@@ -412,6 +417,7 @@ def test_start_has_the_moments_of_its_law(comm: MPI.Intracomm) -> None:
         assert variance == pytest.approx(std**2, abs=0.1 * (3.0 / 20.0) ** 2 / 6.0)
 
 
+@pytest.mark.ranks
 def test_start_with_jumps_off_the_mesh_lines(comm: MPI.Intracomm) -> None:
     law = ProductLaw((Uniform(-0.97, 0.58), Uniform(-0.33, 0.71)))
     density = Density(free(2, 0.0, saddle), square(comm, 32), law)
@@ -434,6 +440,7 @@ def test_free_energy_of_a_known_density(comm: MPI.Intracomm) -> None:
     assert density.free_energy() == pytest.approx(exact, abs=1e-5)
 
 
+@pytest.mark.ranks
 def test_cloud_and_outer_layer_of_a_uniform_law(comm: MPI.Intracomm) -> None:
     """The cloud carries the masses; on an n×n box the outer layer of nodes and their neighbours holds all but (n−3)²/n² cells."""
     n = 12

@@ -22,6 +22,7 @@ from mvpde.runtime import MPI, CaseError
 # --- the operator ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 def test_geometry(comm: MPI.Intracomm, dimension: int) -> None:
     """Tr S_ij = −s_ij; G_ij + G_ji = ∫∇(φ_iφ_j) vanishes off the walls; recovered gradients of linear functions are exact."""
@@ -35,6 +36,7 @@ def test_geometry(comm: MPI.Intracomm, dimension: int) -> None:
     assert np.allclose(gradient(domain, geometry, 1.0 + domain.coordinates @ slope), slope, atol=1e-11)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 def test_moments_obey_their_exact_equations(comm: MPI.Intracomm, dimension: int) -> None:
     """d⟨z_a⟩/dt = ⟨b_a⟩ and d⟨z_a z_c⟩/dt = ⟨z_a b_c + z_c b_a + 2A_ac⟩ to rounding for nonlinear b and A, off the walls.
@@ -117,6 +119,7 @@ def test_gaussians_under_full_and_degenerate_tensors(comm: MPI.Intracomm, pair: 
     assert np.allclose(np.array(second) - np.outer(first, first), covariance, atol=4.0 * in_time)
 
 
+@pytest.mark.ranks
 def test_rough_starts_stay_positive_under_strong_cross_diffusion(comm: MPI.Intracomm) -> None:
     """A start with jumps, on a sheared mesh, A with eigenvalues 1 and 0: ρ ≥ 0, mass and the mixed moment are kept."""
     a = np.array([[0.5, 0.5], [0.5, 0.5]])
@@ -174,6 +177,7 @@ def test_interacting_drift_follows_its_moments(comm: MPI.Intracomm) -> None:
 # --- faults and ranks -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
@@ -197,6 +201,7 @@ def test_schemes_of_gradient_flows_refuse_others(comm: MPI.Intracomm, scheme: st
         )
 
 
+@pytest.mark.ranks
 def test_result_does_not_depend_on_the_ranks(comm: MPI.Intracomm) -> None:
     law = ProductLaw((Normal(0.5, 0.5), Normal(-0.2, 0.3)))
     together, alone = (

@@ -69,6 +69,7 @@ def test_factors_without_dropping_are_exact(comm: MPI.Intracomm, dimension: int,
     assert comm.size > 2 or found < 1e-5  # factors are kept in single precision
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("level", [1, 3])
 def test_ranks_cost_few_iterations(comm: MPI.Intracomm, level: int) -> None:
     """On two ranks as many iterations as on one, but for one or two; block-Jacobi takes twice as many.
@@ -91,6 +92,7 @@ def test_ranks_cost_few_iterations(comm: MPI.Intracomm, level: int) -> None:
     assert solutions[1] == pytest.approx(solutions[0], rel=1e-11)
 
 
+@pytest.mark.ranks
 def test_complete_factors_take_over_where_iterations_do_not_end(comm: MPI.Intracomm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too few iterations allowed: the same solution from complete factors, for this shift and larger ones."""
     domain = box(comm, [-1.0, -1.0], [1.0, 1.0], [24, 24])
@@ -124,6 +126,7 @@ def test_many_slow_solves_with_one_matrix_pay_for_complete_factors(comm: MPI.Int
     assert system.iterations > counts[-1]
 
 
+@pytest.mark.ranks
 def test_numbers_that_are_not_finite_are_an_error_on_all_ranks(comm: MPI.Intracomm) -> None:
     domain = box(comm, [-1.0, -1.0], [1.0, 1.0], [8, 8])
     system, right = ShiftedSystem(domain), domain.graph.lumped * bump(domain)

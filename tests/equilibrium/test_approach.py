@@ -82,6 +82,7 @@ def test_current_and_modes_open_as_fields(tmp_path: Path) -> None:
     assert len(modes.time_values) == 4
 
 
+@pytest.mark.ranks
 def test_a_potential_that_does_not_confine_is_named(shared_tmp_path: Path) -> None:
     summary = mvpde.run(
         CASES / "double_well.toml",

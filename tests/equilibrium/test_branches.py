@@ -304,6 +304,7 @@ def test_both_schemes_find_the_same_branches(comm: MPI.Intracomm) -> None:
         assert a.free_energy == pytest.approx(b.free_energy, abs=1e-3)
 
 
+@pytest.mark.ranks
 def test_branches_do_not_depend_on_the_ranks(comm: MPI.Intracomm) -> None:
     together, alone = (found(on_line(c, desai_zwanzig(3.0, 1.0), 120)) for c in (comm, MPI.COMM_SELF))
     for a, b in zip(together, alone, strict=True):
@@ -317,6 +318,7 @@ def test_nearest_stable_branch(comm: MPI.Intracomm) -> None:
     assert nearest_stable(three[2:], np.array([-0.1, 0.4])) is three[2]
 
 
+@pytest.mark.ranks
 def test_what_has_no_branches_is_refused(comm: MPI.Intracomm) -> None:
     cold = on_line(comm, desai_zwanzig(np.inf, 1.0), 40, scheme="flux_corrected")
     with pytest.raises(CaseError, match="temperature"):
@@ -347,6 +349,7 @@ def test_starts_of_a_case(shared_tmp_path: Path) -> None:
     assert summary["spectrum"]["eigenvalues"][0] == pytest.approx(-listed[0]["leading_eigenvalue"], rel=1e-8)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -145,6 +145,7 @@ def test_decay_without_detailed_balance(comm: MPI.Intracomm, pair: str, frequenc
     assert np.allclose((np.diff(squares) / np.diff(t))[middle], (-2.0 * (e[1:] + e[:-1]))[middle], rtol=0.1)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("scheme", ["edge_averaged", "galerkin"])
 def test_result_does_not_depend_on_the_ranks(comm: MPI.Intracomm, scheme: str) -> None:
     together, alone = (line(c, gradient_flow(DEEP, 0.5), 120, scheme) for c in (comm, MPI.COMM_SELF))

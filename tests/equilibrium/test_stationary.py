@@ -103,6 +103,7 @@ def test_sheared_mesh(comm: MPI.Intracomm) -> None:
     assert order(errors) > 1.7
 
 
+@pytest.mark.ranks
 def test_three_dimensions(comm: MPI.Intracomm) -> None:
     """MΣ + ΣMᵀ = 2A in 3-D with M and A full."""
     m = np.array([[1.0, 0.5, 0.0], [-0.5, 1.0, 0.7], [0.0, -0.7, 1.0]])
@@ -222,6 +223,7 @@ def test_the_stationary_law_stays(comm: MPI.Intracomm) -> None:
 # --- faults and ranks -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ranks
 def test_what_has_no_stationary_law_is_refused(comm: MPI.Intracomm) -> None:
     line, circle = box(comm, [-2.0], [2.0], [20]), box(comm, [0.0], [TWO_PI], [20], [True])
     with pytest.raises(CaseError, match="branches"):
@@ -232,6 +234,7 @@ def test_what_has_no_stationary_law_is_refused(comm: MPI.Intracomm) -> None:
         solve(general(1, np.zeros_like, lambda z: 0.5 * (z[:, :, None] > 0.15)), line)
 
 
+@pytest.mark.ranks
 def test_result_does_not_depend_on_the_ranks(comm: MPI.Intracomm) -> None:
     together, alone = (solve(ornstein_uhlenbeck(*CROSSED[:2]), around(c, CROSSED[2], 40)) for c in (comm, MPI.COMM_SELF))
     assert np.allclose(together.covariance, alone.covariance, rtol=1e-10, atol=1e-12)

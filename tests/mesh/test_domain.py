@@ -9,6 +9,8 @@ from mvpde.mesh.domain import Domain, box
 from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.runtime import MPI, CaseError
 
+pytestmark = pytest.mark.ranks
+
 BOXES = [
     ([0.0], [2.0], [7], [False]),
     ([0.0], [2.0], [7], [True]),

@@ -14,6 +14,8 @@ import ufl
 from dolfinx import fem, mesh
 from mpi4py import MPI
 
+pytestmark = pytest.mark.ranks
+
 HOUR = 3600.0
 
 

@@ -13,6 +13,8 @@ import pytest
 from mvpde.mesh.gmsh import from_gmsh
 from mvpde.runtime import MPI, CaseError, on_first_rank
 
+pytestmark = pytest.mark.ranks
+
 ROOT = Path(__file__).parents[2]
 DISC = (ROOT / "meshes" / "disc.msh").read_bytes()
 SCRIPT = b'SystemCall "touch %s";\n'

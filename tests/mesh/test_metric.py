@@ -24,6 +24,8 @@ from mvpde.particles.ensemble import Ensemble
 from mvpde.runs.compare import prediction_error
 from mvpde.runtime import MPI, CaseError
 
+pytestmark = pytest.mark.ranks
+
 UNIT = Shell(1.0)
 
 

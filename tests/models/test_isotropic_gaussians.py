@@ -248,6 +248,7 @@ def test_noisy_sgd_with_weight_decay_follows_the_diffusive_flow_up_to_one_over_n
     assert found[200][0][0] - risk(model, density) > 0.01  # 1/N is seen
 
 
+@pytest.mark.ranks
 def test_runs_do_not_depend_on_ranks_or_on_how_time_is_cut() -> None:
     whole, cut = runs(20, 3, step=1e-3), runs(20, 3, step=1e-3)
     whole.advance(0.7)

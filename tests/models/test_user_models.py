@@ -229,6 +229,7 @@ def test_interactions_that_are_refused(text: str, message: str) -> None:
 # --- the measures ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ranks
 def test_density_and_particles_are_those_of_the_model_by_hand(comm: MPI.Intracomm) -> None:
     grid, results = box(comm, [-3.0], [3.0], [100]), []
     for model in (written(), by_hand()):
@@ -414,6 +415,7 @@ def test_what_is_wrong_with_a_model_is_said(name: str, changes: dict[str, Any], 
         problem(load(CASES / f"{name}.toml", changes))
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("name", OWN)
 def test_cases_run_small(shared_tmp_path: Path, name: str) -> None:
     """Mass, positivity, a free energy that falls, particles beside the density; moments recorded under their names."""

@@ -153,6 +153,7 @@ def test_result_does_not_depend_on_stops_on_the_way():
     np.testing.assert_allclose(straight.moments(), stopping.moments(), atol=1e-8)
 
 
+@pytest.mark.ranks
 def test_every_rank_has_the_same_moments_and_rank_0_the_cloud():
     c = Characteristics(circle(), CYLINDER, nodes=(16, 6), tolerance=1e-6, comm=WORLD)
     c.advance(3.0)
@@ -175,6 +176,7 @@ def not_a_number(z):
     return np.full_like(z, np.nan)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(("force", "message"), [(blow_up, "integrator stopped"), (not_a_number, "not finite")])
 def test_failure_reaches_all_ranks_and_keeps_the_nodes(force, message):
     """ż = z³ from |z| = 2 is infinite at t = 1/8."""

@@ -97,6 +97,7 @@ def test_models_and_times_that_do_not_fit_are_refused() -> None:
 # --- measures on the same path --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ranks
 def test_all_measures_follow_the_path_of_the_minibatches(comm: MPI.Intracomm) -> None:
     """Density, particles and characteristics differ by mesh and sampling, far less than any differs from the gradient flow."""
     noise, quiet = CommonNoise(MODEL, interval=0.25, size=2, sequence=4), CommonNoise(MODEL, interval=0.25)

@@ -153,6 +153,7 @@ def fingerprint(comm, size: str) -> str:
     return hashlib.sha256(comm.bcast(bits) + everywhere[0]).hexdigest()
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("size", SIZES)
 def test_all_ranks_together_give_the_bits_of_one(size):
     assert fingerprint(WORLD, size) == fingerprint(SELF, size)
@@ -163,7 +164,7 @@ def test_all_ranks_together_give_the_bits_of_one(size):
 def test_two_and_three_ranks_give_the_bits_of_one(ranks, threads):
     """Also where the BLAS may use another number of threads: binding ranks to cores changes that number."""
     script = (
-        f"import sys; sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]\n"
+        f"import sys; sys.path[:0] = {[str(Path(__file__).parents[k]) for k in range(3)]!r}\n"
         "from test_ensemble import *\n"
         "found = [fingerprint(WORLD, size) for size in SIZES]\n"
         "print(*(found if WORLD.rank == 0 else []), end='')"
@@ -176,6 +177,7 @@ def test_two_and_three_ranks_give_the_bits_of_one(ranks, threads):
     assert out.split() == [fingerprint(SELF, size) for size in SIZES]
 
 
+@pytest.mark.ranks
 def test_more_ranks_than_blocks():
     e = Ensemble(circle(8), CYLINDER, particles=5, comm=WORLD)
     e.advance(0.1)
@@ -232,6 +234,7 @@ def test_start_is_independent_samples_of_the_law():
     assert abs(square - mean**2 - 0.64) < 4 * 0.64 * math.sqrt(2 / n)
 
 
+@pytest.mark.ranks
 def test_restored_state_continues_bit_for_bit_on_any_number_of_ranks():
     def fresh(seed, comm):
         return Ensemble(circle(8, 0.1), CYLINDER, particles=5000, runs=2, seed=seed, step=0.1, comm=comm)
@@ -353,6 +356,7 @@ def runaway(bounded: bool) -> MeanField:
     )
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("bounded", [False, True])
 @pytest.mark.parametrize("name", SCHEMES)
 def test_infinite_particles_stop_all_ranks_and_keep_the_last_good_state(name, bounded):

@@ -62,6 +62,7 @@ def test_free_particles_fluctuate_like_fresh_ones() -> None:
     assert found.predicted == pytest.approx(found.resampling_bound, rel=1e-10)
 
 
+@pytest.mark.ranks
 def test_ensembles_fluctuate_as_predicted(comm: MPI.Intracomm) -> None:
     """200 runs of 400 particles on the circle: n·E‖f_n − f_t‖² within four standard errors of the prediction."""
     model, law = circle_network()

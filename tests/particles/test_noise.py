@@ -216,6 +216,7 @@ def test_particles_under_a_tensor_that_varies() -> None:
     assert 4.0 * error < 0.1
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("model", [linear("crossed"), replace(linear("degenerate"), constant_diffusion=False), swirling()])
 def test_all_ranks_together_give_the_bits_of_one(model: MeanField) -> None:
     found = []

@@ -152,6 +152,7 @@ def test_time_is_eta_times_the_number_of_steps():
         runs.advance(1.0)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("dynamics", ["sgd", "diffusion"])
 def test_the_bits_do_not_depend_on_the_ranks(dynamics):
     alone, together = (
@@ -170,6 +171,7 @@ def test_the_bits_do_not_depend_on_the_ranks(dynamics):
         assert cloud[1].sum() == pytest.approx(1.0)
 
 
+@pytest.mark.ranks
 def test_a_restored_run_continues_bit_for_bit():
     def fresh(seed):
         return SgdRuns(neuron(batch_size=2), NEURON_LAW, runs=BLOCK + 5, seed=seed, comm=WORLD)
@@ -196,6 +198,7 @@ def test_moments_are_the_mean_loss():
 # --- errors ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ranks
 def test_runs_that_blow_up_stop_all_ranks_and_keep_the_last_good_state():
     """Weight decay λ with η(λ + x²) > 2: every step multiplies a large |W| by more than 3."""
     runs = SgdRuns(line(weight_decay=20.0), LAW, runs=10, comm=WORLD)
@@ -228,6 +231,7 @@ def test_arguments_out_of_range_are_named(wrong, message):
 CASES = COPPER.parent.parent
 
 
+@pytest.mark.ranks
 def test_a_case_compares_the_density_with_the_runs(shared_tmp_path):
     """The difference of the two is sampling error (4.5 standard errors) and the weak error of the diffusion, which at η = 0.05
     and t = 1 is below 2e-3 in every test function: half of what the exact chain gives at η = 0.1, and the mesh error less.

@@ -21,6 +21,8 @@ from mvpde.models.laws import Normal, ProductLaw
 from mvpde.runs.record import FAINT, turned, without_faint
 from mvpde.runtime import MPI, CaseError
 
+pytestmark = pytest.mark.ranks
+
 CASES = Path(__file__).parents[2] / "cases"
 SMALL = {
     "domain.cells": [24, 20],

@@ -28,6 +28,8 @@ from mvpde.runs.run import Result
 from mvpde.runs.stopping import Stopped, StopRequest
 from mvpde.runtime import MPI, CaseError, InvariantError, on_first_rank
 
+pytestmark = pytest.mark.ranks
+
 CASES = Path(__file__).parents[2] / "cases"
 TRIANGLE = (np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([[0, 1, 2]]))  # points, cells
 

@@ -181,6 +181,7 @@ def test_a_common_shift_keeps_the_empirical_law_away(tmp_path: Path, monkeypatch
     assert [entry["holds"] for entry in entries(tmp_path / "out")] == ["does not hold"] * 2
 
 
+@pytest.mark.ranks
 def test_the_limit_keeps_its_moments_where_the_network_is_the_same(comm: MPI.Intracomm) -> None:
     """Copies driven by the particles' own moments of an earlier run are that run: the same start, the same noise."""
     model, law = circle_network(0.05)
