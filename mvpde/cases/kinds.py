@@ -26,7 +26,7 @@ from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.interaction import drift_model, gradient_model
 from mvpde.models.isotropic_gaussians import Classification, PiecewiseLinear, isotropic_gaussians
 from mvpde.models.laws import ProductLaw
-from mvpde.models.losses import OUTER
+from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network, unit_defaults
 from mvpde.models.pair_interaction import pair_model
@@ -57,7 +57,7 @@ class NetworkModel(MeanFieldSection):
     """f(x) = ∫ c φ(x, y) dρ(y, c)."""
 
     unit: Annotated[str, one_of(UNITS)] = Field(description="one of {names}", examples=["circle_rbf"])
-    loss: Annotated[str, one_of(OUTER)] = Field("least_squares", description="one of {names}", examples=["least_squares"])
+    loss: Annotated[str, one_of(LOSSES)] = Field("least_squares", description="one of {names}", examples=["least_squares"])
     unit_parameters: dict[str, Number] = Field(
         {}, validate_default=True, description="numbers that the unit depends on, by name", examples=[{"kappa": 2.0}]
     )

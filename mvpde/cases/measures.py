@@ -102,7 +102,7 @@ def chosen_measures(setting: Problem, without: Collection[str] = ()) -> list[str
     for name in without:
         if name not in MEASURES:
             raise CaseError(f"--without {name}: there is no such measure{nearest(name, MEASURES)}; measures: {listed(MEASURES)}")
-    hot, model = setting.model.temperature > 0 or bool(setting.model.successors), setting.case.sections.model
+    hot, model = setting.model.ever_hot, setting.case.sections.model
     names = [name for name in MEASURES if getattr(setting.case.sections, name) is not None and name not in without]
     names = [name for name in names if not (hot and name == "characteristics")]
     names = [name for name in names if not (name == "ensemble" and getattr(model, "dimension", 0.0) == math.inf)]

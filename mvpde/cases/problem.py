@@ -119,7 +119,7 @@ def _annealed(model: MeanField, case: Case) -> MeanField:
     if not pairs:
         return model
     kind = KINDS[sections.model.kind]
-    if "temperature" not in kind.schema.model_fields or model.drift is not None or kind.network is not None:
+    if "temperature" not in kind.schema.model_fields or model.own_drift is not None or kind.network is not None:
         raise CaseError("[time] annealing: changes the temperature of a gradient flow, and this model is none; remove the key")
     if sections.stationary is not None or sections.spectrum is not None:
         raise CaseError("[time] annealing: [stationary] and [spectrum] are about one temperature; remove them or the key")
@@ -129,7 +129,7 @@ def _annealed(model: MeanField, case: Case) -> MeanField:
         time = sections.time.model_copy(update={"annealing": []})
         return problem(replace(case, sections=sections.model_copy(update={"model": there, "time": time}))).model
 
-    return replace(model, successors=tuple((t, at(temperature)) for t, temperature in pairs))
+    return replace(model, later=tuple((t, at(temperature)) for t, temperature in pairs))
 
 
 def _law(name: str, laws: Mapping[str, Any], model: MeanField) -> Any:
@@ -174,12 +174,6 @@ def _check_companions(sections: Any, model: MeanField) -> None:
             f'[ensemble] scheme: "{sections.ensemble.scheme}" needs a constant diffusion, this model has another; '
             'write scheme = "euler" (weak order 1)'
         )
-    if (
-        sections.ensemble is not None
-        and sections.ensemble.scheme in ADDITIVE
-        and not all(one.additive_noise for _, one in model.successors)
-    ):
-        raise CaseError('[ensemble] scheme: noise on a sphere depends on the state; write scheme = "euler" (weak order 1)')
     if sections.sgd is not None and sections.model.kind != "sgd_network":
         raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
 

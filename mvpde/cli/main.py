@@ -140,7 +140,7 @@ def list_everything() -> None:
     from mvpde.cases.schema import PARTICLE_SCHEMES, SCHEMES
     from mvpde.models.data import TARGETS
     from mvpde.models.laws import LAWS
-    from mvpde.models.losses import OUTER
+    from mvpde.models.losses import LOSSES
     from mvpde.models.units import UNITS
 
     click.echo("cases")
@@ -149,7 +149,7 @@ def list_everything() -> None:
     tables: dict[str, Any] = {
         "models": {name: kind.schema.__doc__ for name, kind in KINDS.items()},
         "units": {name: unit.__doc__ for name, unit in UNITS.items()},
-        "losses": {name: loss.__doc__ for name, loss in OUTER.items()},
+        "losses": {name: loss.__doc__ for name, loss in LOSSES.items()},
         "laws": {name: law.__doc__ for name, law in LAWS.items()},
         "data": {name: source.schema.__doc__ for name, source in SOURCES.items()},
         "targets": TARGETS,

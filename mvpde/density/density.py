@@ -18,7 +18,7 @@ from mvpde.density.implicit import ImplicitSteps
 from mvpde.density.limiter import add_limited_fluxes
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
-from mvpde.models.mean_field import MeanField, stretches, volume
+from mvpde.models.mean_field import MeanField
 from mvpde.runtime import CaseError, InvariantError
 
 Array = NDArray[np.float64]
@@ -123,8 +123,7 @@ class Density:
                 f'[density] scheme: "{self.scheme}" is for gradient flows; this model\'s drift or tensor '
                 'needs "galerkin" or "auto"'
             )
-        temperatures = [one.temperature for one in (model, *(later for _, later in model.successors))]
-        if scheme == "edge_averaged" and not min(temperatures) > 0.0:
+        if scheme == "edge_averaged" and not min(model.temperatures) > 0.0:
             raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
         self._asked, self._options = scheme, {"cfl": cfl, "tolerance": tolerance, "step": step}
         self._scheme = SCHEMES[self.scheme](domain, self.features, model, self._options)
@@ -142,7 +141,7 @@ class Density:
         """
         if not end >= self.time:
             raise ValueError(f"a density at t = {self.time:g} cannot go to t = {end:g}")
-        for until, model in stretches(self._first, self.time, end):
+        for until, model in self._first.stretches(self.time, end):
             self._follow(model)
             self._advance(until, after_step)
 
@@ -275,7 +274,7 @@ def _project(domain: Domain, model: MeanField, law: NodalLaw) -> tuple[Array, fl
     the second moments that this adds are half of those that the consistent mass matrix would add, so the fluxes
     ½m_ij(ρ_i − ρ_j) take them away, as far as positivity allows.
     """
-    loads = integrate_against_basis(domain, lambda z: law.density(z) * volume(model, z))
+    loads = integrate_against_basis(domain, lambda z: law.density(z) * model.volume(z))
     inside = float(domain.sum(np.array([loads.sum()]))[0])
     if not abs(inside - 1.0) <= _OUTSIDE:
         raise CaseError(

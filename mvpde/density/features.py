@@ -17,7 +17,7 @@ from mpi4py import MPI
 from numba import njit
 from numpy.typing import NDArray
 
-from mvpde.models.mean_field import MeanField, amplitude
+from mvpde.models.mean_field import MeanField
 
 Array = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ def nodal_features(model: MeanField, coordinates: Array, comm: MPI.Intracomm) ->
     left = np.empty((len(first), right.shape[1]))
     for start in range(0, len(first), _ROWS):
         left[start : start + _ROWS] = model.profile(y[first[start : start + _ROWS]]) @ right
-    return NodalFeatures(model, comm, place, amplitude(model, coordinates), model.external_potential(coordinates), left, right)
+    return NodalFeatures(model, comm, place, model.amplitude(coordinates), model.external_potential(coordinates), left, right)
 
 
 def _distinct(y: Array) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

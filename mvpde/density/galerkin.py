@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mvpde.density.features import NodalFeatures
 from mvpde.density.implicit import Coefficients
 from mvpde.mesh.domain import Domain, identified_rows
-from mvpde.models.mean_field import MeanField, diffusion, drift
+from mvpde.models.mean_field import MeanField
 from mvpde.runtime import CaseError
 
 import ufl  # isort: skip  (after the solver libraries)
@@ -57,10 +57,10 @@ def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coeff
         each node.
     """
     graph, z, geometry = domain.graph, domain.coordinates, edge_geometry(domain)
-    _check_tensor(domain, diffusion(model, z, features.moments(graph.lumped)))
+    _check_tensor(domain, model.diffusion(z, features.moments(graph.lumped)))
 
     def at(moments: Array, inward: Array, outward: Array) -> None:
-        b, a = drift(model, z, moments), diffusion(model, z, moments)
+        b, a = model.drift(z, moments), model.diffusion(z, moments)
         coefficients(graph.offsets, graph.columns, geometry.inward, geometry.outward, geometry.stiffness, b, a, inward, outward)
 
     return at

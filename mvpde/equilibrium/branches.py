@@ -34,7 +34,6 @@ from mvpde.equilibrium.linearised import (
 )
 from mvpde.equilibrium.spectrum import typical_rate
 from mvpde.equilibrium.stationary import Balance, Stationary, balance, is_gibbs, long_system, stationary
-from mvpde.models.mean_field import feature_values
 from mvpde.runtime import SolverError
 
 Array = NDArray[np.float64]
@@ -134,7 +133,7 @@ def default_starts(density: Density) -> list[Array]:
     count = {1: 5, 2: 3}.get(domain.dimension, 2)
     axes = [a + (b - a) * (np.arange(count) + 0.5) / count for a, b in zip(domain.lower, domain.upper, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, domain.dimension)
-    return [density.moments()[0], flat, *feature_values(model, points)]
+    return [density.moments()[0], flat, *model.feature_values(points)]
 
 
 def nearest_stable(found: Sequence[Branch], moments: Array) -> Branch:

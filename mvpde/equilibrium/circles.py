@@ -15,7 +15,6 @@ from mvpde.density.density import Density
 from mvpde.density.galerkin import edge_geometry, gradient
 from mvpde.equilibrium.linearised import Linearised
 from mvpde.equilibrium.stationary import Stationary
-from mvpde.models.mean_field import diffusion, drift, feature_values
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -46,7 +45,7 @@ def moved_moments(density: Density, values: Array, axis: int, shift: float) -> A
     z = domain.coordinates[: domain.owned].copy()
     z[:, axis] += shift
     masses = domain.graph.lumped * values[: domain.owned]
-    parts = [masses[k : k + _ROWS] @ feature_values(model, z[k : k + _ROWS]) for k in range(0, len(z), _ROWS)]
+    parts = [masses[k : k + _ROWS] @ model.feature_values(z[k : k + _ROWS]) for k in range(0, len(z), _ROWS)]
     local = np.sum(parts, axis=0) if parts else np.zeros(density.features.right.shape[0])
     return domain.sum(local)
 
@@ -66,8 +65,8 @@ def _breaks_symmetry(density: Density, values: Array, moments: Array, axis: int)
         translated = moved_moments(density, values, axis, shift)
         there[:, axis] = here[:, axis] + shift
         gaps = []
-        for coefficient in (drift, diffusion):
-            a, b = coefficient(model, here, moments), coefficient(model, there, translated)
+        for coefficient in (model.drift, model.diffusion):
+            a, b = coefficient(here, moments), coefficient(there, translated)
             gaps.append([np.abs(a - b).sum(), np.abs(a).sum()])
         gap, size = domain.sum(np.sum(gaps, axis=0))
         if gap > _SYMMETRIC * size:

@@ -34,7 +34,6 @@ from mvpde.density.fluxes import use_direct_solver
 from mvpde.equilibrium.linearised import edge_matrix, frozen, generic, linearised, slow_modes, solve
 from mvpde.equilibrium.stationary import Stationary, is_gibbs
 from mvpde.mesh.domain import Domain
-from mvpde.models.mean_field import diffusion
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -136,7 +135,7 @@ def _relative(stationary: Stationary, values: Array) -> tuple[Array, NDArray[np.
 def typical_rate(density: Density, stationary: Stationary) -> float:
     """⟨Tr A⟩/Tr Cov, a slow rate or above: the spectrum is sought around minus this number, where nothing is singular."""
     domain, owned = density.domain, density.domain.owned
-    trace = np.trace(diffusion(density.model, domain.coordinates[:owned], stationary.moments), axis1=1, axis2=2)
+    trace = np.trace(density.model.diffusion(domain.coordinates[:owned], stationary.moments), axis1=1, axis2=2)
     mean = domain.sum(np.array(trace @ (domain.graph.lumped * stationary.values[:owned])))
     return float(mean) / float(np.trace(stationary.covariance))
 

@@ -18,7 +18,7 @@ from mvpde.density.edge_averaged import edge_averaged
 from mvpde.density.fluxes import ShiftedSystem, make_positive, rate
 from mvpde.density.galerkin import edge_geometry, galerkin, gradient
 from mvpde.mesh.domain import Domain
-from mvpde.models.mean_field import MeanField, diffusion, drift
+from mvpde.models.mean_field import MeanField
 from mvpde.runtime import CaseError, SolverError
 
 Array = NDArray[np.float64]
@@ -117,7 +117,7 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
         _check_unique(domain, found)
     values, inward, outward = found.values, found.inward, found.outward
     owned, z = domain.owned, domain.coordinates
-    b, a = drift(model, z, moments), diffusion(model, z, moments)
+    b, a = model.drift(z, moments), model.diffusion(z, moments)
     masses = domain.graph.lumped * values[:owned]
     mean = domain.sum(masses @ z[:owned])
     centred = z[:owned] - mean
@@ -131,7 +131,7 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
         outward=outward,
         mean=mean,
         covariance=domain.sum((masses[:, None] * centred).T @ centred),
-        identities=identities(model, domain, values, lambda points: drift(model, points, moments), a),
+        identities=identities(model, domain, values, lambda points: model.drift(points, moments), a),
         entropy_production=0.0 if gibbs else _entropy_production(domain, values, current, a),
         current=current,
         residual=_residual(domain, inward, outward, values),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from mvpde.models.data import TARGETS, Data
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import LAWS, Normal, ProductLaw, Uniform
-from mvpde.models.losses import OUTER
+from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network
 from mvpde.models.units import UNITS
 
 __all__ = [
     "LAWS",
-    "OUTER",
+    "LOSSES",
     "TARGETS",
     "UNITS",
     "Data",

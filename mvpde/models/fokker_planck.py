@@ -131,7 +131,7 @@ def _model(coordinates: tuple[str, ...], b: Drift, a: Diffusion) -> MeanField:
         if a.temperature is not None:
             return MeanField(**shared, temperature=a.temperature)
     return MeanField(
-        **shared, drift=lambda z, _: b.velocity(z), diffusion=lambda z, _: a.tensor(z), constant_diffusion=a.constant
+        **shared, own_drift=lambda z, _: b.velocity(z), own_diffusion=lambda z, _: a.tensor(z), constant_diffusion=a.constant
     )
 
 

@@ -1,6 +1,6 @@
 """Outer energies R(m): the loss of a network as a function of its predictions m_p = f[ρ](x_p) at the data.
 
-A new loss is one builder and one entry of `OUTER`.
+A new loss is one builder and one entry of `LOSSES`.
 """
 
 from __future__ import annotations
@@ -49,4 +49,4 @@ def logistic(data: Data) -> Outer:
     return Outer(lambda m: np.logaddexp(0.0, -f * m) @ w, lambda m: -w * f * expit(-f * m))
 
 
-OUTER: dict[str, Callable[[Data], Outer]] = {"least_squares": least_squares, "logistic": logistic}
+LOSSES: dict[str, Callable[[Data], Outer]] = {"least_squares": least_squares, "logistic": logistic}

@@ -53,15 +53,15 @@ class MeanField:
         external_gradient: z, shape (N, D) → ∇V0(z), shape (N, D).
         output_weight: whether the last coordinate multiplies the profile.
         periods: period of each of the D coordinates, None on the real line; left out, all are on the real line.
-        drift: (z, m) with shapes (N, D), (K,) → b(z; m), shape (N, D), for a model that is no gradient flow; None: b = −∇V.
-        diffusion: (z, m) → A(z; m) ⪰ 0, shape (N, D, D), in Itô form, dZ = b dt + √(2A) dB; None: A = τI.
+        own_drift: (z, m) with shapes (N, D), (K,) → b(z; m), shape (N, D), for a model that is no gradient flow; None: b = −∇V.
+        own_diffusion: (z, m) → A(z; m) ⪰ 0, shape (N, D, D), in Itô form, dZ = b dt + √(2A) dB; None: A = τI.
         interacting: whether V, b or A depends on m; without interaction the density's equation is linear and its operator
         never changes.
-        constant_diffusion: whether ``diffusion`` gives the same A for all z and m.
+        constant_diffusion: whether ``own_diffusion`` gives the same A for all z and m.
         metric: of Z in these coordinates, None where it is |dz|²; for gradient flows only. Gradients, noise and volume are
             those of the metric, and ρ is a density with respect to its volume.
-        successors: (time, model) in increasing time: the models that take this one's place from those times on, as where the
-            temperature is lowered; they have the same features.
+        later: (time, model) in increasing time: the models that take this one's place from those times on, as where the
+            temperature is lowered; they have the same features. Whoever carries a law asks `at` or `stretches` instead.
         natural_wall: z, shape (N, D) → whether z lies at an end of Z itself, shape (N,): mass there says nothing about the
             domain.
         observables: functions z, shape (N, D) → (N,), whose means under every measure are recorded, by name.
@@ -69,8 +69,8 @@ class MeanField:
         data: the data set that the first P moments predict (f[ρ](x_p) = m_p, p < P), or None for a model without one.
 
     Raises:
-        ValueError: for a temperature that is negative or not finite, another number of periods than of coordinates, successors
-            whose times do not increase, or a metric with a drift or diffusion of the model's own.
+        ValueError: for a temperature that is negative or not finite, another number of periods than of coordinates, times
+            of ``later`` that do not increase, or a metric with a drift or diffusion of the model's own.
     """
 
     coordinates: tuple[str, ...]
@@ -83,12 +83,12 @@ class MeanField:
     external_gradient: Callable[[Array], Array] = np.zeros_like
     output_weight: bool = False
     periods: tuple[float | None, ...] = ()
-    drift: Callable[[Array, Array], Array] | None = None
-    diffusion: Callable[[Array, Array], Array] | None = None
+    own_drift: Callable[[Array, Array], Array] | None = None
+    own_diffusion: Callable[[Array, Array], Array] | None = None
     interacting: bool = True
     constant_diffusion: bool = False
     metric: Shell | None = None
-    successors: tuple[tuple[float, MeanField], ...] = ()
+    later: tuple[tuple[float, MeanField], ...] = ()
     natural_wall: Callable[[Array], NDArray[np.bool_]] = _no_wall
     observables: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class MeanField:
         object.__setattr__(self, "periods", self.periods or (None,) * self.dimension)
         if len(self.periods) != self.dimension:
             raise ValueError(f"{len(self.periods)} periods for the coordinates {', '.join(self.coordinates)}")
-        times = [0.0, *(t for t, _ in self.successors)]
+        times = [0.0, *(t for t, _ in self.later)]
         if any(later <= earlier for earlier, later in pairwise(times)):
             raise ValueError(f"the times at which the model changes must be positive and increase, not {times[1:]}")
         if self.metric is not None and not self.gradient_flow:
@@ -115,13 +115,14 @@ class MeanField:
     @property
     def gradient_flow(self) -> bool:
         """Whether b = −∇V and A = τI, so that there is a free energy and Gibbs states are stationary."""
-        return self.drift is None and self.diffusion is None
+        return self.own_drift is None and self.own_diffusion is None
 
     @property
     def additive_noise(self) -> bool:
-        """Whether A depends neither on z nor on m."""
-        curved = self.metric is not None and self.temperature > 0.0
-        return (self.diffusion is None and not curved) or (self.diffusion is not None and self.constant_diffusion)
+        """Whether A depends neither on z nor on m, at any time."""
+        if self.own_diffusion is not None:
+            return self.constant_diffusion
+        return self.metric is None or not self.ever_hot
 
     @property
     def features(self) -> int:
@@ -132,6 +133,88 @@ class MeanField:
     def profile_dimension(self) -> int:
         """d, the number of arguments of the profile."""
         return self.dimension - self.output_weight
+
+    # -- what the equation is made of, at points z, shape (N, D), and moments m, shape (K,)
+
+    def amplitude(self, z: Array) -> Array:
+        """The factor in front of the profile, shape (N,): c where the last coordinate is an output weight, else 1."""
+        return z[:, -1] if self.output_weight else np.ones(len(z))
+
+    def feature_values(self, z: Array) -> Array:
+        """g(z), shape (N, K)."""
+        return self.amplitude(z)[:, None] * self.profile(z[:, : self.profile_dimension])
+
+    def feature_sum(self, z: Array) -> Array:
+        """Σ_i g(z_i), shape (K,); divided by the number of points it is their moment vector."""
+        return self.amplitude(z) @ self.profile(z[:, : self.profile_dimension])
+
+    def potential(self, z: Array, m: Array) -> Array:
+        """V(z; m) = V0(z) + Σ_k ∂_k R(m) g_k(z), shape (N,)."""
+        y = z[:, : self.profile_dimension]
+        return self.external_potential(z) + self.amplitude(z) * (self.profile(y) @ self.outer_gradient(m))
+
+    def potential_gradient(self, z: Array, m: Array) -> Array:
+        """∇V(z; m), shape (N, D). For a network V = V0 + cU(y), so the gradient is ∇V0 + (c∇U(y), U(y))."""
+        y = z[:, : self.profile_dimension]
+        value, slope = self.profile_field(y, self.outer_gradient(m))
+        gradient = self.external_gradient(z)
+        if self.output_weight:
+            return gradient + np.column_stack([z[:, -1:] * slope, value])
+        return gradient + slope
+
+    def drift(self, z: Array, m: Array) -> Array:
+        """b(z; m), shape (N, D): the model's own, or −∇V.
+
+        With a metric λ²|dz|² it is the drift of the coordinates in Itô form, λ⁻²[−∂V/∂z + τ(D − 2) ∂ log λ/∂z].
+        """
+        if self.own_drift is not None:
+            return np.asarray(self.own_drift(z, m), float)
+        force = -self.potential_gradient(z, m)
+        if self.metric is None:
+            return force
+        if self.temperature > 0.0:
+            force += self.temperature * (self.dimension - 2) * self.metric.log_scale_gradient(z)
+        return force / self.metric.scale(z)[:, None] ** 2
+
+    def diffusion(self, z: Array, m: Array) -> Array:
+        """A(z; m), shape (N, D, D): the model's own, or τI, with a metric τλ⁻²I."""
+        if self.own_diffusion is not None:
+            return np.asarray(self.own_diffusion(z, m), float)
+        isotropic = np.broadcast_to(self.temperature * np.eye(z.shape[1]), (len(z), z.shape[1], z.shape[1]))
+        return isotropic if self.metric is None else isotropic / self.metric.scale(z)[:, None, None] ** 2
+
+    def volume(self, z: Array) -> Array:
+        """dvol/dz, shape (N,): 1, or λ^D."""
+        return np.ones(len(z)) if self.metric is None else self.metric.scale(z) ** self.dimension
+
+    def predictions(self, m: Array) -> Array:
+        """f[ρ](x_p) = m_p at the P data points, shape (..., P), from moments m, shape (..., K)."""
+        if self.data is None:
+            raise ValueError("this model has no data set to predict")
+        return m[..., : len(self.data.weights)]
+
+    # -- a temperature that changes in time
+
+    def stretches(self, start: float = 0.0, end: float = math.inf) -> Iterator[tuple[float, MeanField]]:
+        """(until, model) for the models that rule in turn from ``start`` to ``end``; this one is that of t = 0."""
+        ruling = [(0.0, self), *self.later]
+        for (since, current), (until, _) in pairwise([*ruling, (math.inf, self)]):
+            if until > start and since < end:
+                yield min(until, end), current
+
+    def at(self, t: float) -> MeanField:
+        """The model that rules from t ≥ 0 on; at a time of change it is the new one."""
+        return next(model for _, model in self.stretches(t))
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """τ of each stretch of time."""
+        return tuple(model.temperature for _, model in self.stretches())
+
+    @property
+    def ever_hot(self) -> bool:
+        """Whether τ > 0 at some time."""
+        return max(self.temperatures) > 0.0
 
 
 def from_features(
@@ -167,77 +250,3 @@ def from_features(
         outer_gradient=outer_gradient,
         **others,
     )
-
-
-def amplitude(model: MeanField, z: Array) -> Array:
-    """The factor in front of the profile, shape (N,): c where the last coordinate is an output weight, else 1."""
-    return z[:, -1] if model.output_weight else np.ones(len(z))
-
-
-def feature_values(model: MeanField, z: Array) -> Array:
-    """g(z), shape (N, K), at the points z, shape (N, D)."""
-    return amplitude(model, z)[:, None] * model.profile(z[:, : model.profile_dimension])
-
-
-def feature_sum(model: MeanField, z: Array) -> Array:
-    """Σ_i g(z_i), shape (K,), over the points z, shape (N, D); divided by their number it is their moment vector."""
-    return amplitude(model, z) @ model.profile(z[:, : model.profile_dimension])
-
-
-def potential(model: MeanField, z: Array, m: Array) -> Array:
-    """V(z; m) = V0(z) + Σ_k ∂_k R(m) g_k(z), shape (N,), at the points z, shape (N, D), for moments m, shape (K,)."""
-    y = z[:, : model.profile_dimension]
-    return model.external_potential(z) + amplitude(model, z) * (model.profile(y) @ model.outer_gradient(m))
-
-
-def potential_gradient(model: MeanField, z: Array, m: Array) -> Array:
-    """∇V(z; m), shape (N, D). For a network V = V0 + cU(y), so the gradient is ∇V0 + (c∇U(y), U(y))."""
-    y = z[:, : model.profile_dimension]
-    value, slope = model.profile_field(y, model.outer_gradient(m))
-    gradient = model.external_gradient(z)
-    if model.output_weight:
-        return gradient + np.column_stack([z[:, -1:] * slope, value])
-    return gradient + slope
-
-
-def drift(model: MeanField, z: Array, m: Array) -> Array:
-    """b(z; m), shape (N, D), at points z, shape (N, D): the model's own, or −∇V.
-
-    With a metric λ²|dz|² it is the drift of the coordinates in Itô form, λ⁻²[−∂V/∂z + τ(D − 2) ∂ log λ/∂z].
-    """
-    if model.drift is not None:
-        return np.asarray(model.drift(z, m), float)
-    force = -potential_gradient(model, z, m)
-    if model.metric is None:
-        return force
-    if model.temperature > 0.0:
-        force += model.temperature * (model.dimension - 2) * model.metric.log_scale_gradient(z)
-    return force / model.metric.scale(z)[:, None] ** 2
-
-
-def diffusion(model: MeanField, z: Array, m: Array) -> Array:
-    """A(z; m), shape (N, D, D), at points z, shape (N, D): the model's own, or τI, with a metric τλ⁻²I."""
-    if model.diffusion is not None:
-        return np.asarray(model.diffusion(z, m), float)
-    isotropic = np.broadcast_to(model.temperature * np.eye(z.shape[1]), (len(z), z.shape[1], z.shape[1]))
-    return isotropic if model.metric is None else isotropic / model.metric.scale(z)[:, None, None] ** 2
-
-
-def volume(model: MeanField, z: Array) -> Array:
-    """dvol/dz, shape (N,), at points z, shape (N, D): 1, or λ^D."""
-    return np.ones(len(z)) if model.metric is None else model.metric.scale(z) ** model.dimension
-
-
-def stretches(model: MeanField, start: float, end: float) -> Iterator[tuple[float, MeanField]]:
-    """(until, model) for the models that rule in turn from ``start`` to ``end``, of which ``model`` is the one of t = 0."""
-    ruling = [(0.0, model), *model.successors]
-    for (since, current), (until, _) in pairwise([*ruling, (math.inf, model)]):
-        if until > start and since < end:
-            yield min(until, end), current
-
-
-def predictions(model: MeanField, m: Array) -> Array:
-    """f[ρ](x_p) = m_p at the P data points, shape (..., P), from moments m, shape (..., K)."""
-    if model.data is None:
-        raise ValueError("this model has no data set to predict")
-    return m[..., : len(model.data.weights)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from mvpde.models.data import Data
 from mvpde.models.laws import ProductLaw, base_potential
-from mvpde.models.losses import OUTER, Outer
+from mvpde.models.losses import LOSSES, Outer
 from mvpde.models.mean_field import MeanField
 from mvpde.models.shell import Shell, ShellLaw, lifted
 from mvpde.models.units import UNITS, Unit
@@ -51,7 +51,7 @@ def network(
         unit: a name in `UNITS`.
         data: x_p, w_p, f_p.
         temperature: τ ≥ 0.
-        loss: a name in `OUTER`.
+        loss: a name in `LOSSES`.
         base_measure: m̂, one law per coordinate, or the `ShellLaw` of y on a sphere and c; None for the flat measure. Without
             effect at τ = 0.
         unit_parameters: keyword arguments of the unit, such as ``{"kappa": 2.0}``.
@@ -63,12 +63,12 @@ def network(
         ValueError: for an unknown unit, loss or parameter, a negative temperature, targets or inputs that do not fit.
     """
     _check(unit, UNITS, "the table of units")
-    _check(loss, OUTER, "the table of losses")
+    _check(loss, LOSSES, "the table of losses")
     parameters = dict(unit_parameters) | ({} if bias else {"bias": False})
     for name in parameters:
         _check(name, unit_defaults(unit), f"unit '{unit}'")
     phi = UNITS[unit](data.x, **parameters)
-    outer = OUTER[loss](data)
+    outer = LOSSES[loss](data)
     if phi.sphere is not None:
         return _on_shell(phi, phi.sphere, data, outer, temperature, base_measure)
     coordinates, periods = (*phi.coordinates, "c"), (*phi.periods, None)

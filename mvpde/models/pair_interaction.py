@@ -267,5 +267,5 @@ def _drifting(kernel: Kernel, skeleton: Skeleton, shared: Mapping[str, Any]) -> 
         profile_field=lambda x, r: (r @ _right(kernel, skeleton, x), np.zeros_like(x)),
         outer_energy=lambda m: 0.0 * m[..., 0],
         outer_gradient=np.zeros_like,
-        drift=drift,
+        own_drift=drift,
     )

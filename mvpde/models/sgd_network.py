@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from mvpde.models.data import Data
-from mvpde.models.losses import OUTER
+from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.registry import hint
 
@@ -329,7 +329,7 @@ def sgd_problem(
     _require(
         bool(np.ptp(data.weights) <= 1e-12 * data.weights.max()), "every sample needs the same weight: SGD draws them uniformly"
     )
-    OUTER[loss](data)  # the classes of the logistic loss are checked there
+    LOSSES[loss](data)  # the classes of the logistic loss are checked there
     return SgdNetwork(
         architecture=NETWORKS[network],
         activation=ACTIVATIONS[unit],
@@ -360,8 +360,8 @@ def diffusion_model(problem: SgdNetwork, order: int = 1) -> MeanField:
         profile_field=lambda w, r: (r[0] * problem.loss(w), r[0] * problem.gradient(w)),
         outer_energy=lambda m: m[..., 0],
         outer_gradient=np.ones_like,
-        drift=lambda w, _: problem.drift(w, order),
-        diffusion=lambda w, _: problem.diffusion(w),
+        own_drift=lambda w, _: problem.drift(w, order),
+        own_diffusion=lambda w, _: problem.diffusion(w),
         interacting=False,
     )
 

@@ -18,7 +18,7 @@ from mvpde.runtime import MPI, SolverError, on_first_rank  # isort: skip  (loads
 import numpy as np
 from scipy.integrate import DOP853
 
-from mvpde.models.mean_field import Array, MeanField, amplitude, drift
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.ensemble import in_pieces, rows_in_cache, wrap
 
 
@@ -38,7 +38,7 @@ class QuadratureLaw(Protocol):
 def weighted_moments(model: MeanField, z: Array, weights: Array, rows: int) -> Array:
     """Σ_i w_i g(z_i), shape (K,), from z, shape (N, D), and w, shape (N,), ``rows`` rows at a time."""
     d = model.profile_dimension
-    weighted = np.column_stack([z[:, :d], weights * amplitude(model, z)])
+    weighted = np.column_stack([z[:, :d], weights * model.amplitude(z)])
     return np.asarray(sum(in_pieces(lambda piece: piece[:, d] @ model.profile(piece[:, :d]), weighted, rows)))
 
 
@@ -67,7 +67,7 @@ class Characteristics:
         """
         if not model.gradient_flow:
             raise ValueError("characteristics follow a gradient flow, and this model has a general drift or diffusion")
-        if model.temperature != 0.0 or model.successors:
+        if model.ever_hot:
             raise ValueError(
                 f"characteristics exist at zero temperature only, and model.temperature is {model.temperature:g}: leave the "
                 "section [characteristics] out, or set model.temperature = 0"
@@ -90,7 +90,7 @@ class Characteristics:
     def _velocity(self, _: float, flat: Array) -> Array:
         z = flat.reshape(self._z.shape)
         m = weighted_moments(self.model, z, self._weights, self._rows)
-        return np.concatenate(in_pieces(lambda piece: drift(self.model, piece, m), z, self._rows)).ravel()
+        return np.concatenate(in_pieces(lambda piece: self.model.drift(piece, m), z, self._rows)).ravel()
 
     def _integrate(self, t: float) -> tuple[float, int, int]:
         """Carry the nodes of rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""

@@ -20,7 +20,7 @@ from mvpde.runtime import InvariantError, MPI  # isort: skip  (loads the solver 
 
 import numpy as np
 
-from mvpde.models.mean_field import Array, MeanField, amplitude, drift, feature_sum, stretches
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.noise import increment, require_diffusion
 
 type Blocks = list[Array]
@@ -186,7 +186,7 @@ class Ensemble:
         _require(math.isfinite(step) and step > 0, f"ensemble.step must be positive, not {step!r}")
         _require(scheme in SCHEMES, f"ensemble.scheme must be one of {', '.join(SCHEMES)}, not {scheme!r}")
         _require(
-            all(one.additive_noise for one in (model, *(m for _, m in model.successors))) or not SCHEMES[scheme].additive,
+            model.additive_noise or not SCHEMES[scheme].additive,
             f'ensemble.scheme = "{scheme}" needs a constant diffusion, and this model\'s depends on the state; choose "euler"',
         )
         _require(
@@ -206,7 +206,7 @@ class Ensemble:
         self._z: Blocks = [np.ascontiguousarray(law.sample(rng, n)) for rng, n in zip(self._streams, sizes, strict=True)]
         self._driven_by = driven_by
         self._flow = Flow(self._velocity, self._driving, self._noise)
-        if model.diffusion is not None:
+        if model.own_diffusion is not None:
             self._check_diffusion()
         self._increment = increment(model)
 
@@ -235,7 +235,7 @@ class Ensemble:
         return [self._block_velocity(x, m[run]) for x, (run, _) in zip(z, self._owned, strict=True)]
 
     def _block_velocity(self, x: Array, m: Array) -> Array:
-        return np.concatenate(in_pieces(lambda piece: drift(self.model, piece, m), x, self._rows))
+        return np.concatenate(in_pieces(lambda piece: self.model.drift(piece, m), x, self._rows))
 
     def _moments_of(self, z: Blocks) -> Array:
         return self._mean([np.add.reduce(in_pieces(self._feature_sum, x, self._rows)) for x in z])
@@ -246,7 +246,7 @@ class Ensemble:
 
     def _feature_sum(self, x: Array) -> Array:
         # 0·Σx adds nothing, but a particle that is no longer finite shows even where the features are bounded.
-        return feature_sum(self.model, x) + 0.0 * x.sum()
+        return self.model.feature_sum(x) + 0.0 * x.sum()
 
     def _noise(self, z: Blocks, m: Array, h: float) -> Blocks:
         shares = zip(z, self._owned, self._streams, strict=True)
@@ -275,7 +275,7 @@ class Ensemble:
         """
         _require(t >= self.time, f"an ensemble at t = {self.time:g} cannot go back to t = {t:g}")
         began = time.perf_counter()
-        for until, model in stretches(self._first, self.time, t):
+        for until, model in self._first.stretches(self.time, t):
             self._follow(model)
             self._steps_to(until)
         self._seconds += time.perf_counter() - began
@@ -343,7 +343,7 @@ class Ensemble:
 
         def squared_deviation(z: Array) -> Array:
             value, _ = self.model.profile_field(z[:, : self.model.profile_dimension], slope)
-            return np.asarray((amplitude(self.model, z) * value - centre) ** 2)
+            return np.asarray((self.model.amplitude(z) * value - centre) ** 2)
 
         return math.sqrt(self.expectation(squared_deviation)[0] / max(1, self.particles - 1))
 

@@ -20,7 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mvpde.models.mean_field import Array, MeanField, amplitude, potential_gradient, predictions
+from mvpde.models.mean_field import Array, MeanField
 
 _DIFFERENCE = 1e-5  # of coordinates: central differences of exact values, error ~1e-10 for features of unit scale
 RANK_TOLERANCE = 1e-8  # singular values of the feature matrix left out, relative; their part of a covariance is the square
@@ -91,7 +91,7 @@ def fluctuations(
     Raises:
         ValueError: τ > 0 at some time, or no gradient flow, or another metric: the flow would not be this one.
     """
-    if model.temperature > 0.0 or model.successors or not model.gradient_flow:
+    if model.ever_hot or not model.gradient_flow:
         raise ValueError("the tangent flow exists at temperature 0 only")
     if model.metric is not None:
         raise ValueError("the tangent flow is that of coordinates with the metric |dz|²; this model has another")
@@ -125,7 +125,7 @@ def _forward(model: MeanField, weights: Array, z: Array, h: float) -> Array:
     total, rate = np.zeros_like(z), np.zeros_like(z)
     for share, reach in _STAGES:
         at = z + reach * h * rate
-        rate = -potential_gradient(model, at, weights @ _all_features(model, at))
+        rate = -model.potential_gradient(at, weights @ _all_features(model, at))
         total += share * rate
     return z + h * total
 
@@ -177,7 +177,7 @@ def _frame(model: MeanField, basis: Array, weights: Array, z: Array) -> _Frame:
 def _trace(model: MeanField, covariance: Array) -> Array:
     """Σ_p w_p Cov_pp over the data points."""
     assert model.data is not None
-    return np.asarray(predictions(model, np.einsum("tkk->tk", covariance)) @ model.data.weights)
+    return np.asarray(model.predictions(np.einsum("tkk->tk", covariance)) @ model.data.weights)
 
 
 def _basis(model: MeanField, z: Array) -> Array:
@@ -190,7 +190,7 @@ def _basis(model: MeanField, z: Array) -> Array:
 
 def _all_features(model: MeanField, z: Array) -> Array:
     """g(z), shape (N, K)."""
-    return amplitude(model, z)[:, None] * model.profile(z[:, : model.profile_dimension])
+    return model.feature_values(z)
 
 
 def _features(model: MeanField, basis: Array, z: Array) -> Array:
@@ -203,7 +203,7 @@ def _slopes(model: MeanField, basis: Array, z: Array) -> Array:
     y, columns = z[:, : model.profile_dimension], []
     for shift in _DIFFERENCE * np.eye(model.profile_dimension):
         change = (model.profile(y + shift) - model.profile(y - shift)) @ basis
-        columns.append(amplitude(model, z)[:, None] * change / (2.0 * _DIFFERENCE))
+        columns.append(model.amplitude(z)[:, None] * change / (2.0 * _DIFFERENCE))
     return np.stack([*columns, model.profile(y) @ basis] if model.output_weight else columns, axis=1)
 
 
@@ -213,7 +213,7 @@ def _hessian(model: MeanField, z: Array, m: Array) -> Array:
     for a in range(model.dimension):
         shift = np.zeros(model.dimension)
         shift[a] = _DIFFERENCE
-        columns.append((potential_gradient(model, z + shift, m) - potential_gradient(model, z - shift, m)) / (2.0 * _DIFFERENCE))
+        columns.append((model.potential_gradient(z + shift, m) - model.potential_gradient(z - shift, m)) / (2.0 * _DIFFERENCE))
     hessian = np.stack(columns, axis=-1)
     return 0.5 * (hessian + hessian.transpose(0, 2, 1))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mvpde.models.mean_field import Array, MeanField, diffusion
+from mvpde.models.mean_field import Array, MeanField
 
 Increment = Callable[[Array, Array, np.random.Generator, float], Array]
 
@@ -26,13 +26,13 @@ def increment(model: MeanField) -> Increment:
     """
     if model.metric is not None:
         return _conformal(model.temperature, model.metric.scale)
-    if model.diffusion is None:
+    if model.own_diffusion is None:
         return _isotropic(model.temperature)
     if model.constant_diffusion:
-        return _constant(diffusion(model, np.zeros((1, model.dimension)), np.zeros(model.features))[0])
+        return _constant(model.diffusion(np.zeros((1, model.dimension)), np.zeros(model.features))[0])
 
     def varying(z: Array, m: Array, rng: np.random.Generator, h: float) -> Array:
-        return apply_root(2.0 * h * diffusion(model, z, m), rng.standard_normal(z.shape))
+        return apply_root(2.0 * h * model.diffusion(z, m), rng.standard_normal(z.shape))
 
     return varying
 
@@ -61,7 +61,7 @@ def require_diffusion(model: MeanField, z: Array, m: Array) -> None:
     Raises:
         ValueError: A has another shape than (N, D, D), is not symmetric, not positive semidefinite or not finite.
     """
-    a, expected = diffusion(model, z, m), (len(z), model.dimension, model.dimension)
+    a, expected = model.diffusion(z, m), (len(z), model.dimension, model.dimension)
     if a.shape != expected:
         raise ValueError(f"the diffusion A has the shape {a.shape}; {expected} is needed for the points of shape {z.shape}")
     if not np.isfinite(a).all():

@@ -20,7 +20,7 @@ from mvpde.runtime import InvariantError, MPI  # isort: skip  (loads the solver 
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.models.mean_field import Array, MeanField, drift
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
 from mvpde.particles.ensemble import BLOCK, InitialLaw, stream
 from mvpde.particles.ensemble import _stream_from_array as stream_from_array
@@ -110,7 +110,7 @@ DYNAMICS: dict[str, Callable[[SgdNetwork, int, float | None], Dynamics]] = {"sgd
 def euler_maruyama(model: MeanField) -> Callable[[Array, np.random.Generator, float], Array]:
     """(z, stream, h) → z + hb(z) + √(2hA(z)) ξ for a model whose particles do not see each other; weak order 1."""
     noise, unused = increment(model), np.zeros(model.features)
-    return lambda z, rng, h: z + h * drift(model, z, unused) + noise(z, unused, rng, h)
+    return lambda z, rng, h: z + h * model.drift(z, unused) + noise(z, unused, rng, h)
 
 
 # --- the measure ----------------------------------------------------------------------------------------------------------------

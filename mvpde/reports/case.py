@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mvpde.cases.kinds import KINDS, SOURCES
-from mvpde.models.losses import OUTER
+from mvpde.models.losses import LOSSES
 from mvpde.models.units import UNITS
 from mvpde.reports.page import Html, card, joined, shown, tag, text
 
@@ -51,7 +51,7 @@ def equation(case: Table) -> Html:
     documented: Sequence[tuple[str, Any, Any]] = (
         ("model", kind, KINDS[kind].schema if kind in KINDS and kind not in _OTHERS else None),
         ("unit", model.get("unit"), UNITS.get(model.get("unit", ""))),
-        ("loss", model.get("loss"), OUTER.get(model.get("loss", ""))),
+        ("loss", model.get("loss"), LOSSES.get(model.get("loss", ""))),
         ("data", data.get("source"), SOURCES[data["source"]].schema if data.get("source") in SOURCES else None),
     )
     meanings = [(f"{name} {value}", _sentence(it)) for name, value, it in documented if it is not None]

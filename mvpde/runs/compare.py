@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mvpde.models.mean_field import Array, MeanField, predictions
+from mvpde.models.mean_field import Array, MeanField
 
 NEGLIGIBLE = 1e-12  # share of the mass that may be dropped before a transport problem is solved
 
@@ -47,7 +47,7 @@ def prediction_error_standard_error(model: MeanField, moments_a: Array, moments_
 
 def _squared_errors(model: MeanField, moments_a: Array, moments_b: Array) -> Array:
     """‖f_A − f_B‖² / ‖target‖² of each run, shape (runs,)."""
-    difference = predictions(model, moments_a) - predictions(model, moments_b)
+    difference = model.predictions(moments_a) - model.predictions(moments_b)
     assert model.data is not None  # predictions has checked it
     w, target = model.data.weights, model.data.target
     scale = float(w @ target**2)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mvpde.models.mean_field import Array, MeanField, amplitude, predictions
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.sgd_runs import weak_errors
 from mvpde.runs.compare import loss, prediction_error, prediction_error_standard_error, sliced_wasserstein
 from mvpde.runtime import MPI, on_first_rank
@@ -94,7 +94,7 @@ def record(model: MeanField, measures: Mapping[str, Any], t: float, wanted: Want
     if {"sgd", "density"} <= measures.keys():
         found.weak_errors = weak_errors(measures["sgd"], measures["density"])
     if model.data is not None:
-        found.predictions = {name: predictions(model, m).mean(axis=0) for name, m in moments.items()}
+        found.predictions = {name: model.predictions(m).mean(axis=0) for name, m in moments.items()}
     on_first_rank(comm, lambda: _derive(found, model, moments, wanted.particles))
     pairs = [(a, b) for a, b in PAIRS if a in measures and b in measures]
     found.comparison = on_first_rank(
@@ -143,13 +143,13 @@ def without_faint(cloud: tuple[Array, Array]) -> tuple[Array, Array]:
 
 def _prediction_standard_error(model: MeanField, moments: Array, points: Array) -> Array:
     """Standard error of the mean over runs of f(x_p) = m_p, shape (P,): from the runs, or from one run's particles."""
-    f = predictions(model, moments)
+    f = model.predictions(moments)
     runs, count = f.shape
     if runs > 1:
         return np.asarray(f.std(axis=0, ddof=1) / np.sqrt(runs))
     squares = np.zeros(count)
     for start in range(0, len(points), ROWS):
         z = points[start : start + ROWS]
-        squares += amplitude(model, z) ** 2 @ model.profile(z[:, : model.profile_dimension])[:, :count] ** 2
+        squares += model.amplitude(z) ** 2 @ model.profile(z[:, : model.profile_dimension])[:, :count] ** 2
     variance = np.maximum(squares / len(points) - f[0] ** 2, 0.0)
     return np.asarray(np.sqrt(variance / max(len(points) - 1, 1)))

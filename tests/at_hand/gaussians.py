@@ -26,8 +26,8 @@ def general(dimension: int, drift: Callable[[Array], Array], diffusion: Callable
     """A model without interaction: ∂_tρ = ∇·(−bρ + ∇·(Aρ))."""
     return replace(
         free(dimension, 0.0, lambda z: 0.0 * z[:, 0]),
-        drift=lambda z, m: drift(z),
-        diffusion=lambda z, m: diffusion(z),
+        own_drift=lambda z, m: drift(z),
+        own_diffusion=lambda z, m: diffusion(z),
         interacting=False,
     )
 

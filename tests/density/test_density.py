@@ -511,14 +511,14 @@ def test_auto_follows_a_temperature_that_falls_to_zero(comm: MPI.Intracomm) -> N
     """An Ornstein–Uhlenbeck process whose noise ends at t = ½: the variance relaxes to τ, then decays like e^{−2t}."""
     warm, cold = (free(1, tau, lambda z: z[:, 0] ** 2 / 2) for tau in (0.4, 0.0))
     law = ProductLaw((Normal(0.0, 0.5),))
-    density = Density(replace(warm, successors=((0.5, cold),)), box(comm, [-4.0], [4.0], [200]), law, tolerance=1e-6)
+    density = Density(replace(warm, later=((0.5, cold),)), box(comm, [-4.0], [4.0], [200]), law, tolerance=1e-6)
     assert density.scheme == "edge_averaged"
     density.advance(1.0)
     assert density.scheme == "flux_corrected"
     variance = (0.4 + (0.25 - 0.4) * np.exp(-1.0)) * np.exp(-1.0)
     assert density.expectation(lambda z: z[:, 0] ** 2)[0] == pytest.approx(variance, rel=3e-3)
     with pytest.raises(CaseError, match=r"temperature > 0"):
-        Density(replace(warm, successors=((0.5, cold),)), density.domain, law, scheme="edge_averaged")
+        Density(replace(warm, later=((0.5, cold),)), density.domain, law, scheme="edge_averaged")
 
 
 def test_explicit_steps_on_obtuse_meshes_have_order_two(comm: MPI.Intracomm) -> None:

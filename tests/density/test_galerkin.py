@@ -164,8 +164,8 @@ def test_interacting_drift_follows_its_moments(comm: MPI.Intracomm) -> None:
     model = replace(
         free(1, 0.0, lambda z: 0.0 * z[:, 0]),
         profile=lambda y: y.copy(),
-        drift=lambda z, m: -(z - m[0]) - 0.5 * m[0],
-        diffusion=lambda z, m: np.full((len(z), 1, 1), 0.1),
+        own_drift=lambda z, m: -(z - m[0]) - 0.5 * m[0],
+        own_diffusion=lambda z, m: np.full((len(z), 1, 1), 0.1),
     )
     density = Density(model, box(comm, [-3.0], [3.0], [300]), ProductLaw((Normal(0.8, 0.3),)), tolerance=1e-6)
     density.advance(1.0)

@@ -25,8 +25,8 @@ def fluxes(domain: Domain) -> tuple[Array, Array]:
     a = np.diag([1.0, 0.1, 0.1][:d])
     model = replace(
         free(d, 0.0, lambda z: 0.0 * z[:, 0]),
-        drift=lambda z, m: -z @ turn.T,
-        diffusion=lambda z, m: np.broadcast_to(a, (len(z), d, d)),
+        own_drift=lambda z, m: -z @ turn.T,
+        own_diffusion=lambda z, m: np.broadcast_to(a, (len(z), d, d)),
         interacting=False,
     )
     inward, outward = np.empty(len(domain.graph.columns)), np.empty(len(domain.graph.columns))

@@ -16,7 +16,7 @@ from mvpde.equilibrium.stationary import stationary
 from mvpde.mesh.domain import box
 from mvpde.mesh.shell import shell
 from mvpde.models import Normal, Uniform, network
-from mvpde.models.mean_field import Array, MeanField, diffusion, drift, potential, potential_gradient
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.shell import Shell, ShellLaw
 from mvpde.models.spins import on_sphere
 from mvpde.particles.characteristics import Characteristics
@@ -202,10 +202,10 @@ def test_the_potential_of_a_network_on_the_sphere_and_its_gradient() -> None:
     np.testing.assert_allclose(model.profile(z), expected, rtol=1e-12)
     m = rng.standard_normal(32)
     shifts = 1e-6 * np.eye(3)
-    numeric = np.column_stack([(potential(model, z + e, m) - potential(model, z - e, m)) / 2e-6 for e in shifts])
-    np.testing.assert_allclose(potential_gradient(model, z, m), numeric, atol=1e-8)
+    numeric = np.column_stack([(model.potential(z + e, m) - model.potential(z - e, m)) / 2e-6 for e in shifts])
+    np.testing.assert_allclose(model.potential_gradient(z, m), numeric, atol=1e-8)
     # ẏ = −c∇U on the sphere and ċ = −U: the projected gradient, moved by X
-    moved, h = z + 1e-6 * drift(model, z, m), 1e-6
+    moved, h = z + 1e-6 * model.drift(z, m), 1e-6
     force = model.outer_gradient(m)
     u = expected / c[:, None] @ force
     np.testing.assert_allclose((metric.height(moved) - c) / h, -u, atol=1e-4)
@@ -219,8 +219,8 @@ def test_drift_and_diffusion_of_the_coordinates() -> None:
     metric = Shell(2.0)
     model, z = free(metric, 0.3), np.array([[0.5, -1.0, 2.0], [3.0, 0.0, 0.1]])
     m = np.zeros(1)
-    np.testing.assert_allclose(drift(model, z, m), -0.3 * z / 4.0)  # of Brownian motion on S² × R: −τX/R₀²
-    np.testing.assert_allclose(diffusion(model, z, m)[:, 0, 0], 0.3 * (z**2).sum(axis=1) / 4.0)
+    np.testing.assert_allclose(model.drift(z, m), -0.3 * z / 4.0)  # of Brownian motion on S² × R: −τX/R₀²
+    np.testing.assert_allclose(model.diffusion(z, m)[:, 0, 0], 0.3 * (z**2).sum(axis=1) / 4.0)
 
 
 @pytest.mark.serial
@@ -248,7 +248,7 @@ def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(CaseError, match="metric"):
         Density(free(UNIT), box(comm, [1.0] * 3, [2.0] * 3, [3] * 3), ShellLaw(UNIT, 3, Normal(0.0, 1.0)))
     with pytest.raises(ValueError, match="metric"):
-        replace(free(UNIT), drift=lambda z, m: z)
+        replace(free(UNIT), own_drift=lambda z, m: z)
     with pytest.raises(ValueError, match="radius"):
         Shell(0.0)
     wrong: dict[str, Any] = {"scheme": "galerkin"}

@@ -9,7 +9,6 @@ from at_hand.expressions import random_expression
 from mvpde.models.expressions.derivatives import RULES, differentiate
 from mvpde.models.expressions.parse import FUNCTIONS, OPERATORS, ExpressionError, compile_expression
 from mvpde.models.fokker_planck import fokker_planck
-from mvpde.models.mean_field import potential_gradient
 from mvpde.particles.sgd_runs import euler_maruyama
 
 ROTATION = [[1.0, 2.0], [-2.0, 1.0]]
@@ -95,7 +94,7 @@ def test_potential_and_temperature_make_a_gradient_flow():
     assert model.gradient_flow and model.temperature == 0.1
     np.testing.assert_allclose(model.external_potential(z), (x**2 - 1) ** 2 / 4 + 0.3 * x * y + y**2, rtol=1e-13)
     exact = np.column_stack([x**3 - x + 0.3 * y, 0.3 * x + 2 * y])
-    np.testing.assert_allclose(potential_gradient(model, z, NO_MOMENTS), exact, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(model.potential_gradient(z, NO_MOMENTS), exact, rtol=1e-13, atol=1e-14)
 
 
 def test_matrices_make_a_linear_drift_and_a_constant_tensor():

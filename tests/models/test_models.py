@@ -13,10 +13,10 @@ import pytest
 from scipy.integrate import quad, solve_ivp
 from scipy.special import expit
 
-from mvpde.models import OUTER, UNITS, MeanField, Normal, ProductLaw, Uniform, gaussian_mixture, network
+from mvpde.models import LOSSES, UNITS, MeanField, Normal, ProductLaw, Uniform, gaussian_mixture, network
 from mvpde.models.data import Data, circle, points, target_function
 from mvpde.models.gaussian_mixture import kernel, target, target_energy, target_field, trapezoid
-from mvpde.models.mean_field import Array, feature_sum, potential, potential_gradient, predictions
+from mvpde.models.mean_field import Array
 from mvpde.models.units import Unit
 
 MEANS, VARIANCES, AMPLITUDES = np.array([-2.0, 0.0, 2.0]), np.array([0.5, 1.0, 0.5]), np.array([1.0, -2.0, 1.0]) / 3
@@ -110,9 +110,9 @@ def test_gaussian_units_keep_their_digits_far_from_the_origin() -> None:
     np.testing.assert_allclose(far.profile(y + 2.0**20), near.profile(y), atol=1e-9)  # x itself is rounded to 2^{20−52}
 
 
-@pytest.mark.parametrize("loss", sorted(OUTER))
+@pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_the_gradient_of_a_loss_is_its_gradient_over_any_leading_axes(loss: str) -> None:
-    outer = OUTER[loss](classes(1))
+    outer = LOSSES[loss](classes(1))
     m = np.random.default_rng(4).normal(size=(3, 5, 12))
     assert outer.energy(m).shape == (3, 5)
     flat = m.reshape(-1, 12)
@@ -122,20 +122,20 @@ def test_the_gradient_of_a_loss_is_its_gradient_over_any_leading_axes(loss: str)
 def test_losses_are_their_formulas_without_overflow() -> None:
     data = classes(1)
     w, f, m = data.weights, data.target, np.linspace(-2.0, 3.0, 12)
-    assert math.isclose(OUTER["least_squares"](data).energy(m), 0.5 * sum(w * (m - f) ** 2), rel_tol=1e-14)
-    assert math.isclose(OUTER["logistic"](data).energy(m), -sum(w * np.log(expit(f * m))), rel_tol=1e-14)
+    assert math.isclose(LOSSES["least_squares"](data).energy(m), 0.5 * sum(w * (m - f) ** 2), rel_tol=1e-14)
+    assert math.isclose(LOSSES["logistic"](data).energy(m), -sum(w * np.log(expit(f * m))), rel_tol=1e-14)
     with np.errstate(over="raise"):
-        assert math.isclose(OUTER["logistic"](data).energy(-1e4 * f), 1e4 * w.sum(), rel_tol=1e-12)
-        np.testing.assert_allclose(OUTER["logistic"](data).gradient(-1e4 * f), -w * f)
+        assert math.isclose(LOSSES["logistic"](data).energy(-1e4 * f), 1e4 * w.sum(), rel_tol=1e-12)
+        np.testing.assert_allclose(LOSSES["logistic"](data).gradient(-1e4 * f), -w * f)
     with pytest.raises(ValueError, match=r"data point 2 has 0\.5"):
-        OUTER["logistic"](points([0, 1], [-1, 0.5]))
+        LOSSES["logistic"](points([0, 1], [-1, 0.5]))
 
 
 def every_model() -> dict[str, MeanField]:
     """Each unit with each loss, each at τ > 0 with a base measure, and the closed-form model."""
     models = {}
     for unit in set(UNITS) - {"sphere_rbf"}:  # which takes inputs on a sphere: see test_spins
-        for loss in OUTER:
+        for loss in LOSSES:
             plain = network(unit, classes(1), loss=loss)
             law = ProductLaw(tuple(Uniform(0.0, 1.0) if p else Normal(0.2, 0.8) for p in plain.periods))
             models[f"{unit}-{loss}"] = network(unit, classes(1), loss=loss, temperature=0.3, base_measure=law)
@@ -148,18 +148,18 @@ def test_the_potential_is_the_first_variation_of_the_energy_and_its_gradient_the
     """E(m) = R(m) + mean of V0 over n points: n ∂E/∂z_i = ∇V(z_i; m), and V + const is what a unit of mass at z adds."""
     model = every_model()[name]
     z = np.random.default_rng(5).normal(size=(6, model.dimension))
-    m = feature_sum(model, z) / len(z)
-    np.testing.assert_allclose(potential_gradient(model, z, m), central_gradient(lambda s: potential(model, s, m), z), atol=1e-8)
+    m = model.feature_sum(z) / len(z)
+    np.testing.assert_allclose(model.potential_gradient(z, m), central_gradient(lambda s: model.potential(s, m), z), atol=1e-8)
 
     def energy(moved: Array) -> float:
-        return float(model.outer_energy(feature_sum(model, moved) / len(z)) + model.external_potential(moved).mean())
+        return float(model.outer_energy(model.feature_sum(moved) / len(z)) + model.external_potential(moved).mean())
 
     force = np.empty_like(z)
     for index in np.ndindex(*z.shape):
         shift = np.zeros_like(z)
         shift[index] = STEP
         force[index] = len(z) * (energy(z + shift) - energy(z - shift)) / (2 * STEP)
-    np.testing.assert_allclose(potential_gradient(model, z, m), force, atol=1e-8)
+    np.testing.assert_allclose(model.potential_gradient(z, m), force, atol=1e-8)
 
 
 def test_the_examples_of_the_documentation_run() -> None:
@@ -170,7 +170,7 @@ def test_the_examples_of_the_documentation_run() -> None:
         exec(block, names)
     z = np.random.default_rng(9).normal(size=(5, 1))
     model = names["desai_zwanzig"]
-    force = potential_gradient(model, z, feature_sum(model, z) / 5)
+    force = model.potential_gradient(z, model.feature_sum(z) / 5)
     np.testing.assert_allclose(force, z**3 - z + (z - z.mean()), atol=1e-14)
     unit, r = names["UNITS"]["cosine"](classes(1).x, frequency=2.0), np.linspace(-1.0, 1.0, 12)
     np.testing.assert_allclose(unit.profile_field(z, r)[1], central_gradient(lambda s: unit.profile(s) @ r, z), atol=1e-8)
@@ -184,7 +184,7 @@ def test_networks_name_their_coordinates_and_periods() -> None:
     model = network("circle_rbf", classes(1), unit_parameters={"kappa": 2.0})
     assert (model.coordinates, model.periods) == (("y", "c"), (2 * math.pi, None))
     assert model.profile_dimension == 1
-    np.testing.assert_array_equal(predictions(model, np.arange(12.0)), np.arange(12.0))
+    np.testing.assert_array_equal(model.predictions(np.arange(12.0)), np.arange(12.0))
 
 
 def test_models_that_make_no_sense_are_refused() -> None:
@@ -241,12 +241,12 @@ def test_the_outer_energy_of_the_mixture_is_the_loss_by_f_and_k() -> None:
     model = mixture()
     rng = np.random.default_rng(8)
     y, c = rng.uniform(-3.0, 3.0, 30), rng.normal(size=30)
-    m = feature_sum(model, np.column_stack([y, c])) / 30
+    m = model.feature_sum(np.column_stack([y, c])) / 30
     field = target_field(y, MEANS, VARIANCES, AMPLITUDES, 0.5)
     loss = target_energy(MEANS, VARIANCES, AMPLITUDES) - c @ field / 30 + 0.5 * c @ kernel(y[:, None], y, 0.5) @ c / 900
     assert math.isclose(model.outer_energy(m), loss, rel_tol=1e-12)
     u = -field + kernel(y[:, None], y, 0.5) @ c / 30  # V = cU, U = −F + ∫cK dρ, and ∂V/∂c = U
-    np.testing.assert_allclose(potential_gradient(model, np.column_stack([y, c]), m)[:, 1], u, atol=1e-13)
+    np.testing.assert_allclose(model.potential_gradient(np.column_stack([y, c]), m)[:, 1], u, atol=1e-13)
 
 
 def carried(model: MeanField, law: ProductLaw, nodes: tuple[int, int], end: float) -> tuple[float, float, float]:
@@ -258,7 +258,7 @@ def carried(model: MeanField, law: ProductLaw, nodes: tuple[int, int], end: floa
 
     def drift(_: float, flat: Array) -> Array:
         z = flat.reshape(-1, 2)
-        return -potential_gradient(model, z, moments(z)).ravel()
+        return -model.potential_gradient(z, moments(z)).ravel()
 
     z = solve_ivp(drift, (0.0, end), z.ravel(), method="DOP853", rtol=1e-9, atol=1e-11).y[:, -1].reshape(-1, 2) if end else z
     m = moments(z)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from mvpde.models import data
-from mvpde.models.mean_field import potential, potential_gradient
 from mvpde.models.sgd_network import ACTIVATIONS, IN_WORK, NETWORKS, SAMPLE_LOSSES, diffusion_model, sgd_network, sgd_problem
 
 SAMPLES = 7
@@ -134,8 +133,8 @@ def test_the_model_has_the_loss_as_potential_and_as_moment(order):
     model = diffusion_model(one, order)
     w = points(2)
     assert model.coordinates == ("w", "v") and not model.gradient_flow
-    np.testing.assert_allclose(potential(model, w, NO_MOMENTS), one.loss(w), rtol=1e-14)
-    np.testing.assert_allclose(potential_gradient(model, w, NO_MOMENTS), one.gradient(w), rtol=1e-14)
+    np.testing.assert_allclose(model.potential(w, NO_MOMENTS), one.loss(w), rtol=1e-14)
+    np.testing.assert_allclose(model.potential_gradient(w, NO_MOMENTS), one.gradient(w), rtol=1e-14)
     np.testing.assert_allclose(model.drift(w, NO_MOMENTS), one.drift(w, order), rtol=1e-14)
     np.testing.assert_allclose(model.diffusion(w, NO_MOMENTS), one.diffusion(w), rtol=1e-14)
     assert model.outer_energy(np.array([[3.0]])) == [3.0]

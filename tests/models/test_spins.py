@@ -21,7 +21,7 @@ from mvpde.density.density import Density
 from mvpde.mesh.domain import box
 from mvpde.models import Normal, ProductLaw, Uniform, network
 from mvpde.models.data import points
-from mvpde.models.mean_field import Array, MeanField, potential, potential_gradient, stretches
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.spikes import spikes
 from mvpde.models.spins import couplings, energy, on_circle, on_sphere
 from mvpde.models.units import UNITS
@@ -130,8 +130,8 @@ def test_features_give_the_kernel_and_gradients_their_derivatives(dimension: int
     m = model.profile(z).mean(axis=0)
     assert model.outer_energy(m) == pytest.approx(0.5 * distance, rel=1e-10)
     shifts = 1e-6 * np.eye(dimension)
-    numeric = np.column_stack([(potential(model, z + e, m) - potential(model, z - e, m)) / 2e-6 for e in shifts])
-    np.testing.assert_allclose(potential_gradient(model, z, m), numeric, atol=1e-7)
+    numeric = np.column_stack([(model.potential(z + e, m) - model.potential(z - e, m)) / 2e-6 for e in shifts])
+    np.testing.assert_allclose(model.potential_gradient(z, m), numeric, atol=1e-7)
 
 
 def spectral(model: MeanField, cells: int, end: float) -> tuple[Array, Array]:
@@ -155,7 +155,7 @@ def spectral(model: MeanField, cells: int, end: float) -> tuple[Array, Array]:
         return at
 
     rho, time = np.full(cells**2, TWO_PI**-2), 0.0
-    for until, current in stretches(model, 0.0, end):
+    for until, current in model.stretches(0.0, end):
         rho = solve_ivp(rate(current.temperature), (time, until), rho, method="DOP853", rtol=1e-8, atol=1e-11).y[:, -1]
         time = until
     return rho, grid
@@ -164,7 +164,7 @@ def spectral(model: MeanField, cells: int, end: float) -> tuple[Array, Array]:
 def test_the_torus_converges_to_its_fourier_series_while_the_temperature_falls(comm: MPI.Intracomm) -> None:
     """Constant in time, the temperature would be off by more than ten times the error of the finest mesh."""
     later = spikes(ATOMS, modes=2, temperature=0.2)
-    model = replace(spikes(ATOMS, modes=2, temperature=0.4), successors=((0.3, later),))
+    model = replace(spikes(ATOMS, modes=2, temperature=0.4), later=((0.3, later),))
     truth, _ = spectral(model, 64, 0.8)
     law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),) * 2)
     sizes, errors = [16, 32, 64], []
@@ -185,13 +185,13 @@ def test_the_torus_converges_to_its_fourier_series_while_the_temperature_falls(c
 def test_the_models_that_rule_in_turn() -> None:
     base = spikes(ATOMS)
     first, second, third = (replace(base, temperature=t) for t in (0.3, 0.2, 0.1))
-    model = replace(first, successors=((1.0, second), (2.0, third)))
-    assert [(t, m.temperature) for t, m in stretches(model, 0.0, 3.0)] == [(1.0, 0.3), (2.0, 0.2), (3.0, 0.1)]
-    assert [(t, m.temperature) for t, m in stretches(model, 1.0, 1.5)] == [(1.5, 0.2)]
-    assert [(t, m.temperature) for t, m in stretches(model, 0.5, 1.0)] == [(1.0, 0.3)]
-    assert list(stretches(model, 2.0, 2.0)) == []
+    model = replace(first, later=((1.0, second), (2.0, third)))
+    assert [(t, m.temperature) for t, m in model.stretches(0.0, 3.0)] == [(1.0, 0.3), (2.0, 0.2), (3.0, 0.1)]
+    assert [(t, m.temperature) for t, m in model.stretches(1.0, 1.5)] == [(1.5, 0.2)]
+    assert [(t, m.temperature) for t, m in model.stretches(0.5, 1.0)] == [(1.0, 0.3)]
+    assert list(model.stretches(2.0, 2.0)) == []
     with pytest.raises(ValueError, match="increase"):
-        replace(first, successors=((2.0, second), (1.0, third)))
+        replace(first, later=((2.0, second), (1.0, third)))
 
 
 def test_particles_and_density_cool_down_alike(comm: MPI.Intracomm) -> None:
@@ -210,7 +210,7 @@ def test_particles_and_density_cool_down_alike(comm: MPI.Intracomm) -> None:
             interacting=False,
         )
 
-    model, law, n = replace(well(0.5), successors=((1.0, well(0.05)),)), ProductLaw((Normal(0.0, 0.5),)), 40_000
+    model, law, n = replace(well(0.5), later=((1.0, well(0.05)),)), ProductLaw((Normal(0.0, 0.5),)), 40_000
     variance = 0.05 + (0.5 + (0.25 - 0.5) * math.exp(-2.0) - 0.05) * math.exp(-1.0)
     density = Density(model, box(comm, [-5.0], [5.0], [400]), law, scheme="edge_averaged", tolerance=1e-6)
     particles = Ensemble(model, law, particles=n, step=0.02, seed=1, comm=comm)

@@ -26,7 +26,7 @@ from mvpde.models.expressions.parse import compile_expression
 from mvpde.models.expressions.programs import program
 from mvpde.models.interaction import drift_model, gradient_model
 from mvpde.models.laws import Normal, ProductLaw
-from mvpde.models.mean_field import Array, MeanField, feature_values, from_features, potential, potential_gradient
+from mvpde.models.mean_field import Array, MeanField, from_features
 from mvpde.models.network import network
 from mvpde.models.pair_interaction import pair_model
 from mvpde.particles.characteristics import Characteristics
@@ -94,9 +94,9 @@ def test_scalars_and_pairs_in_programs() -> None:
 
 
 def same_model(one: MeanField, other: MeanField, z: Array, m: Array) -> None:
-    assert np.allclose(feature_values(one, z), feature_values(other, z), rtol=1e-13, atol=1e-13)
-    assert np.allclose(potential(one, z, m), potential(other, z, m), rtol=1e-12, atol=1e-12)
-    assert np.allclose(potential_gradient(one, z, m), potential_gradient(other, z, m), rtol=1e-12, atol=1e-12)
+    assert np.allclose(one.feature_values(z), other.feature_values(z), rtol=1e-13, atol=1e-13)
+    assert np.allclose(one.potential(z, m), other.potential(z, m), rtol=1e-12, atol=1e-12)
+    assert np.allclose(one.potential_gradient(z, m), other.potential_gradient(z, m), rtol=1e-12, atol=1e-12)
     runs = np.stack([m, 2.0 * m])
     assert np.allclose(one.outer_energy(runs), other.outer_energy(runs), rtol=1e-13)
     assert np.allclose(one.outer_gradient(runs), other.outer_gradient(runs), rtol=1e-13)
@@ -123,7 +123,7 @@ def test_a_network_as_written_is_one() -> None:
     rng = np.random.default_rng(1)
     z, m = rng.normal(size=(20, 2)), rng.normal(size=8)
     other = network("circle_rbf", table, unit_parameters={"kappa": 2.0})
-    assert np.allclose(potential_gradient(model, z, m) - [0, 0.05] * z, potential_gradient(other, z, m), rtol=1e-11, atol=1e-13)
+    assert np.allclose(model.potential_gradient(z, m) - [0, 0.05] * z, other.potential_gradient(z, m), rtol=1e-11, atol=1e-13)
     assert np.allclose(model.outer_energy(m), other.outer_energy(m))
 
 
@@ -161,7 +161,7 @@ def test_drift_and_diffusion_with_moments() -> None:
     )
     z, m = np.random.default_rng(0).normal(size=(6, 2)), np.array([0.3, -1.2])
     x, y = z.T
-    assert model.drift is not None and model.diffusion is not None and model.interacting and not model.gradient_flow
+    assert model.own_drift is not None and model.own_diffusion is not None and model.interacting and not model.gradient_flow
     assert np.allclose(model.drift(z, m), np.column_stack([-x + 0.3 * y, np.sin(y) + 1.2]))
     assert np.allclose(model.diffusion(z, m)[:, 0], np.column_stack([np.full(6, 1.09), x]))
     assert np.allclose(model.diffusion(z, m)[:, 1], np.column_stack([x, 2.0 + x**2]))
@@ -190,15 +190,15 @@ def test_forces_of_a_compressed_interaction(text: str, tolerance: float) -> None
     assert model.facts["interaction_rank"] == model.profile(np.zeros((1, 1))).shape[1]
     rng = np.random.default_rng(3)
     x, others = rng.uniform(-1.9, 1.9, (2, 60))
-    m = feature_values(model, others[:, None]).mean(axis=0)
+    m = model.feature_values(others[:, None]).mean(axis=0)
     size, step = np.abs(kernel(x[:, None], others)).max(), 1e-5
     sums = [kernel(x[:, None] + s, others).mean(axis=1) for s in (-step, 0.0, step)]
     force = -(sums[2] - sums[0]) / (2.0 * step)
     if symmetric:
-        assert np.abs(potential(model, x[:, None], m) - sums[1]).max() <= 3.0 * tolerance * size
+        assert np.abs(model.potential(x[:, None], m) - sums[1]).max() <= 3.0 * tolerance * size
         energy = 0.5 * kernel(others[:, None], others).mean()
         assert float(model.outer_energy(m)) == pytest.approx(energy, abs=3.0 * tolerance * size)
-    found = -potential_gradient(model, x[:, None], m) if symmetric else model.drift(x[:, None], m)  # type: ignore[misc]
+    found = -model.potential_gradient(x[:, None], m) if symmetric else model.drift(x[:, None], m)
     # a derivative loses a factor of the number of oscillations that the rank resolves
     assert np.abs(found[:, 0] - force).max() <= 60.0 * tolerance * size + 1e-9
 

@@ -17,7 +17,6 @@ from at_hand.studies import compute_here, entries, write_study
 from mvpde.density.density import Density
 from mvpde.mesh.domain import box
 from mvpde.models.gaussian_mixture import gaussian_mixture
-from mvpde.models.mean_field import potential
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI, CaseError, SolverError
@@ -62,10 +61,10 @@ def test_the_potential_has_the_variance_of_the_limit_equation() -> None:
     noises = [CommonNoise(MODEL, interval=1.0, size=size, sequence=s) for s in range(count)]
     for noise in noises:
         noise.advance([Idle()], 1.0)
-    values = np.array([potential(noise.model, z, m)[0] for noise in noises])
+    values = np.array([noise.model.potential(z, m)[0] for noise in noises])
     terms = 1.3 * (m - MODEL.data.target) * MODEL.profile(z[:, :1])[0]
     expected = (np.mean(terms**2) - np.mean(terms) ** 2) / size
-    assert abs(values.mean() - potential(MODEL, z, m)[0]) < 5.0 * np.sqrt(expected / count)
+    assert abs(values.mean() - MODEL.potential(z, m)[0]) < 5.0 * np.sqrt(expected / count)
     assert values.var() == pytest.approx(expected, rel=5.0 * np.sqrt(2.0 / count) * 1.5)
 
 

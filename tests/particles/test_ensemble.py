@@ -20,7 +20,7 @@ from at_hand.models import circle_network
 from mvpde.models.data import Data
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import Normal, ProductLaw, Uniform
-from mvpde.models.mean_field import MeanField, feature_sum, potential_gradient
+from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import BLOCK, SCHEMES, Ensemble, Flow
@@ -83,7 +83,7 @@ def test_order_at_zero_temperature(name, model_name):
 def exact_flow(model, z0, t):
     def velocity(_, flat):
         z = flat.reshape(z0.shape)
-        return -potential_gradient(model, z, feature_sum(model, z) / len(z)).ravel()
+        return -model.potential_gradient(z, model.feature_sum(z) / len(z)).ravel()
 
     return solve_ivp(velocity, (0.0, t), z0.ravel(), rtol=1e-11, atol=1e-12).y[:, -1].reshape(z0.shape)
 

@@ -8,7 +8,6 @@ import pytest
 from at_hand.models import circle_network, free
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import Normal, ProductLaw, Uniform
-from mvpde.models.mean_field import predictions
 from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.fluctuations import _influences, _paths, fluctuations
 from mvpde.runtime import MPI
@@ -69,7 +68,7 @@ def test_ensembles_fluctuate_as_predicted(comm: MPI.Intracomm) -> None:
     found = fluctuations(model, law, (24, 12), [2.0])
     ensemble = Ensemble(model, law, particles=400, runs=200, seed=11, step=0.1, comm=comm)
     ensemble.advance(2.0)
-    f = predictions(model, ensemble.moments())
+    f = model.predictions(ensemble.moments())
     assert model.data is not None
     squares = 400 * ((f - f.mean(axis=0)) ** 2) @ model.data.weights * 200 / 199
     error = squares.std(ddof=1) / np.sqrt(200)

@@ -17,7 +17,7 @@ from mvpde.density.density import Density
 from mvpde.mesh.domain import box
 from mvpde.models.fokker_planck import fokker_planck
 from mvpde.models.laws import Normal, ProductLaw
-from mvpde.models.mean_field import Array, MeanField, diffusion, drift
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.ensemble import BLOCK, SCHEMES, Ensemble, Flow
 from mvpde.particles.noise import apply_root, increment
 
@@ -99,7 +99,7 @@ def test_weak_order_for_constant_tensors(name: str, pair: str) -> None:
         z[:2] = np.sqrt(start)
         stream = Coefficients(2)
         flow = Flow(
-            lambda z, _: [drift(model, x, unused) for x in z],
+            lambda z, _: [model.drift(x, unused) for x in z],
             lambda z, t: unused[None],
             lambda z, _, h, stream=stream: [noise(x, unused, stream, h) for x in z],  # type: ignore[arg-type, misc]
         )
@@ -127,7 +127,7 @@ def test_weak_order_for_a_tensor_that_varies(name: str) -> None:
     assert not model.additive_noise
     noise, unused, counts, errors = increment(model), np.zeros(1), np.array([32, 64, 128]), []
     flow = Flow(
-        lambda z, _: [drift(model, x, unused) for x in z],
+        lambda z, _: [model.drift(x, unused) for x in z],
         lambda z, t: unused[None],
         lambda z, _, h: [noise(x, unused, Nodes(), h) for x in z],  # type: ignore[arg-type]
     )
@@ -157,8 +157,8 @@ def swirling(omega: float = 2.0) -> MeanField:
         profile_field=lambda y, r: (y @ r, np.tile(r, (len(y), 1))),
         outer_energy=lambda m: 0.0 * m[..., 0],
         outer_gradient=np.zeros_like,
-        drift=lambda z, m: (z - m) @ turn.T - 0.5 * m,
-        diffusion=lambda z, m: np.broadcast_to(a, (len(z), 2, 2)),
+        own_drift=lambda z, m: (z - m) @ turn.T - 0.5 * m,
+        own_diffusion=lambda z, m: np.broadcast_to(a, (len(z), 2, 2)),
         constant_diffusion=True,
     )
 
@@ -253,7 +253,7 @@ def test_a_case_without_a_potential_carries_particles(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_diffusion_tensor_is_refused(tensor: object, message: str) -> None:
-    model = replace(linear("crossed"), diffusion=lambda z, m: np.broadcast_to(np.array(tensor), (len(z), *np.shape(tensor))))
+    model = replace(linear("crossed"), own_diffusion=lambda z, m: np.broadcast_to(np.array(tensor), (len(z), *np.shape(tensor))))
     for varies in (False, True):
         with pytest.raises(ValueError, match=message):
             Ensemble(replace(model, constant_diffusion=not varies), PLANE, particles=10, scheme="euler", comm=WORLD)
@@ -265,4 +265,4 @@ def test_a_tensor_that_turns_negative_on_the_way_stops_the_run() -> None:
     e = Ensemble(model, LINE, particles=100, step=0.05, scheme="euler", comm=WORLD)
     with pytest.raises(InvariantError, match="infinite or NaN"):
         e.advance(10.0)
-    assert diffusion(model, np.array([[0.0]]), np.zeros(1)).shape == (1, 1, 1)
+    assert model.diffusion(np.array([[0.0]]), np.zeros(1)).shape == (1, 1, 1)

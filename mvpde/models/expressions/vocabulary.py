@@ -13,7 +13,7 @@ import numpy as np
 from mvpde.models.expressions.derivatives import gradient
 from mvpde.models.expressions.parse import CONSTANTS, FUNCTIONS, Expression, ExpressionError, Node, compile_expression
 from mvpde.models.expressions.programs import program
-from mvpde.models.mean_field import Array, MeanField, feature_values
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.registry import nearest
 
 NO_PERIODS: Mapping[str, float] = {}
@@ -185,11 +185,11 @@ def check_finite(model: MeanField, lower: Sequence[float], upper: Sequence[float
     """
     z = Setting(model.coordinates, {}, {}).points(lower, upper, 256)
     with np.errstate(all="ignore"):
-        features = feature_values(model, z)
+        features = model.feature_values(z)
         m = np.nan_to_num(features).mean(axis=0)
         found: dict[str, Array] = {"features": features, "potential": model.external_potential(z)}
-        found |= {} if model.drift is None else {"drift": model.drift(z, m)}
-        found |= {} if model.diffusion is None else {"diffusion": model.diffusion(z, m)}
+        found |= {} if model.own_drift is None else {"drift": model.drift(z, m)}
+        found |= {} if model.own_diffusion is None else {"diffusion": model.diffusion(z, m)}
         energy = model.outer_energy(m)
     for key, values in found.items():
         wrong = np.flatnonzero(~np.isfinite(values.reshape(len(z), -1)).all(axis=1))

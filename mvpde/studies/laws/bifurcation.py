@@ -27,7 +27,7 @@ from mvpde.cases.file import Case
 from mvpde.cases.measures import domain
 from mvpde.cases.problem import Problem, problem, stationary_starts
 from mvpde.cases.schema import Section
-from mvpde.models.mean_field import Array, MeanField, feature_values, potential
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.task import Task, summarised
 
@@ -104,9 +104,9 @@ def _quadrature(lower: float, upper: float) -> tuple[Array, Array]:
 def _covariance(model: MeanField, moments: Array, lower: float, upper: float) -> Array:
     """Cov of the features under exp(−V(·; m)/τ) on [lower, upper], shape (K, K)."""
     z, weights = _quadrature(lower, upper)
-    exponent = -potential(model, z[:, None], moments) / model.temperature
+    exponent = -model.potential(z[:, None], moments) / model.temperature
     masses = weights * np.exp(exponent - exponent.max())
-    features = feature_values(model, z[:, None])
+    features = model.feature_values(z[:, None])
     centred = features - masses @ features / masses.sum()
     return np.asarray((masses[:, None] * centred).T @ centred / masses.sum())
 
@@ -121,7 +121,7 @@ def exact_square(model: MeanField, k: int, particles: int, lower: float, upper: 
         lower, upper: an interval that holds the law.
     """
     z, weights = _quadrature(lower, upper)
-    features, temperature = feature_values(model, z[:, None]), model.temperature
+    features, temperature = model.feature_values(z[:, None]), model.temperature
     count = features.shape[1]
     slope, unit = model.outer_gradient(np.zeros(count)), np.eye(count)
     bends = [np.array([model.outer_gradient(size * e) - slope for e in unit]) / size for size in (0.5, 1.3)]

@@ -74,7 +74,7 @@ def boltzmann(setting: Problem, train: SgdNetwork, comm: MPI.Intracomm) -> Mappi
     """KL to the best fit of the law of the model, and of one with the noise A = TI instead, on three meshes. Collective."""
     settings = [coarser(setting, share) for share in SHARES]
     temperature, divergence = zip(*(_fitted(one, train, comm) for one in settings), strict=True)
-    even = replace(setting.model, diffusion=isotropic(setting.model, temperature[0]))
+    even = replace(setting.model, own_diffusion=isotropic(setting.model, temperature[0]))
     control = [_fitted(replace(one, model=even), train, comm)[1] for one in settings]
     return {
         "temperature": temperature[0],

@@ -22,7 +22,7 @@ from mvpde.cases.file import Case
 from mvpde.cases.measures import measures
 from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Positive, Section
-from mvpde.models.mean_field import Array, MeanField, amplitude
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.task import Task, summarised
 
@@ -154,7 +154,7 @@ def pair_covariances(model: MeanField, ensemble: Any) -> Array:
         weights[: len(model.data.weights)] = model.data.weights
 
     def squares(z: Array) -> Array:
-        return amplitude(model, z) ** 2 * (model.profile(z[:, : model.profile_dimension]) ** 2 @ weights)
+        return model.amplitude(z) ** 2 * (model.profile(z[:, : model.profile_dimension]) ** 2 @ weights)
 
     within = n / (n - 1) * (ensemble.expectation(squares) - m**2 @ weights)
     between = runs / (runs - 1) * ((m - m.mean(axis=0)) ** 2 @ weights)

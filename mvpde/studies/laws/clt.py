@@ -22,7 +22,7 @@ from mvpde.cases.file import Case
 from mvpde.cases.measures import measures
 from mvpde.cases.problem import problem
 from mvpde.cases.schema import Count, Positive, Section
-from mvpde.models.mean_field import Array, predictions
+from mvpde.models.mean_field import Array
 from mvpde.particles.fluctuations import Fluctuations, fluctuations
 from mvpde.runtime import MPI, CaseError, on_first_rank
 from mvpde.studies.task import Task, summarised
@@ -57,7 +57,7 @@ def clt(case: Case, options: CltOptions, comm: MPI.Intracomm) -> Mapping[str, An
     rows = []
     for k, t in enumerate(times):
         ensemble.advance(t)
-        deviations = math.sqrt(ensemble.particles) * predictions(setting.model, ensemble.moments() - limit.moments[k])
+        deviations = math.sqrt(ensemble.particles) * setting.model.predictions(ensemble.moments() - limit.moments[k])
         rows.append(_statistics(setting.model, limit, k, deviations, options.projections))
     found = {
         "predicted": limit.predicted.tolist(),
@@ -70,7 +70,7 @@ def clt(case: Case, options: CltOptions, comm: MPI.Intracomm) -> Mapping[str, An
 
 def _check(case: Case, model: Any) -> None:
     sections: Any = case.sections
-    if model.temperature > 0.0 or model.successors or not model.gradient_flow:
+    if model.ever_hot or not model.gradient_flow:
         raise CaseError(f'{case.path}: [model] temperature: the task "clt" predicts at temperature 0 only; set it to 0')
     if model.metric is not None:
         raise CaseError(f'{case.path}: [model] unit: the task "clt" predicts in flat coordinates only; take a unit on no sphere')

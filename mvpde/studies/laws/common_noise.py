@@ -25,7 +25,7 @@ from mvpde.cases.measures import domain
 from mvpde.cases.problem import Problem
 from mvpde.density.density import Density
 from mvpde.models.laws import ProductLaw
-from mvpde.models.mean_field import Array, MeanField, potential_gradient
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.characteristics import Characteristics, weighted_moments
 from mvpde.particles.ensemble import Ensemble, in_pieces, rows_in_cache
 
@@ -149,7 +149,7 @@ class SteppedNodes:
         self.time = t
 
     def _gradient(self, m: Array) -> Array:
-        return np.concatenate(in_pieces(lambda piece: potential_gradient(self.model, piece, m), self._z, self._rows))
+        return np.concatenate(in_pieces(lambda piece: self.model.potential_gradient(piece, m), self._z, self._rows))
 
     def moments(self) -> Array:
         """m = Σ_i w_i g(Z_i), shape (1, K)."""

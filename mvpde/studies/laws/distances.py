@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mvpde.models.mean_field import Array, MeanField, predictions
+from mvpde.models.mean_field import Array, MeanField
 
 
 def squared_errors(model: MeanField, a: Array, b: Array) -> Array:
@@ -17,7 +17,7 @@ def squared_errors(model: MeanField, a: Array, b: Array) -> Array:
     assert model.data is not None
     w = model.data.weights
     scale = float(w @ model.data.target**2)
-    return np.asarray(np.square(predictions(model, a) - predictions(model, b)) @ w / (scale if scale > 0.0 else 1.0))
+    return np.asarray(np.square(model.predictions(a) - model.predictions(b)) @ w / (scale if scale > 0.0 else 1.0))
 
 
 def root_mean(squares: Array) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from scipy.linalg import solve_discrete_lyapunov
 from mvpde.cases.file import Case
 from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Positive, Section
-from mvpde.models.mean_field import Array, MeanField, amplitude, predictions
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI, CaseError, SolverError, on_first_rank
 from mvpde.studies.task import Task, summarised
 
@@ -82,7 +82,7 @@ def prediction(model: MeanField, z: Array, beta: float, n: float) -> Prediction:
         SolverError: if no ρ_ε has these predictions.
     """
     assert model.data is not None
-    g = predictions(model, amplitude(model, z)[:, None] * model.profile(z[:, : model.profile_dimension]))
+    g = model.predictions(model.feature_values(z))
     w, f = model.data.weights, model.data.target
     logarithm = -model.external_potential(z) / model.temperature
     noise = 1.0 / (beta * n)
@@ -133,7 +133,7 @@ def _shifts(model: MeanField) -> Array:
 
 
 def _features(model: MeanField, z: Array) -> Array:
-    return np.asarray(predictions(model, amplitude(model, z)[:, None] * model.profile(z[:, : model.profile_dimension])))
+    return np.asarray(model.predictions(model.feature_values(z)))
 
 
 def step_bias(found: Prediction, weights: Array, beta: float, n: float, h: float) -> Array:
@@ -256,7 +256,7 @@ def _samples(ensemble: Any, options: LangevinOptions) -> Array:
     rows = []
     for k in range(1, count + 1):
         ensemble.advance(start + k * options.interval)
-        rows.append(ensemble.particles * (predictions(model, ensemble.moments()) - model.data.target))
+        rows.append(ensemble.particles * (model.predictions(ensemble.moments()) - model.data.target))
     return np.array(rows)
 
 

@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 
 from mvpde.cases.file import Case
 from mvpde.cases.schema import Positive, Section
-from mvpde.models.mean_field import Array, MeanField, potential
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.task import Task, summarised
 
@@ -41,8 +41,8 @@ def best_radius(model: MeanField, largest: float) -> tuple[float, float, bool]:
     bounds = grid[max(near - 1, 0)], grid[min(near + 1, POINTS - 1)]
     found = minimize_scalar(lambda r: float(risk(np.array([r]))[0]), bounds=bounds, method="bounded", options={"xatol": 1e-10})
     moments = model.profile(np.array([[found.x]]))[0]
-    least = potential(model, np.array([[found.x]]), moments)[0]
-    stays = bool(potential(model, grid[:, None], moments).min() > least - 1e-8)
+    least = model.potential(np.array([[found.x]]), moments)[0]
+    stays = bool(model.potential(grid[:, None], moments).min() > least - 1e-8)
     return float(found.x), float(found.fun), stays
 
 
