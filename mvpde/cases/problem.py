@@ -66,25 +66,13 @@ def problem(case: Case) -> Problem:
     """
     sections: Any = case.sections
     with in_file(case):
-        with blaming("[data]"):
-            with_base_measure = KINDS[sections.model.kind].build(sections, case.directory)
-        with blaming("[model]"):
-            flat = with_base_measure(None)
-        periods = _periods(flat)
-        base = getattr(sections.model, "base_measure", None)  # where the kind of model has one
-        with blaming("[model]"):
-            model = flat if base is None else with_base_measure(_law("model.base_measure", base, flat))
-        model = _annealed(model, case)
+        model = _annealed(_model(sections, case.directory), case)
         with blaming("[initial]"):
             law = _law("initial", _with_dimension(sections.initial, sections.model), model)
         _check_nodes(sections.characteristics, model)
         _check_companions(sections, model)
         _starts(sections, model)
-        return Problem(_with_periodic(case, model, periods), model, law)
-
-
-def _periods(model: MeanField) -> Periods:
-    return model.periods or (None,) * model.dimension
+        return Problem(_with_periodic(case, model), model, law)
 
 
 def _uniform(section: Any, period: float | None) -> Any:
@@ -112,6 +100,16 @@ def _with_dimension(laws: Mapping[str, Any], model: Any) -> dict[str, Any]:
     return {name: law.model_copy(update={"dimension": dimension}) if name in missing else law for name, law in laws.items()}
 
 
+def _model(sections: Any, directory: Path) -> MeanField:
+    """The model of [model] and [data]."""
+    with blaming("[data]"):
+        with_base_measure = KINDS[sections.model.kind].build(sections, directory)
+    with blaming("[model]"):
+        flat = with_base_measure(None)
+        base = getattr(sections.model, "base_measure", None)  # where the kind of model has one
+        return flat if base is None else with_base_measure(_law("model.base_measure", base, flat))
+
+
 def _annealed(model: MeanField, case: Case) -> MeanField:
     """The model with those that follow it at the times of [time] annealing."""
     sections: Any = case.sections
@@ -126,8 +124,7 @@ def _annealed(model: MeanField, case: Case) -> MeanField:
 
     def at(temperature: float) -> MeanField:
         there = sections.model.model_copy(update={"temperature": temperature})
-        time = sections.time.model_copy(update={"annealing": []})
-        return problem(replace(case, sections=sections.model_copy(update={"model": there, "time": time}))).model
+        return _model(sections.model_copy(update={"model": there}), case.directory)
 
     return replace(model, later=tuple((t, at(temperature)) for t, temperature in pairs))
 
@@ -135,7 +132,7 @@ def _annealed(model: MeanField, case: Case) -> MeanField:
 def _law(name: str, laws: Mapping[str, Any], model: MeanField) -> Any:
     """The `ProductLaw` of the coordinates, or the `ShellLaw` of y and c where they are those of a shell."""
     if model.metric is None:
-        return _product_law(name, laws, model.coordinates, _periods(model))
+        return _product_law(name, laws, model.coordinates, model.periods)
     if set(laws) != {"y", "c"} or laws["y"].law != "sphere":
         raise CaseError(
             f'[{name}]: y lies on a sphere and c is the output weight; give y = {{ law = "sphere" }} and a law of c, nothing else'
@@ -216,20 +213,20 @@ def _check_nodes(section: Any, model: MeanField) -> None:
         )
 
 
-def _with_periodic(case: Case, model: MeanField, periods: Periods) -> Case:
+def _with_periodic(case: Case, model: MeanField) -> Case:
     """The case with the periodic directions of the model, after a check of the domain against the model."""
     sections = case.sections
     if sections.density is not None and sections.domain is None:
         raise CaseError("[domain]: the section is missing; [density] needs `lower`, `upper` and `cells`, or a `mesh`")
     if sections.domain is None:
         return case
-    periodic = sections.domain.periodic or [period is not None for period in periods]
+    periodic = sections.domain.periodic or [period is not None for period in model.periods]
     domain = sections.domain.model_copy(update={"periodic": periodic})
-    _check_domain(domain, model, periods, case)
+    _check_domain(domain, model, case)
     return replace(case, sections=sections.model_copy(update={"domain": domain}))
 
 
-def _check_domain(domain: DomainSection, model: MeanField, periods: Periods, case: Case) -> None:
+def _check_domain(domain: DomainSection, model: MeanField, case: Case) -> None:
     entries = {"cells": len(domain.cells or model.coordinates), "periodic": len(domain.periodic or [])}
     for key, found in entries.items():
         if found != model.dimension:
@@ -251,7 +248,7 @@ def _check_domain(domain: DomainSection, model: MeanField, periods: Periods, cas
         )
     if domain.shell is not None and model.dimension != 3:
         raise CaseError(f"[domain] shell: needs a sphere of R³, not of R^{model.dimension}; remove [density] and [domain]")
-    for axis, (name, period) in enumerate(zip(model.coordinates, periods, strict=True)):
+    for axis, (name, period) in enumerate(zip(model.coordinates, model.periods, strict=True)):
         _check_direction(domain, axis, name, period)
 
 

@@ -278,6 +278,14 @@ def test_the_sphere_is_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.serial
+def test_an_error_in_an_annealed_stretch_names_the_file_once() -> None:
+    case = load(CASES / "three_spin_sphere.toml", {"time.annealing": [[1.0, 0.1]], "ensemble.scheme": "heun"})
+    with pytest.raises(CaseError, match=r"\[ensemble\] scheme: .* needs a constant diffusion") as error:
+        problem(case)
+    assert str(error.value).count("three_spin_sphere.toml") == 1
+
+
+@pytest.mark.serial
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
