@@ -16,7 +16,7 @@ from mvpde.models.mean_field import MeanField
 Array = NDArray[np.float64]
 Cloud = tuple[Array, Array]  # points (N, D) and weights (N,), on rank 0
 Number = float | int | str | bool | None
-State = Mapping[str, Array | float | int]
+State = Mapping[str, Array | NDArray[np.uint64] | np.float64 | np.int64]
 
 
 def nothing() -> None:

@@ -14,10 +14,11 @@ import numpy as np
 from mvpde.cases.file import Case
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.messages import listed, nearest
-from mvpde.cases.schema import ADDITIVE, DomainSection
+from mvpde.cases.schema import DomainSection
 from mvpde.models.laws import LAWS, ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.models.shell import ShellLaw
+from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
 from mvpde.runtime import MPI, CaseError, on_first_rank
 
 if TYPE_CHECKING:
@@ -167,11 +168,9 @@ def _check_companions(sections: Any, model: MeanField) -> None:
         raise CaseError(
             "[characteristics]: follow a gradient flow, and this model has a general drift or diffusion; remove the section"
         )
-    if sections.ensemble is not None and sections.ensemble.scheme in ADDITIVE and not model.additive_noise:
-        raise CaseError(
-            f'[ensemble] scheme: "{sections.ensemble.scheme}" needs a constant diffusion, this model has another; '
-            'write scheme = "euler" (weak order 1)'
-        )
+    reason = None if sections.ensemble is None else PARTICLE_SCHEMES[sections.ensemble.scheme].refuses(model)
+    if reason is not None:
+        raise CaseError(f"[ensemble] scheme: {reason}")
     if sections.sgd is not None and sections.model.kind != "sgd_network":
         raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
 

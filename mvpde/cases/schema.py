@@ -26,6 +26,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mvpde.models.expressions.parse import constant
+from mvpde.particles.schemes import DYNAMICS
+from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
 
 # Told here without their module, which loads the solver; a test holds the names against `mvpde.density.density.SCHEMES`.
 SCHEMES = {
@@ -34,12 +36,6 @@ SCHEMES = {
     "edge_averaged": "implicit, Scharfetter–Gummel fluxes, temperature > 0",
     "galerkin": "implicit, limited Galerkin fluxes: any drift and diffusion tensor",
 }
-RUN_DYNAMICS = {"sgd": "stochastic gradient descent itself", "diffusion": "paths of its diffusion, Euler–Maruyama"}
-PARTICLE_SCHEMES = {
-    "heun": "weak order 2, for a diffusion that is the same everywhere",
-    "euler": "explicit Euler(–Maruyama), weak order 1, for any diffusion",
-}
-ADDITIVE = ("heun",)  # those of them that need such a diffusion
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +239,7 @@ class SgdSection(Section):
 
     runs: Count = Field(100000, description="number of runs, a whole number ≥ 1", examples=[100000])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the random streams, a whole number ≥ 0", examples=[0])
-    dynamics: Annotated[str, one_of(RUN_DYNAMICS)] = Field("sgd", description="one of {names}", examples=["sgd"])
+    dynamics: Annotated[str, one_of(DYNAMICS)] = Field("sgd", description="one of {names}", examples=["sgd"])
     step: Positive | None = Field(
         None, description="longest step of the diffusion's paths, > 0; absent: a quarter of the learning rate", examples=[0.05]
     )

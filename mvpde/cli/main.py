@@ -137,11 +137,12 @@ def report(folders: Sequence[Path], out: Path | None) -> None:
 def list_everything() -> None:
     """Cases at hand, and the names that a case file may use."""
     from mvpde.cases.kinds import KINDS, SOURCES
-    from mvpde.cases.schema import PARTICLE_SCHEMES, SCHEMES
+    from mvpde.cases.schema import SCHEMES
     from mvpde.models.data import TARGETS
     from mvpde.models.laws import LAWS
     from mvpde.models.losses import LOSSES
     from mvpde.models.units import UNITS
+    from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
 
     click.echo("cases")
     for path, title in _cases():
@@ -154,7 +155,7 @@ def list_everything() -> None:
         "data": {name: source.schema.__doc__ for name, source in SOURCES.items()},
         "targets": TARGETS,
         "density schemes": SCHEMES,
-        "ensemble schemes": PARTICLE_SCHEMES,
+        "ensemble schemes": {name: PARTICLE_SCHEMES.sentence(name) for name in PARTICLE_SCHEMES},
     }
     for heading, names in tables.items():
         click.echo(heading)

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.integrate import DOP853
 
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.particles.ensemble import in_pieces, rows_in_cache, wrap
+from mvpde.particles.blocks import in_pieces, rows_in_cache, wrap
 
 
 class QuadratureLaw(Protocol):

@@ -13,16 +13,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
-from mvpde.runtime import InvariantError, MPI  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import MPI, InvariantError  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numba
 import numpy as np
 
+from mvpde.measure import Cloud, Number, State, nothing
 from mvpde.models.isotropic_gaussians import Classification, hermite
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.particles.ensemble import InitialLaw, stream
+from mvpde.particles.blocks import InitialLaw, Shares, stream
 
 CHUNK = 500  # samples drawn at once
 NOISE_EVERY = 20  # steps whose noise is added at once: N·d normal numbers are far more work than a step
@@ -71,6 +71,9 @@ class OnePassSgd:
         step: s.
     """
 
+    name, label = "ensemble", "one-pass SGD"
+    listed = ("loss_standard_error",)
+
     def __init__(
         self,
         problem: Classification,
@@ -81,7 +84,7 @@ class OnePassSgd:
         runs: int = 1,
         seed: int = 0,
         step: float = 1e-5,
-        comm: MPI.Intracomm,
+        comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
         """Draw w_i(0): directions uniform on the sphere, radii from the law. Collective.
 
@@ -104,9 +107,9 @@ class OnePassSgd:
             raise ValueError("weight_decay · step must be at most ½, or a step turns the weights round; choose a smaller step")
         self.problem, self.model, self.comm = problem, model, comm
         self.particles, self.runs, self.seed, self.step, self.time = particles, runs, seed, step, 0.0
-        self._mine = range(comm.rank * runs // comm.size, (comm.rank + 1) * runs // comm.size)
-        self._streams = [stream(seed, run, 1) for run in self._mine]
-        self._w = [self._start(law, stream(seed, run, 0)) for run in self._mine]
+        self._shares = Shares(runs, particles, comm, block=particles)  # a run has one block: its units see the same samples
+        self._streams = [stream(seed, run, 1) for run, _ in self._shares.owned]
+        self._w = [self._start(law, rng) for rng in self._shares.streams(seed)]
         self._steps, self._seconds = 0, 0.0
 
     def _start(self, law: InitialLaw, rng: np.random.Generator) -> Array:
@@ -116,8 +119,8 @@ class OnePassSgd:
 
     # -- the measure's verbs
 
-    def advance(self, t: float) -> None:
-        """Go on until round(t/s) steps are done. Collective.
+    def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
+        """Go on until round(t/s) steps are done; ``between_steps`` is not called. Collective.
 
         Raises:
             ValueError: t lies before the present time.
@@ -153,32 +156,33 @@ class OnePassSgd:
     def _radii(self) -> list[Array]:
         return [np.linalg.norm(w, axis=1)[:, None] for w in self._w]
 
-    def _gathered(self, mine: list[Any]) -> Array:
-        return np.array([one for part in self.comm.allgather(mine) for one in part])
-
     def moments(self) -> Array:
         """Means of the radial features, shape (runs, K), the same on every rank. Collective."""
-        return self._gathered([self.model.profile(r).mean(axis=0) for r in self._radii()])
+        return self._shares.mean([self.model.profile(r).sum(axis=0) for r in self._radii()])
 
     def expectation(self, f: Callable[[Array], Array]) -> Array:
         """N⁻¹ Σ_i f(|w_i|) of each run, shape (runs,), for f: (N, 1) → (N,). Collective."""
-        return self._gathered([float(f(r).mean()) for r in self._radii()])
+        return self._shares.mean([f(r).sum(keepdims=True) for r in self._radii()])[:, 0]
 
     def losses(self) -> Array:
         """The risk E(y − ŷ)² of each network, shape (runs,). Collective."""
-        return self._gathered([network_risk(self.problem, w) for w in self._w])
+        risks = self.comm.allgather([network_risk(self.problem, w) for w in self._w])
+        return np.array([risk for part in risks for risk in part])
 
     def loss_standard_error(self) -> float:
         """Standard error of the mean risk over runs, 0 for a single run: nothing is known of it then. Collective."""
         losses = self.losses()
         return float(losses.std(ddof=1) / math.sqrt(self.runs)) if self.runs > 1 else 0.0
 
-    def cloud(self) -> tuple[Array, Array] | None:
+    def cloud(self) -> Cloud | None:
         """Radii of run 0, shape (N, 1), and weights (N,) on rank 0, else None. Collective."""
-        first = self._radii()[0] if self._mine and self._mine[0] == 0 else None
-        return (first, np.full(len(first), 1.0 / len(first))) if first is not None and self.comm.rank == 0 else None
+        return self._shares.first_run(self._radii())
 
-    def statistics(self) -> dict[str, Any]:
+    def numbers(self) -> dict[str, float]:
+        """Standard error of the loss, and steps taken. Collective."""
+        return {"loss_standard_error": self.loss_standard_error(), "steps": self._steps}
+
+    def statistics(self) -> dict[str, Number]:
         """Size, steps, and updates of units per second of ``advance`` (all runs and ranks together)."""
         updates = self._steps * self.runs * self.particles
         return {
@@ -190,6 +194,24 @@ class OnePassSgd:
             "step": self.step,
             "particle_updates_per_second": updates / self._seconds if self._seconds > 0.0 else 0.0,
         }
+
+    # -- checkpoints
+
+    def state(self) -> State | None:
+        """Time, weights (runs, N, d), streams (runs, 13) on rank 0, else None: enough to continue bit for bit. Collective.
+
+        Bit for bit where the noise is added at the same steps: at temperature 0, or at times that are output times of both.
+        """
+        return self._shares.state(self.time, self._steps, "weights", self._w, self._streams)
+
+    def restore(self, state: State | None) -> None:
+        """Continue from ``state()`` of as many networks of the same size, read on rank 0 (others pass None). Collective.
+
+        Raises:
+            ValueError: on all ranks, when the numbers of runs, units or coordinates differ.
+        """
+        kept = self._shares.received(state, "weights", self.problem.dimension)
+        self.time, self._steps, self._w, self._streams = kept.time, kept.steps, kept.blocks, kept.streams
 
 
 def network_risk(problem: Classification, w: Array) -> float:

@@ -2,9 +2,8 @@
 
     W_{k+1} = W_k − η∇L_B(W_k),        t = ηk,        each run with its own batches,
 
-or, for comparison, as many independent paths of the diffusion dW = b dt + √(2A) dB by Euler–Maruyama. Runs are cut into blocks
-of 4096. A block, not a rank, owns a random stream, and sums over runs are sums over blocks in their fixed order, so neither the
-runs nor any mean knows how many ranks there are. Between output times there is no communication.
+or, for comparison, as many independent paths of the diffusion dW = b dt + √(2A) dB by Euler–Maruyama. How runs are cut into
+blocks that own random streams: `mvpde.particles.blocks`. Between output times there is no communication.
 """
 
 from __future__ import annotations
@@ -13,28 +12,18 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from mvpde.runtime import InvariantError, MPI  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mvpde.measure import Cloud, Measure, Number, State, nothing
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
-from mvpde.particles.ensemble import BLOCK, InitialLaw, stream
-from mvpde.particles.ensemble import _stream_from_array as stream_from_array
-from mvpde.particles.ensemble import _stream_to_array as stream_to_array
+from mvpde.particles.blocks import InitialLaw, Shares, check_sizes
 from mvpde.particles.noise import increment
-
-
-class Measure(Protocol):
-    """What the runs are compared with."""
-
-    def expectation(self, function: Callable[[Array], Array], /) -> Array:
-        """∫h dρ, shape (1,)."""
-        ...
-
+from mvpde.particles.schemes import DYNAMICS
 
 IN_WORK = 2**15  # entries of one (runs, batch) array at a time
 
@@ -51,12 +40,14 @@ class Dynamics:
         length: time that a step takes.
         move: (W, stream) → W after one step, shape (n, D), all runs of a block at once.
         exact_times: whether the last step before an output time may be shorter: move(W, stream, h).
+        label: in legends.
     """
 
     model: MeanField
     length: float
     move: Callable[[Array, np.random.Generator, float], Array]
     exact_times: bool
+    label: str
 
 
 def with_replacement(rng: np.random.Generator, runs: int, batch: int, size: int) -> NDArray[np.int32]:
@@ -81,8 +72,8 @@ def without_replacement(rng: np.random.Generator, runs: int, batch: int, size: i
 def sgd(problem: SgdNetwork, order: int, step: float | None) -> Dynamics:
     """Stochastic gradient descent; a step takes the time η. ``order`` is that of the diffusion it is compared with."""
     if step is not None and step != problem.learning_rate:
-        raise ValueError(
-            f"sgd.step is {step}, but a step of SGD takes the time learning_rate = {problem.learning_rate}; leave it out"
+        raise ArgumentError(
+            "step", f"is {step}, but a step of SGD takes the time learning_rate = {problem.learning_rate}; leave it out"
         )
     draw = with_replacement if problem.replacement else without_replacement
     rows = max(64, IN_WORK // problem.batch_size)
@@ -92,19 +83,16 @@ def sgd(problem: SgdNetwork, order: int, step: float | None) -> Dynamics:
         pieces = [slice(start, start + rows) for start in range(0, len(w), rows)]
         return np.concatenate([w[p] - problem.learning_rate * problem.batch_gradient(w[p], samples[p]) for p in pieces])
 
-    return Dynamics(diffusion_model(problem, order), problem.learning_rate, move, exact_times=False)
+    return Dynamics(diffusion_model(problem, order), problem.learning_rate, move, exact_times=False, label="SGD")
 
 
 def diffusion(problem: SgdNetwork, order: int, step: float | None) -> Dynamics:
     """Euler–Maruyama for the diffusion of order 1 or 2, in steps of at most ``step`` (default η/4)."""
     length = 0.25 * problem.learning_rate if step is None else step
     if not 0.0 < length < math.inf:
-        raise ValueError(f"sgd.step is {step}; it must be positive")
+        raise ArgumentError("step", f"is {step}; it must be positive")
     model = diffusion_model(problem, order)
-    return Dynamics(model, length, euler_maruyama(model), exact_times=True)
-
-
-DYNAMICS: dict[str, Callable[[SgdNetwork, int, float | None], Dynamics]] = {"sgd": sgd, "diffusion": diffusion}
+    return Dynamics(model, length, euler_maruyama(model), exact_times=True, label="paths of the diffusion")
 
 
 def euler_maruyama(model: MeanField) -> Callable[[Array, np.random.Generator, float], Array]:
@@ -124,7 +112,11 @@ class SgdRuns:
         problem: what is trained.
         time: the last time advanced to. SGD has then made round(time/η) steps.
         step: time that one step takes.
+        label: what moves the runs.
     """
+
+    name = "sgd"
+    listed = ("loss_standard_error",)
 
     def __init__(
         self,
@@ -136,7 +128,7 @@ class SgdRuns:
         dynamics: str = "sgd",
         order: int = 1,
         step: float | None = None,
-        comm: MPI.Intracomm,
+        comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
         """Draw W_0, independent from the law. Collective.
 
@@ -151,45 +143,38 @@ class SgdRuns:
             comm: communicator over which the blocks are distributed.
 
         Raises:
-            ValueError: on an argument outside its range.
+            ArgumentError: an argument outside its range.
         """
-        _require(runs >= 1, "sgd.runs must be at least 1")
-        _require(seed >= 0, "sgd.seed must not be negative")
-        _require(dynamics in DYNAMICS, f"sgd.dynamics must be one of {', '.join(DYNAMICS)}, not {dynamics!r}")
-        _require(
-            law.dimension == problem.dimension,
-            f"the initial law has {law.dimension} coordinates, the network {problem.dimension}: {', '.join(problem.coordinates)}",
-        )
+        check_sizes(runs, seed, law, problem.coordinates)
+        if dynamics not in DYNAMICS:
+            raise ArgumentError("dynamics", f"must be one of {', '.join(DYNAMICS)}, not {dynamics!r}")
         self.problem, self.runs, self.seed, self.comm, self.dynamics = problem, runs, seed, comm, dynamics
         self._one, self._asked = DYNAMICS[dynamics](problem, order, step), (order, step)
         self.model, self.step, self.time = self._one.model, self._one.length, 0.0
+        self.label = self._one.label
         self._steps, self._seconds = 0, 0.0
         self._began = 0.0, 0  # time and steps at the last change of η and B
-        self._owned = self._range(comm.rank)
-        self._streams = [stream(seed, 0, block) for block in self._owned]
-        sizes = [min(BLOCK, runs - block * BLOCK) for block in self._owned]
-        self._w = [np.ascontiguousarray(law.sample(rng, n)) for rng, n in zip(self._streams, sizes, strict=True)]
+        self._shares = Shares(1, runs, comm)
+        self._streams = self._shares.streams(seed)
+        self._w = self._shares.start(law, self._streams)
 
-    def _range(self, rank: int) -> range:
-        blocks = -(-self.runs // BLOCK)
-        return range(rank * blocks // self.comm.size, (rank + 1) * blocks // self.comm.size)
-
-    def _mean(self, sums: list[Array], columns: int) -> Array:
-        """Means over runs, shape (columns,), from the sums over each block of this rank, added in block order. Collective."""
-        parts = self.comm.allgather(np.reshape(sums, (-1, columns)))
-        return np.asarray(np.concatenate(parts).sum(axis=0) / self.runs)
+    def _mean(self, sums: list[Array]) -> Array:
+        return self._shares.mean(sums)[0]
 
     # -- the measure's verbs
 
-    def advance(self, t: float) -> None:
+    def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
         """Go on to time t: until round(t/η) steps are done, or, for the diffusion, in equal steps that hit t. Collective.
+
+        ``between_steps`` is not called: a step of all runs takes no time worth waiting for, and they keep no state between.
 
         Raises:
             ValueError: t lies before the present time.
             InvariantError: a run became infinite or NaN, on all ranks. Runs and time stay those before the call, the streams
                 have gone on.
         """
-        _require(t >= self.time, f"runs at t = {self.time:g} cannot go back to t = {t:g}")
+        if t < self.time:
+            raise ValueError(f"runs at t = {self.time:g} cannot go back to t = {t:g}")
         began = time.perf_counter()
         count, h = self._plan(t)
         with np.errstate(over="ignore", invalid="ignore"):  # found and reported below
@@ -225,10 +210,8 @@ class SgdRuns:
         Raises:
             ValueError: if the network has another number of weights.
         """
-        _require(
-            problem.dimension == self.problem.dimension,
-            f"the runs have {self.problem.dimension} weights, the network to go on with {problem.dimension}",
-        )
+        if problem.dimension != self.problem.dimension:
+            raise ArgumentError("problem", f"the runs have {self.problem.dimension} weights, it has {problem.dimension}")
         self.problem, self._one = problem, DYNAMICS[self.dynamics](problem, *self._asked)
         self.model, self.step = self._one.model, self._one.length
         self._began = self.time, self._steps
@@ -245,18 +228,17 @@ class SgdRuns:
             for total, w in zip(sums, self._w, strict=True):
                 total += [f(w) for f in functions]
         sums = [total / len(times) for total in sums]
-        means = self._mean([total.sum(axis=1) for total in sums], len(functions))
-        variances = self._mean([((total - means[:, None]) ** 2).sum(axis=1) for total in sums], len(functions))
+        means = self._mean([total.sum(axis=1) for total in sums])
+        variances = self._mean([((total - means[:, None]) ** 2).sum(axis=1) for total in sums])
         return means, np.sqrt(variances / max(self.runs - 1, 1))
 
     def moments(self) -> Array:
         """⟨g⟩ over all runs, shape (1, K), the same bits on every rank: for a small network ⟨L⟩. Collective."""
-        columns = self.model.profile(np.zeros((1, self.model.dimension))).shape[1]
-        return self._mean([self.model.profile(w).sum(axis=0) for w in self._w], columns)[None, :]
+        return self._shares.mean([self.model.profile(w).sum(axis=0) for w in self._w])
 
     def expectation(self, f: Callable[[Array], Array]) -> Array:
         """⟨f(W)⟩ over all runs, shape (1,), for f: (N, D) → (N,). Collective."""
-        return self._mean([np.sum(f(w), keepdims=True) for w in self._w], 1)
+        return self._mean([np.sum(f(w), keepdims=True) for w in self._w])
 
     def estimate(self, f: Callable[[Array], Array]) -> tuple[float, float]:
         """⟨f(W)⟩ and its standard error, the sample standard deviation / √R (infinite for one run). Collective."""
@@ -268,14 +250,19 @@ class SgdRuns:
         """Standard error of ⟨L⟩. Collective."""
         return self.estimate(self.problem.loss)[1]
 
-    def cloud(self) -> tuple[Array, Array] | None:
-        """Points (R, D) and weights (R,) on rank 0, else None. Collective."""
-        parts = self.comm.gather(self._w)
-        if parts is None:
-            return None
-        return np.concatenate([w for part in parts for w in part]), np.full(self.runs, 1.0 / self.runs)
+    def losses(self) -> Array:
+        """⟨L⟩ over all runs, shape (1,). Collective."""
+        return np.asarray(self.model.outer_energy(self.moments()))
 
-    def statistics(self) -> dict[str, Any]:
+    def cloud(self) -> Cloud | None:
+        """Points (R, D) and weights (R,) on rank 0, else None. Collective."""
+        return self._shares.first_run(self._w)
+
+    def numbers(self) -> dict[str, float]:
+        """Standard error of the loss, and steps taken. Collective."""
+        return {"loss_standard_error": self.loss_standard_error(), "steps": self._steps}
+
+    def statistics(self) -> dict[str, Number]:
         """Size, η, B, noise scale, steps, and steps of runs per second of ``advance`` (all runs and ranks together)."""
         return {
             "runs": self.runs,
@@ -292,35 +279,21 @@ class SgdRuns:
 
     # -- checkpoints
 
-    def state(self) -> dict[str, Any] | None:
-        """Time, runs (R, D), streams (blocks, 13), last change of η on rank 0, else None: continues bit for bit. Collective."""
-        parts = self.comm.gather((self._w, [stream_to_array(rng) for rng in self._streams]))
-        if parts is None:
-            return None
-        return {
-            "time": np.float64(self.time),
-            "steps": np.int64(self._steps),
-            "began": np.array(self._began, dtype=np.float64),
-            "weights": np.concatenate([w for blocks, _ in parts for w in blocks]),
-            "streams": np.array([s for _, streams in parts for s in streams]),
-        }
+    def state(self) -> State | None:
+        """Time, weights (1, R, D), streams (blocks, 13), last change of η on rank 0, else None. Collective."""
+        state = self._shares.state(self.time, self._steps, "weights", self._w, self._streams)
+        return None if state is None else {**state, "began": np.array(self._began, dtype=np.float64)}
 
-    def restore(self, state: dict[str, Any] | None) -> None:
+    def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of as many runs of the same (present) problem, read on rank 0 (others pass None). Collective.
 
         Raises:
             ValueError: on all ranks, when the numbers of runs or weights differ.
         """
-        state = self.comm.bcast(state)
-        _require(state is not None, "runs are restored from the state on rank 0, which is missing")
-        assert state is not None
-        found, expected = state["weights"].shape, (self.runs, self.problem.dimension)
-        _require(found == expected, f"the checkpoint has (runs, weights) = {found}, not {expected}")
-        self.time, self._steps = float(state["time"]), int(state["steps"])
-        since, steps = state.get("began", (0.0, 0))
+        kept = self._shares.received(state, "weights", self.problem.dimension)
+        self.time, self._steps, self._w, self._streams = kept.time, kept.steps, kept.blocks, kept.streams
+        since, steps = np.asarray(kept.state["began"])
         self._began = float(since), int(steps)
-        self._w = [state["weights"][b * BLOCK : (b + 1) * BLOCK].copy() for b in self._owned]
-        self._streams = [stream_from_array(state["streams"][b]) for b in self._owned]
 
 
 # --- comparison -----------------------------------------------------------------------------------------------------------------
@@ -348,8 +321,3 @@ def observed(problem: SgdNetwork) -> dict[str, Callable[[Array], Array]]:
 
 def _product(*axes: int) -> Callable[[Array], Array]:
     return lambda w: np.asarray(w[:, axes].prod(axis=1))
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)

@@ -19,7 +19,6 @@ from mvpde.cases.toml import toml_text, toml_value
 from mvpde.density.density import SCHEMES
 from mvpde.models import data as datasets
 from mvpde.models.units import UNITS, circle_rbf
-from mvpde.particles.ensemble import SCHEMES as PARTICLE_SCHEMES
 from mvpde.runtime import MPI, CaseError
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -243,8 +242,6 @@ def test_the_mixture_keeps_its_kernel_wherever_the_case_goes(changes: dict[str, 
 
 def test_the_schema_names_what_exists() -> None:
     assert set(sections.SCHEMES) == {"auto", *SCHEMES}
-    assert set(sections.PARTICLE_SCHEMES) == set(PARTICLE_SCHEMES)
-    assert set(sections.ADDITIVE) == {name for name, scheme in PARTICLE_SCHEMES.items() if scheme.additive}
 
 
 def documented(schema: type[sections.Section]) -> list[str]:

@@ -22,8 +22,10 @@ from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network
+from mvpde.particles.blocks import BLOCK
 from mvpde.particles.characteristics import Characteristics
-from mvpde.particles.ensemble import BLOCK, SCHEMES, Ensemble, Flow
+from mvpde.particles.ensemble import Ensemble
+from mvpde.particles.schemes import SCHEMES, Flow
 
 WORLD, SELF = MPI.COMM_WORLD, MPI.COMM_SELF
 
@@ -371,12 +373,12 @@ def test_infinite_particles_stop_all_ranks_and_keep_the_last_good_state(name, bo
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"particles": 0}, "ensemble.particles"),
-        ({"runs": 0}, "ensemble.runs"),
-        ({"seed": -1}, "ensemble.seed"),
-        ({"step": 0.0}, "ensemble.step"),
-        ({"step": math.nan}, "ensemble.step"),
-        ({"scheme": "milstein"}, "euler, heun"),
+        ({"particles": 0}, "particles: must"),
+        ({"runs": 0}, "runs: must"),
+        ({"seed": -1}, "seed: must"),
+        ({"step": 0.0}, "step: must"),
+        ({"step": math.nan}, "step: must"),
+        ({"scheme": "milstein"}, "heun, euler"),
         ({"law": CYLINDER}, "2 coordinates"),
     ],
 )

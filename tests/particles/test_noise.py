@@ -18,8 +18,10 @@ from mvpde.mesh.domain import box
 from mvpde.models.fokker_planck import fokker_planck
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.particles.ensemble import BLOCK, SCHEMES, Ensemble, Flow
+from mvpde.particles.blocks import BLOCK
+from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.noise import apply_root, increment
+from mvpde.particles.schemes import SCHEMES, Flow
 
 WORLD, SELF = MPI.COMM_WORLD, MPI.COMM_SELF
 
@@ -119,7 +121,10 @@ class Nodes:
         return self.nodes.reshape(shape)
 
 
-@pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if not scheme.additive])
+VARYING = fokker_planck(("x",), drift=["-x"], diffusion=[["1 + x**2"]])
+
+
+@pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if not scheme.refuses(VARYING)])
 def test_weak_order_for_a_tensor_that_varies(name: str) -> None:
     """dz = −az dt + s z dB (Itô): ⟨z²⟩ = z_0² e^{(s² − 2a)t}; a step multiplies ⟨z²⟩ by a number, the same at every z."""
     a, s, t = 1.0, 0.8, 1.0
@@ -138,11 +143,10 @@ def test_weak_order_for_a_tensor_that_varies(name: str) -> None:
     assert abs(-np.polyfit(np.log(counts), np.log(errors), 1)[0] - SCHEMES[name].order) < 0.2
 
 
-@pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if scheme.additive])
+@pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if scheme.refuses(VARYING)])
 def test_schemes_for_additive_noise_refuse_other(name: str) -> None:
-    model = fokker_planck(("x",), drift=["-x"], diffusion=[["1 + x**2"]])
     with pytest.raises(ValueError, match='constant diffusion.*"euler"'):
-        Ensemble(model, LINE, particles=10, scheme=name, comm=WORLD)
+        Ensemble(VARYING, LINE, particles=10, scheme=name, comm=WORLD)
 
 
 # --- ensembles ------------------------------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from mvpde.cases.problem import problem as problem_of
 from mvpde.models import data
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.sgd_network import sgd_problem
+from mvpde.particles.blocks import BLOCK
 from mvpde.particles.characteristics import Characteristics
-from mvpde.particles.ensemble import BLOCK, Ensemble
+from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.sgd_runs import SgdRuns, without_replacement
 from mvpde.runs.run import run
 
@@ -211,13 +212,13 @@ def test_runs_that_blow_up_stop_all_ranks_and_keep_the_last_good_state():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"runs": 0}, "sgd.runs"),
-        ({"seed": -1}, "sgd.seed"),
+        ({"runs": 0}, "runs: must"),
+        ({"seed": -1}, "seed: must"),
         ({"dynamics": "adam"}, "sgd, diffusion"),
         ({"order": 3}, "order is 3"),
-        ({"step": 0.1}, "sgd.step is 0.1, but a step of SGD takes the time learning_rate = 0.4"),
-        ({"step": -0.1, "dynamics": "diffusion"}, "sgd.step is -0.1"),
-        ({"law": LAW}, "1 coordinates, the network 2"),
+        ({"step": 0.1}, "step: is 0.1, but a step of SGD takes the time learning_rate = 0.4"),
+        ({"step": -0.1, "dynamics": "diffusion"}, "step: is -0.1"),
+        ({"law": LAW}, "1 coordinates, the model has 2"),
     ],
 )
 def test_arguments_out_of_range_are_named(wrong, message):

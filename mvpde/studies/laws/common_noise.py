@@ -26,8 +26,9 @@ from mvpde.cases.problem import Problem
 from mvpde.density.density import Density
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.particles.blocks import in_pieces, rows_in_cache
 from mvpde.particles.characteristics import Characteristics, weighted_moments
-from mvpde.particles.ensemble import Ensemble, in_pieces, rows_in_cache
+from mvpde.particles.ensemble import Ensemble
 
 _STREAM = 2**31  # first entry of the key of minibatch streams; particles' keys begin with the number of their run
 _ENOUGH = 2.0**60  # from this P on, minibatches are all data to rounding, and counts would not fit an integer

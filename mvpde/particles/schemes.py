@@ -1,0 +1,94 @@
+"""Time steps of interacting particles, dZ_i = b(Z_i; m_n) dt + √(2A(Z_i; m_n)) dB_i, and the dynamics of runs of SGD, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mvpde.models.mean_field import Array, MeanField
+from mvpde.registry import At, Registry
+
+if TYPE_CHECKING:
+    from mvpde.models.sgd_network import SgdNetwork
+    from mvpde.particles.sgd_runs import Dynamics
+
+type Blocks = list[Array]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a scheme may do with particles, given as the blocks of this rank.
+
+    Attributes:
+        velocity: (blocks, moments (runs, K)) → b(z; m), block by block.
+        moments: (blocks, t) → m that moves particles at time t, shape (runs, K): their own, or that of another law. Collective.
+        noise: (blocks, moments, h) → √(2A(z; m)) (B_{t+h} − B_t), block by block; it advances the streams. Zero, shape (), where
+            A = τI, τ = 0.
+    """
+
+    velocity: Callable[[Blocks, Array], Blocks]
+    moments: Callable[[Blocks, float], Array]
+    noise: Callable[[Blocks, Array, float], Blocks]
+
+
+def euler(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
+    """Z' = Z + h b(Z; m) + √(2A(Z; m)) ΔB: Euler–Maruyama, gradient descent where A = 0 and b = −∇V.
+
+    Weak order 1 for any A (Kloeden & Platen, Numerical Solution of SDE, §14.1).
+    """
+    return [x + h * b + dw for x, b, dw in zip(z, flow.velocity(z, m), flow.noise(z, m, h), strict=True)]
+
+
+def heun(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
+    """Z' = Z + ½h [b(Z; m) + b(Z̃; m̃)] + √(2A) ΔB with Z̃ the Euler step with the same ΔB and m̃ its moments.
+
+    Weak order 2 if A is constant (Kloeden & Platen, Numerical Solution of SDE, §15.1). For other A order 2 takes iterated
+    integrals of the noise, and averaging the noise like the drift would solve the Stratonovich equation.
+    """
+    before, noise = flow.velocity(z, m), flow.noise(z, m, h)
+    predicted = [x + h * b + dw for x, b, dw in zip(z, before, noise, strict=True)]
+    after = flow.velocity(predicted, flow.moments(predicted, t + h))
+    return [x + 0.5 * h * (b + c) + dw for x, b, c, dw in zip(z, before, after, noise, strict=True)]
+
+
+def _state_dependent(model: MeanField) -> str | None:
+    """Why Heun's scheme is wrong for a model."""
+    if model.additive_noise:
+        return None
+    return '"heun" needs a constant diffusion, this model has another; write scheme = "euler" (weak order 1)'
+
+
+@dataclass(frozen=True)
+class ParticleScheme:
+    """A one-step map.
+
+    Attributes:
+        sentence: what it is.
+        order: of the weak error with noise, of the error without.
+        step: (flow, blocks, m, t, h) → blocks.
+        refuses: model → why it does not have this order there, None where it has.
+    """
+
+    sentence: str
+    order: int
+    step: Callable[[Flow, Blocks, Array, float, float], Blocks]
+    refuses: Callable[[MeanField], str | None] = lambda _: None
+
+
+SCHEMES: Registry[ParticleScheme] = Registry(
+    "scheme of particles",
+    {
+        "heun": ParticleScheme("weak order 2, for a diffusion that is the same everywhere", 2, heun, _state_dependent),
+        "euler": ParticleScheme("explicit Euler(–Maruyama), weak order 1, for any diffusion", 1, euler),
+    },
+)
+
+# (problem, order of the diffusion, longest step) → one step of independent runs.
+DYNAMICS: Registry[Callable[[SgdNetwork, int, float | None], Dynamics]] = Registry(
+    "dynamics of runs",
+    {
+        "sgd": At("mvpde.particles.sgd_runs:sgd", "stochastic gradient descent itself"),
+        "diffusion": At("mvpde.particles.sgd_runs:diffusion", "paths of its diffusion, Euler–Maruyama"),
+    },
+)
