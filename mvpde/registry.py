@@ -18,7 +18,12 @@ class At:
     """Where an entry is defined, "package.module:attribute", and what it is, in one sentence."""
 
     place: str
-    sentence: str
+    sentence: str = ""
+
+    def load(self) -> object:
+        """What is defined there, imported if need be."""
+        module, _, attribute = self.place.partition(":")
+        return getattr(importlib.import_module(module), attribute)
 
 
 class Registry[Entry](MutableMapping[str, Entry]):
@@ -44,8 +49,7 @@ class Registry[Entry](MutableMapping[str, Entry]):
         if not isinstance(entry, At):
             return entry
         if name not in self._loaded:
-            module, _, attribute = entry.place.partition(":")
-            self._loaded[name] = cast("Entry", getattr(importlib.import_module(module), attribute))
+            self._loaded[name] = cast("Entry", entry.load())
         return self._loaded[name]
 
     def __setitem__(self, name: str, entry: Entry) -> None:

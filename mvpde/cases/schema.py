@@ -25,17 +25,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from mvpde.density.schemes import SCHEMES
 from mvpde.models.expressions.parse import constant
 from mvpde.particles.schemes import DYNAMICS
 from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
-
-# Told here without their module, which loads the solver; a test holds the names against `mvpde.density.density.SCHEMES`.
-SCHEMES = {
-    "auto": "edge_averaged where diffusion is stiffer than the drift, flux_corrected otherwise; galerkin for no gradient flow",
-    "flux_corrected": "explicit, limited antidiffusive fluxes",
-    "edge_averaged": "implicit, Scharfetter–Gummel fluxes, temperature > 0",
-    "galerkin": "implicit, limited Galerkin fluxes: any drift and diffusion tensor",
-}
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,7 +137,7 @@ def report(folders: Sequence[Path], out: Path | None) -> None:
 def list_everything() -> None:
     """Cases at hand, and the names that a case file may use."""
     from mvpde.cases.kinds import KINDS, SOURCES
-    from mvpde.cases.schema import SCHEMES
+    from mvpde.density.schemes import SCHEMES
     from mvpde.models.data import TARGETS
     from mvpde.models.laws import LAWS
     from mvpde.models.losses import LOSSES
@@ -154,7 +154,7 @@ def list_everything() -> None:
         "laws": {name: law.__doc__ for name, law in LAWS.items()},
         "data": {name: source.schema.__doc__ for name, source in SOURCES.items()},
         "targets": TARGETS,
-        "density schemes": SCHEMES,
+        "density schemes": {name: SCHEMES.sentence(name) for name in SCHEMES},
         "ensemble schemes": {name: PARTICLE_SCHEMES.sentence(name) for name in PARTICLE_SCHEMES},
     }
     for heading, names in tables.items():

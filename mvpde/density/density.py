@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.density.edge_averaged import edge_averaged
-from mvpde.density.features import NodalFeatures, nodal_features
-from mvpde.density.flux_corrected import FluxCorrected
-from mvpde.density.galerkin import galerkin
-from mvpde.density.implicit import ImplicitSteps
+from mvpde.density.features import free_energy, nodal_features
 from mvpde.density.limiter import add_limited_fluxes
+from mvpde.density.schemes import SCHEMES, Options, Steps
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import CaseError, InvariantError
 
 Array = NDArray[np.float64]
-Scheme = FluxCorrected | ImplicitSteps
 
 MASS_TOLERANCE = 1e-9  # a larger relative defect means the scheme is not the one documented
 _OUTSIDE = 0.01  # share of the initial law that the domain may miss, or count twice
-_NEGLIGIBLE = 1e-3  # part of its maximum below which a density does not decide on the scheme
 
 
 class NodalLaw(Protocol):
@@ -50,7 +45,7 @@ class Counts:
     rejected_steps: int = 0
     iterations: int = 0
 
-    def plus(self, scheme: Scheme) -> Counts:
+    def plus(self, scheme: Steps) -> Counts:
         """These and the scheme's."""
         return Counts(
             self.limited_steps + scheme.limited_steps,
@@ -72,7 +67,6 @@ class Density:
         model, domain: what is solved, and where.
         time: t.
         values: ρ at owned and ghost unknowns, local to the rank.
-        scheme: "flux_corrected", "edge_averaged" or "galerkin".
     """
 
     def __init__(
@@ -92,8 +86,7 @@ class Density:
             model: with as many coordinates as the domain has dimensions.
             domain: see `mvpde.mesh.domain`.
             law: ρ_0.
-            scheme: a name of `SCHEMES`, or "auto": Galerkin for a model that is no gradient flow, else edge-averaged where
-                diffusion makes explicit steps shorter than the drift does.
+            scheme: a name of `SCHEMES`.
             cfl: part of the largest positive explicit step, in (0, 1].
             tolerance: bound on the local error of an implicit step, in L¹.
             step: longest explicit step, or the fixed implicit step without error control.
@@ -110,27 +103,24 @@ class Density:
             )
         if model.metric != domain.metric:
             raise CaseError(f"[domain] the mesh has the metric {domain.metric}, the model {model.metric}; they must be the same")
-        if scheme == "galerkin" and model.metric is not None:
-            raise CaseError('[density] scheme: "galerkin" knows no metric, and this model has one; use "auto"')
-        _check_options(scheme, cfl, tolerance, step)
+        self._entry, self._options = SCHEMES.require(scheme), Options(cfl, tolerance, step)
+        if (reason := self._entry.refuses(model)) is not None:
+            raise CaseError(f"[density] scheme: {reason}")
+        _check(self._options)
         self.model, self.domain, self.time = model, domain, 0.0
         self.features = nodal_features(model, domain.coordinates, domain.comm)
         self.values, self.mass_inside = _project(domain, model, law)
         self._mass = self.mass()
-        self.scheme = _suitable(self) if scheme == "auto" else scheme
-        if self.scheme != "galerkin" and not model.gradient_flow:
-            raise CaseError(
-                f'[density] scheme: "{self.scheme}" is for gradient flows; this model\'s drift or tensor '
-                'needs "galerkin" or "auto"'
-            )
-        if scheme == "edge_averaged" and not min(model.temperatures) > 0.0:
-            raise CaseError('[density] scheme: "edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
-        self._asked, self._options = scheme, {"cfl": cfl, "tolerance": tolerance, "step": step}
-        self._scheme = SCHEMES[self.scheme](domain, self.features, model, self._options)
+        self._scheme = self._entry.build(domain, self.features, self.values, self._options)
         self._first, self._past = model, Counts()
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
         smallest, largest = domain.extremes(self.values[: domain.owned])
         self.minimum = smallest / largest
+
+    @property
+    def scheme(self) -> str:
+        """Name of the scheme at work: "flux_corrected", "edge_averaged" or "galerkin"."""
+        return self._scheme.name
 
     def advance(self, end: float, after_step: Callable[[], None] | None = None) -> None:
         """Solve up to ``end`` ≥ time, hit exactly; ``after_step`` is called after each step. Collective.
@@ -153,8 +143,7 @@ class Density:
         external = model.external_potential(self.domain.coordinates)
         self.features = replace(self.features, model=model, external=external)
         self._past = self._past.plus(self._scheme)
-        self.scheme = _suitable(self) if self._asked == "auto" else self.scheme
-        self._scheme = SCHEMES[self.scheme](self.domain, self.features, model, self._options)
+        self._scheme = self._entry.build(self.domain, self.features, self.values, self._options)
 
     def _advance(self, end: float, after_step: Callable[[], None] | None) -> None:
         while self.time < end:
@@ -260,13 +249,6 @@ def outer_mass(domain: Domain, values: Array, model: MeanField) -> float:
     return float(outer / total)
 
 
-def free_energy(domain: Domain, features: NodalFeatures, owned_values: Array) -> float:
-    """R(m) + ∫V0 dρ + τ∫ρ log ρ with the lumped mass. Collective."""
-    masses, logarithm = domain.graph.lumped * owned_values, np.log(np.maximum(owned_values, 1e-300))
-    local = masses @ (features.external[: domain.owned] + features.model.temperature * logarithm)
-    return float(features.model.outer_energy(features.moments(masses))) + float(domain.sum(np.array([local]))[0])
-
-
 def _project(domain: Domain, model: MeanField, law: NodalLaw) -> tuple[Array, float]:
     """The law's nodal values at owned and ghost unknowns, scaled to mass 1, and the share of it that the domain holds.
 
@@ -290,67 +272,8 @@ def _project(domain: Domain, model: MeanField, law: NodalLaw) -> tuple[Array, fl
     return values, inside
 
 
-def _check_options(scheme: str, cfl: float, tolerance: float, step: float | None) -> None:
-    if scheme != "auto" and scheme not in SCHEMES:
-        raise ValueError(f"[density] scheme: '{scheme}' is not one of auto, {', '.join(SCHEMES)}")
-    if not 0.0 < cfl <= 1.0:
-        raise ValueError(f"[density] cfl must lie in (0, 1], not {cfl!r}")
-    if not tolerance > 0.0 or not (step is None or step > 0.0):
-        raise ValueError(f"[density] tolerance and step must be positive, not {tolerance!r} and {step!r}")
-
-
-def _suitable(density: Density) -> str:
-    """Galerkin for no gradient flow; else edge-averaged where explicit diffusion needs shorter steps than explicit transport.
-
-    Only the drift within reach counts: far up a potential that walls cut off there is no mass, but explicit steps are shortest.
-    """
-    if not density.model.gradient_flow:
-        return "galerkin"
-    domain, temperature = density.domain, density.model.temperature
-    if temperature == 0.0:
-        return "flux_corrected"
-    graph, potential = domain.graph, density.potential()
-    row = graph.rows()
-    drift = np.bincount(
-        row, weights=np.maximum(-graph.stiffness * (potential[graph.columns] - potential[row]), 0.0), minlength=domain.owned
-    )
-    conduction = np.bincount(row, weights=temperature * np.maximum(graph.stiffness, 0.0), minlength=domain.owned)
-    drift = np.where(_within_reach(density, potential[: domain.owned]), drift, 0.0)
-    fastest = [-domain.extremes(-rates / graph.lumped)[0] for rates in (drift, conduction)]
-    return "flux_corrected" if fastest[1] < fastest[0] else "edge_averaged"
-
-
-def _within_reach(density: Density, potential: Array) -> Array:
-    """Owned nodes not above those that carry mass, now or in the Gibbs state of the potential. Collective.
-
-    Mass moves downhill but for what the temperature lifts, so it does not come to the others while the potential stays.
-    """
-    domain, owned = density.domain, density.values[: density.domain.owned]
-    lowest = domain.extremes(potential)[0]
-    filled = owned > _NEGLIGIBLE * domain.extremes(owned)[1]
-    highest = domain.extremes(np.where(filled, potential, lowest))[1]
-    return potential <= max(highest, lowest - density.model.temperature * np.log(_NEGLIGIBLE))
-
-
-SCHEMES: Mapping[str, Callable[[Domain, NodalFeatures, MeanField, Mapping[str, Any]], Scheme]] = {
-    "flux_corrected": lambda domain, features, model, options: FluxCorrected(
-        domain, features, model.temperature, cfl=options["cfl"], step=options["step"]
-    ),
-    "edge_averaged": lambda domain, features, model, options: ImplicitSteps(
-        domain,
-        features,
-        edge_averaged(domain, features, model.temperature),
-        tolerance=options["tolerance"],
-        step=options["step"],
-        static=not model.interacting,
-        energy=lambda owned_values: free_energy(domain, features, owned_values),
-    ),
-    "galerkin": lambda domain, features, model, options: ImplicitSteps(
-        domain,
-        features,
-        galerkin(domain, features, model),
-        tolerance=options["tolerance"],
-        step=options["step"],
-        static=not model.interacting,
-    ),
-}
+def _check(options: Options) -> None:
+    if not 0.0 < options.cfl <= 1.0:
+        raise ValueError(f"[density] cfl must lie in (0, 1], not {options.cfl!r}")
+    if not options.tolerance > 0.0 or not (options.step is None or options.step > 0.0):
+        raise ValueError(f"[density] tolerance and step must be positive, not {options.tolerance!r} and {options.step!r}")

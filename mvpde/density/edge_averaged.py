@@ -18,8 +18,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mvpde.density.features import NodalFeatures
-from mvpde.density.implicit import Coefficients
+from mvpde.density.features import NodalFeatures, free_energy
+from mvpde.density.implicit import Coefficients, ImplicitSteps
+from mvpde.density.schemes import Options
 from mvpde.mesh.domain import Domain
 
 Array = NDArray[np.float64]
@@ -35,6 +36,18 @@ def edge_averaged(domain: Domain, features: NodalFeatures, temperature: float) -
         coefficients(graph.offsets, graph.columns, graph.stiffness, potential, temperature, inward, outward)
 
     return at
+
+
+def edge_averaged_steps(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> ImplicitSteps:
+    """The scheme at work, see `mvpde.density.schemes`."""
+    return ImplicitSteps(
+        domain,
+        features,
+        edge_averaged(domain, features, features.model.temperature),
+        name="edge_averaged",
+        options=options,
+        energy=lambda owned_values: free_energy(domain, features, owned_values),
+    )
 
 
 @njit(cache=True, inline="always")

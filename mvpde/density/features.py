@@ -17,6 +17,7 @@ from mpi4py import MPI
 from numba import njit
 from numpy.typing import NDArray
 
+from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
 
 Array = NDArray[np.float64]
@@ -100,6 +101,13 @@ def _right_factor(triangles: list[Array]) -> Array:
     _, values, vectors = np.linalg.svd(np.vstack(triangles), full_matrices=False)
     keep = max(1, int(np.sum(values > RANK_TOLERANCE * values[0])))
     return np.ascontiguousarray(vectors[:keep].T)
+
+
+def free_energy(domain: Domain, features: NodalFeatures, owned_values: Array) -> float:
+    """R(m) + ∫V0 dρ + τ∫ρ log ρ with the lumped mass. Collective."""
+    masses, logarithm = domain.graph.lumped * owned_values, np.log(np.maximum(owned_values, 1e-300))
+    local = masses @ (features.external[: domain.owned] + features.model.temperature * logarithm)
+    return float(features.model.outer_energy(features.moments(masses))) + float(domain.sum(np.array([local]))[0])
 
 
 @njit(cache=True)

@@ -20,7 +20,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures
-from mvpde.density.implicit import Coefficients
+from mvpde.density.implicit import Coefficients, ImplicitSteps
+from mvpde.density.schemes import Options
 from mvpde.mesh.domain import Domain, identified_rows
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import CaseError
@@ -64,6 +65,11 @@ def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coeff
         coefficients(graph.offsets, graph.columns, geometry.inward, geometry.outward, geometry.stiffness, b, a, inward, outward)
 
     return at
+
+
+def galerkin_steps(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> ImplicitSteps:
+    """The scheme at work, see `mvpde.density.schemes`. Collective."""
+    return ImplicitSteps(domain, features, galerkin(domain, features, features.model), name="galerkin", options=options)
 
 
 def edge_geometry(domain: Domain) -> EdgeGeometry:

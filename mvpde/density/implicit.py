@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mvpde.density.features import NodalFeatures
 from mvpde.density.fluxes import ShiftedSystem, antidiffusive_fluxes, make_positive, rate
 from mvpde.density.limiter import add_limited_fluxes
+from mvpde.density.schemes import Options
 from mvpde.mesh.domain import Domain
 from mvpde.runtime import SolverError
 
@@ -53,7 +54,6 @@ class ImplicitSteps:
     the L¹ norm. A step that raises the free energy is taken again, shorter.
     """
 
-    order = 2
     stages = 2
 
     def __init__(
@@ -62,19 +62,19 @@ class ImplicitSteps:
         features: NodalFeatures,
         coefficients: Coefficients,
         *,
-        tolerance: float,
-        step: float | None = None,
-        static: bool = False,
+        name: str,
+        options: Options,
         energy: Callable[[Array], float] | None = None,
     ) -> None:
-        """``tolerance`` bounds the local error of a step in L¹ (the mass is 1); ``step`` fixes the step length instead.
+        """``options.tolerance`` bounds the local error of a step in L¹ (the mass is 1); ``options.step`` fixes the step.
 
-        ``static``: the coefficients do not depend on the moments, so that they are computed once, and matrices factored once per
-        step length. ``energy``: (owned values) → 𝓕, which an error-controlled step must not raise beyond rounding; None: no law.
+        Coefficients of a model without interaction are computed once, and matrices factored once per step length. ``energy``:
+        (owned values) → 𝓕, which an error-controlled step must not raise beyond rounding; None: no law.
         """
-        graph, entries = domain.graph, len(domain.graph.columns)
+        graph, entries, static = domain.graph, len(domain.graph.columns), not features.model.interacting
+        self.name = name
         self._domain, self._features, self._coefficients_at, self._static = domain, features, coefficients, static
-        self._tolerance, self._fixed, self._proposal = tolerance, step, math.inf
+        self._tolerance, self._fixed, self._proposal = options.tolerance, options.step, math.inf
         self._rows, self._lumped = (graph.offsets, graph.columns), graph.lumped
         slots = 2 if static else 3  # of the two stages, and of the rates that their moments would really give
         self._inward, self._outward = [np.zeros(entries) for _ in range(slots)], [np.zeros(entries) for _ in range(slots)]

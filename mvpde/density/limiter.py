@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mvpde.density.transport import AFFORDABLE
+from mvpde.density.explicit import AFFORDABLE
 from mvpde.mesh.domain import Domain
 
 Array = NDArray[np.float64]

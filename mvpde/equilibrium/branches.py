@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.density.density import Density, free_energy
+from mvpde.density.density import Density
+from mvpde.density.features import free_energy
 from mvpde.equilibrium.circles import along_circles, circles, moved_moments, same, shift_to_phase_zero
 from mvpde.equilibrium.linearised import (
     feature_covariance,

@@ -17,6 +17,7 @@ from mvpde.density.density import Density, outer_mass
 from mvpde.density.edge_averaged import edge_averaged
 from mvpde.density.fluxes import ShiftedSystem, make_positive, rate
 from mvpde.density.galerkin import edge_geometry, galerkin, gradient
+from mvpde.density.schemes import SCHEMES
 from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import CaseError, SolverError
@@ -143,8 +144,8 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
 
 
 def is_gibbs(density: Density) -> bool:
-    """Whether the scheme of ``density`` keeps Gibbs states exactly."""
-    return density.model.gradient_flow and density.scheme != "galerkin"
+    """Whether the stationary laws of ``density`` are Gibbs states to its scheme."""
+    return density.model.gradient_flow and SCHEMES[density.scheme].stationary == "gibbs"
 
 
 def balance(density: Density, moments: Array, start: Balance | None = None) -> Balance:

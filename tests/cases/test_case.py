@@ -16,7 +16,6 @@ from mvpde.cases.measures import chosen_measures, measures
 from mvpde.cases.messages import described, sections_in
 from mvpde.cases.problem import problem
 from mvpde.cases.toml import toml_text, toml_value
-from mvpde.density.density import SCHEMES
 from mvpde.models import data as datasets
 from mvpde.models.units import UNITS, circle_rbf
 from mvpde.runtime import MPI, CaseError
@@ -238,10 +237,6 @@ def test_the_mixture_keeps_its_kernel_wherever_the_case_goes(changes: dict[str, 
     assert data is not None
     assert data.x.max() >= reach + 6.0 * 0.5**0.5
     assert data.x.max() < reach + 6.0 * 0.5**0.5 + 0.5
-
-
-def test_the_schema_names_what_exists() -> None:
-    assert set(sections.SCHEMES) == {"auto", *SCHEMES}
 
 
 def documented(schema: type[sections.Section]) -> list[str]:

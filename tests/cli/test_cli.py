@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mvpde.cli.main import main
-from mvpde.density.flux_corrected import FluxCorrected
+from mvpde.density.explicit import FluxCorrected
 from mvpde.runtime import SolverError
 
 pytestmark = pytest.mark.serial
