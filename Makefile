@@ -28,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help install demo cases studies test test-serial test-mpi golden lint format types bench pictures clean distclean
+.PHONY: help install demo cases studies test test-serial test-mpi coverage golden lint format types bench pictures clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -90,6 +90,15 @@ test-serial: $(STAMP) ## the tests on one rank, WORKERS of them at a time (PYTES
 test-mpi: $(STAMP) ## the tests on 2 ranks, and those marked "ranks" on 3
 	$(MPIRUN) -n 2 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 	$(MPIRUN) -n 3 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
+
+# The files of all processes lie in .coverage.d until they are put together.
+coverage: export COVERAGE_FILE := $(CURDIR)/.coverage.d/.coverage
+coverage: $(STAMP) ## which lines the tests reach, on one and two ranks together; as long as these tests
+	@rm -rf .coverage.d && mkdir .coverage.d
+	COVERAGE_FILE=$$COVERAGE_FILE.serial $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --cov --cov-report= $(PYTEST_ARGS)
+	$(MPIRUN) -n 2 $(BIN)/python -m coverage run -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
+	$(BIN)/python -m coverage combine -q .coverage.d
+	$(BIN)/python -m coverage report
 
 golden: $(STAMP) ## renew the golden files in tests/golden, telling every number that changes (NAMES="circle_rbf lln" for some)
 	$(BIN)/python tests/golden/golden.py $(NAMES)
