@@ -91,6 +91,17 @@ class Registry[Entry](MutableMapping[str, Entry]):
         return str(said).strip().splitlines()[0] if str(said).strip() else ""
 
 
+def check_known(name: str, known: Iterable[str], what: str) -> None:
+    """Refuse a name that ``what``, such as "the table of units", does not have.
+
+    Raises:
+        ValueError: with the nearest name or all of them.
+    """
+    names = list(known)
+    if name not in names:
+        raise ValueError(f"{what} has no '{name}'; {hint(name, names)}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like the given one, None where none is."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -12,19 +12,22 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import roots_legendre
 
 from mvpde.models.expressions.parse import compile_expression
-from mvpde.registry import hint
+from mvpde.registry import Registry, hint
 
 Array = NDArray[np.float64]
 Target = Callable[[Array], Array]
 
 # Targets that a case file may name instead of writing the expression.
-TARGETS: dict[str, str] = {
-    "circle_two_modes": "0.6*cos(x) + 0.3*sin(2*x)",
-    "mixture": "(exp(-(x + 2)**2)/sqrt(pi) - 2*exp(-x**2/2)/sqrt(2*pi) + exp(-(x - 2)**2)/sqrt(pi))/3",
-    "step": "sign(x)",
-    "sine": "sin(pi*x)",
-    "ramp": "maximum(-1, minimum(1, 2*x))",
-}
+TARGETS: Registry[str] = Registry(
+    "target",
+    {
+        "circle_two_modes": "0.6*cos(x) + 0.3*sin(2*x)",
+        "mixture": "(exp(-(x + 2)**2)/sqrt(pi) - 2*exp(-x**2/2)/sqrt(2*pi) + exp(-(x - 2)**2)/sqrt(pi))/3",
+        "step": "sign(x)",
+        "sine": "sin(pi*x)",
+        "ramp": "maximum(-1, minimum(1, 2*x))",
+    },
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ x ∈ R with Lebesgue measure, N(x; μ, v) the normal density of mean μ and var
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -117,17 +117,47 @@ def gaussian_mixture(
     Raises:
         ValueError: for arrays of different lengths, a variance that is not positive, τ < 0, or nodes that miss K.
     """
+    centres, spreads, heights = _mixture(means, variances, amplitudes, unit_variance)
+    bound = float(np.max(np.abs(centres) + 5.0 * np.sqrt(spreads + unit_variance))) if reach is None else reach
+    x = trapezoid(unit_variance, bound, step)
+    h = float(x[1] - x[0])
+    coordinates, periods = ("y", "c"), (None, None)
+    profile, profile_field = _profile(x, unit_variance, centres, spreads, heights)
+    outer_energy, outer_gradient = _outer(target_energy(centres, spreads, heights), h, len(x))
+    potential, gradient = base_potential(base_measure, temperature, coordinates, periods)
+    return MeanField(
+        coordinates=coordinates,
+        profile=profile,
+        profile_field=profile_field,
+        outer_energy=outer_energy,
+        outer_gradient=outer_gradient,
+        temperature=temperature,
+        external_potential=potential,
+        external_gradient=gradient,
+        output_weight=True,
+        periods=periods,
+        data=Data(x[:, None], np.full(len(x), h), target(x, centres, spreads, heights)),
+    )
+
+
+def _mixture(means: ArrayLike, variances: ArrayLike, amplitudes: ArrayLike, unit_variance: float) -> tuple[Array, Array, Array]:
+    """y_j, s_j², a_j as arrays, shape (J,) each."""
     centres, spreads, heights = (np.asarray(v, dtype=np.float64) for v in (means, variances, amplitudes))
     if not centres.shape == spreads.shape == heights.shape == (centres.size,) or centres.size == 0:
         raise ValueError("means, variances and amplitudes of a mixture need the same number of entries, at least one")
     if not (np.all(spreads > 0.0) and unit_variance > 0.0):
         raise ValueError("variances and unit_variance of a mixture must be positive")
-    bound = float(np.max(np.abs(centres) + 5.0 * np.sqrt(spreads + unit_variance))) if reach is None else reach
-    x = trapezoid(unit_variance, bound, step)
-    h = x[1] - x[0]
+    return centres, spreads, heights
+
+
+def _profile(
+    x: Array, unit_variance: float, centres: Array, spreads: Array, heights: Array
+) -> tuple[Callable[[Array], Array], Callable[[Array, Array], tuple[Array, Array]]]:
+    """φ(x_p, ·) at the nodes and F, and their sums with gradients.
+
+    N(x_p; y, s²) and the terms N(y_j; y, s_j² + s²) of F are one family of Gaussians in y, evaluated together.
+    """
     count = len(x)
-    energy = target_energy(centres, spreads, heights)
-    # N(x_p; y, s²) and the terms N(y_j; y, s_j² + s²) of F are one family of Gaussians in y, evaluated together
     unit = gaussian(
         np.concatenate([x, centres])[:, None],
         normalised=1.0,
@@ -142,24 +172,16 @@ def gaussian_mixture(
     def profile_field(y: Array, r: Array) -> tuple[Array, Array]:
         return unit.profile_field(y, np.concatenate([r[:count], r[count] * heights]))
 
-    def outer_energy(m: Array) -> Array:
-        return np.asarray(energy - m[..., count] + 0.5 * h * np.square(m[..., :count]).sum(axis=-1))
+    return profile, profile_field
 
-    def outer_gradient(m: Array) -> Array:
+
+def _outer(constant: float, h: float, count: int) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """R(m) = C_f − m_P + ½ h Σ_p m_p² and its gradient."""
+
+    def energy(m: Array) -> Array:
+        return np.asarray(constant - m[..., count] + 0.5 * h * np.square(m[..., :count]).sum(axis=-1))
+
+    def gradient(m: Array) -> Array:
         return np.concatenate([h * m[..., :count], np.full((*m.shape[:-1], 1), -1.0)], axis=-1)
 
-    coordinates, periods = (*unit.coordinates, "c"), (None, None)
-    potential, gradient = base_potential(base_measure, temperature, coordinates, periods)
-    return MeanField(
-        coordinates=coordinates,
-        profile=profile,
-        profile_field=profile_field,
-        outer_energy=outer_energy,
-        outer_gradient=outer_gradient,
-        temperature=temperature,
-        external_potential=potential,
-        external_gradient=gradient,
-        output_weight=True,
-        periods=periods,
-        data=Data(x[:, None], np.full(count, h), target(x, centres, spreads, heights)),
-    )
+    return energy, gradient

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from mvpde.models.data import Data
+from mvpde.registry import Registry
 
 Array = NDArray[np.float64]
 
@@ -49,4 +50,4 @@ def logistic(data: Data) -> Outer:
     return Outer(lambda m: np.logaddexp(0.0, -f * m) @ w, lambda m: -w * f * expit(-f * m))
 
 
-LOSSES: dict[str, Callable[[Data], Outer]] = {"least_squares": least_squares, "logistic": logistic}
+LOSSES: Registry[Callable[[Data], Outer]] = Registry("loss", {"least_squares": least_squares, "logistic": logistic})

@@ -6,9 +6,8 @@ Rotskoff & Vanden-Eijnden, arXiv:1805.00915; Mei, Montanari & Nguyen, arXiv:1804
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -18,18 +17,12 @@ from mvpde.models.losses import LOSSES, Outer
 from mvpde.models.mean_field import MeanField
 from mvpde.models.shell import Shell, ShellLaw, lifted
 from mvpde.models.units import UNITS, Unit
-from mvpde.registry import hint
+from mvpde.registry import check_known
 
 NO_PARAMETERS: Mapping[str, float] = MappingProxyType({})
 
 
-def _check(name: str, known: Iterable[str], what: str) -> None:
-    names = sorted(known)
-    if name not in names:
-        raise ValueError(f"{what} has no '{name}'; {hint(name, names)}")
-
-
-def unit_defaults(unit: str) -> dict[str, Any]:
+def unit_defaults(unit: str) -> dict[str, float | bool]:
     """Names and default values of the parameters of a unit, ``bias`` included where the unit has one."""
     signature = inspect.signature(UNITS[unit])
     return {name: p.default for name, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
@@ -62,11 +55,11 @@ def network(
     Raises:
         ValueError: for an unknown unit, loss or parameter, a negative temperature, targets or inputs that do not fit.
     """
-    _check(unit, UNITS, "the table of units")
-    _check(loss, LOSSES, "the table of losses")
+    check_known(unit, sorted(UNITS), "the table of units")
+    check_known(loss, sorted(LOSSES), "the table of losses")
     parameters = dict(unit_parameters) | ({} if bias else {"bias": False})
     for name in parameters:
-        _check(name, unit_defaults(unit), f"unit '{unit}'")
+        check_known(name, sorted(unit_defaults(unit)), f"unit '{unit}'")
     phi = UNITS[unit](data.x, **parameters)
     outer = LOSSES[loss](data)
     if phi.sphere is not None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from scipy.special import expit
 from mvpde.models.data import Data
 from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.registry import hint
+from mvpde.registry import Registry, check_known
 
 IN_WORK = 2**15  # entries of one (points, samples) array at a time: 256 KiB, half a dozen of them stay in the cache
 
@@ -44,13 +43,16 @@ def _sigmoid(u: Array) -> Array:
     return np.asarray(0.5 + 0.5 * np.tanh(0.5 * u))
 
 
-ACTIVATIONS: dict[str, Activation] = {
-    "tanh": Activation(np.tanh, lambda u, s: 1.0 - s * s, lambda u, s, ds: -2.0 * s * ds),
-    "sigmoid": Activation(_sigmoid, lambda u, s: s * (1.0 - s), lambda u, s, ds: ds * (1.0 - 2.0 * s)),
-    "relu": Activation(
-        lambda u: np.maximum(u, 0.0), lambda u, s: np.greater(u, 0.0).astype(np.float64), lambda u, s, ds: np.zeros_like(u)
-    ),
-}
+ACTIVATIONS: Registry[Activation] = Registry(
+    "activation",
+    {
+        "tanh": Activation(np.tanh, lambda u, s: 1.0 - s * s, lambda u, s, ds: -2.0 * s * ds),
+        "sigmoid": Activation(_sigmoid, lambda u, s: s * (1.0 - s), lambda u, s, ds: ds * (1.0 - 2.0 * s)),
+        "relu": Activation(
+            lambda u: np.maximum(u, 0.0), lambda u, s: np.greater(u, 0.0).astype(np.float64), lambda u, s, ds: np.zeros_like(u)
+        ),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,15 @@ class SampleLoss:
     curvature: Callable[[Array, Array], Array]
 
 
-SAMPLE_LOSSES: dict[str, SampleLoss] = {
-    "least_squares": SampleLoss(lambda f, y: 0.5 * (f - y) ** 2, lambda f, y: f - y, lambda f, y: np.ones_like(f)),
-    "logistic": SampleLoss(
-        lambda f, y: np.logaddexp(0.0, -y * f), lambda f, y: -y * expit(-y * f), lambda f, y: expit(f) * expit(-f)
-    ),  # y = ±1
-}
+SAMPLE_LOSSES: Registry[SampleLoss] = Registry(
+    "loss",
+    {
+        "least_squares": SampleLoss(lambda f, y: 0.5 * (f - y) ** 2, lambda f, y: f - y, lambda f, y: np.ones_like(f)),
+        "logistic": SampleLoss(
+            lambda f, y: np.logaddexp(0.0, -y * f), lambda f, y: -y * expit(-y * f), lambda f, y: expit(f) * expit(-f)
+        ),  # y = ±1
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,15 @@ class Architecture:
     terms: tuple[Term, ...]
 
 
-NETWORKS: dict[str, Architecture] = {
-    "weight": Architecture(("w",), (Term(w=0),)),
-    "pair": Architecture(("w1", "w2"), (Term(w=0), Term(w=1))),
-    "neuron": Architecture(("w", "v"), (Term(w=0, v=1),)),
-    "neuron_bias": Architecture(("w", "b", "v"), (Term(w=0, b=1, v=2),)),
-}
+NETWORKS: Registry[Architecture] = Registry(
+    "small network",
+    {
+        "weight": Architecture(("w",), (Term(w=0),)),
+        "pair": Architecture(("w1", "w2"), (Term(w=0), Term(w=1))),
+        "neuron": Architecture(("w", "v"), (Term(w=0, v=1),)),
+        "neuron_bias": Architecture(("w", "b", "v"), (Term(w=0, b=1, v=2),)),
+    },
+)
 
 
 def _jet(terms: Sequence[Term], sigma: Activation, columns: Sequence[Array], x: Array) -> tuple[Array, list[Array]]:
@@ -209,7 +217,7 @@ class SgdNetwork:
         """∇ℓ_s(W) with the weight decay, shape (N, S, D): for small N."""
         return np.stack(self._gradients(w, self.x, self.y), axis=2) + self.weight_decay * w[:, None, :]
 
-    def batch_gradient(self, w: Array, samples: NDArray[np.integer[Any]]) -> Array:
+    def batch_gradient(self, w: Array, samples: NDArray[np.integer]) -> Array:
         """∇L_B(W), shape (N, D), each point with its own batch: indices of samples, shape (N, B)."""
         slopes = self._gradients(w, self.x[samples], self.y[samples])
         return np.stack([g.mean(axis=1) for g in slopes], axis=1) + self.weight_decay * w
@@ -309,27 +317,13 @@ def sgd_problem(
         ValueError: for an unknown name or a number out of range, a batch larger than the data set without replacement, data with
             several inputs or unequal weights.
     """
-    for what, name, known in (
-        ("the table of small networks", network, list(NETWORKS)),
-        ("the table of activations", unit, list(ACTIVATIONS)),
-        ("the table of losses", loss, list(SAMPLE_LOSSES)),
-    ):
-        if name not in known:
-            raise ValueError(f"{what} has no '{name}'; {hint(name, known)}")
+    check_known(network, NETWORKS, "the table of small networks")
+    check_known(unit, ACTIVATIONS, "the table of activations")
+    check_known(loss, SAMPLE_LOSSES, "the table of losses")
     _require(0.0 < learning_rate < math.inf, f"learning_rate is {learning_rate}; it must be positive")
     _require(0.0 <= weight_decay < math.inf, f"weight_decay is {weight_decay}; it must be 0 or positive")
-    _require(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
-    size = len(data.target)
-    _require(
-        replacement or batch_size <= size,
-        f"batch_size is {batch_size}, but the data set has {size} samples and replacement is false; "
-        f"choose a batch_size of at most {size} or replacement = true",
-    )
-    _require(data.x.shape[1] == 1, f"a small network has one input, the data have {data.x.shape[1]}")
-    _require(
-        bool(np.ptp(data.weights) <= 1e-12 * data.weights.max()), "every sample needs the same weight: SGD draws them uniformly"
-    )
-    LOSSES[loss](data)  # the classes of the logistic loss are checked there
+    _check_batches(batch_size, replacement, len(data.target))
+    _check_data(data, loss)
     return SgdNetwork(
         architecture=NETWORKS[network],
         activation=ACTIVATIONS[unit],
@@ -341,6 +335,22 @@ def sgd_problem(
         replacement=replacement,
         weight_decay=float(weight_decay),
     )
+
+
+def _check_batches(batch_size: int, replacement: bool, size: int) -> None:
+    _require(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1")
+    _require(
+        replacement or batch_size <= size,
+        f"batch_size is {batch_size}, but the data set has {size} samples and replacement is false; "
+        f"choose a batch_size of at most {size} or replacement = true",
+    )
+
+
+def _check_data(data: Data, loss: str) -> None:
+    _require(data.x.shape[1] == 1, f"a small network has one input, the data have {data.x.shape[1]}")
+    same = bool(np.ptp(data.weights) <= 1e-12 * data.weights.max())
+    _require(same, "every sample needs the same weight: SGD draws them uniformly")
+    LOSSES[loss](data)  # the classes of the logistic loss are checked there
 
 
 def diffusion_model(problem: SgdNetwork, order: int = 1) -> MeanField:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ def couplings(dimension: int, seed: int) -> Array:
     return np.asarray(sum(a.transpose(order) for order in orders) / 6.0)
 
 
-def energy(a: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+def energy[Precision: np.floating](a: NDArray[np.floating], x: NDArray[Precision]) -> NDArray[Precision]:
     """f(x), shape (N,), at x, shape (N, d), for `couplings` a: one matrix product of N × d² with d² × d."""
     d = x.shape[1]
     pairs = (x[:, :, None] * x[:, None, :]).reshape(len(x), d * d)

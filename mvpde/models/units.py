@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mvpde.registry import Registry
+
 Array = NDArray[np.float64]
 
 
@@ -245,11 +247,14 @@ def sphere_rbf(x: Array, *, kappa: float = 1.0) -> Unit:
     return Unit(names, (None,) * len(names), profile, profile_field, sphere=radius)
 
 
-UNITS: dict[str, Callable[..., Unit]] = {
-    "sigmoid": sigmoid,
-    "tanh": tanh,
-    "relu": relu,
-    "gaussian": gaussian,
-    "circle_rbf": circle_rbf,
-    "sphere_rbf": sphere_rbf,
-}
+UNITS: Registry[Callable[..., Unit]] = Registry(
+    "unit",
+    {
+        "sigmoid": sigmoid,
+        "tanh": tanh,
+        "relu": relu,
+        "gaussian": gaussian,
+        "circle_rbf": circle_rbf,
+        "sphere_rbf": sphere_rbf,
+    },
+)

@@ -15,8 +15,9 @@ from mvpde.equilibrium.spectrum import spectrum
 from mvpde.equilibrium.stationary import stationary
 from mvpde.mesh.domain import box
 from mvpde.mesh.shell import shell
-from mvpde.models import Normal, Uniform, network
+from mvpde.models.laws import Normal, Uniform
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.models.network import network
 from mvpde.models.shell import Shell, ShellLaw
 from mvpde.models.spins import on_sphere
 from mvpde.particles.characteristics import Characteristics

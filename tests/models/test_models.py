@@ -13,11 +13,13 @@ import pytest
 from scipy.integrate import quad, solve_ivp
 from scipy.special import expit
 
-from mvpde.models import LOSSES, UNITS, MeanField, Normal, ProductLaw, Uniform, gaussian_mixture, network
 from mvpde.models.data import Data, circle, points, target_function
-from mvpde.models.gaussian_mixture import kernel, target, target_energy, target_field, trapezoid
-from mvpde.models.mean_field import Array
-from mvpde.models.units import Unit
+from mvpde.models.gaussian_mixture import gaussian_mixture, kernel, target, target_energy, target_field, trapezoid
+from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.losses import LOSSES
+from mvpde.models.mean_field import Array, MeanField
+from mvpde.models.network import network
+from mvpde.models.units import UNITS, Unit
 
 MEANS, VARIANCES, AMPLITUDES = np.array([-2.0, 0.0, 2.0]), np.array([0.5, 1.0, 0.5]), np.array([1.0, -2.0, 1.0]) / 3
 STEP = 1e-5  # of central differences of functions and derivatives of order 1: error h² + ε/h ~ 1e-10, with a factor 100 to spare

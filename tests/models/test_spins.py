@@ -19,9 +19,10 @@ from mvpde.cases.file import load
 from mvpde.cases.problem import problem
 from mvpde.density.density import Density
 from mvpde.mesh.domain import box
-from mvpde.models import Normal, ProductLaw, Uniform, network
 from mvpde.models.data import points
+from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.models.network import network
 from mvpde.models.spikes import spikes
 from mvpde.models.spins import couplings, energy, on_circle, on_sphere
 from mvpde.models.units import UNITS
