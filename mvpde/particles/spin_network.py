@@ -18,14 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.models.spins import couplings, energy
+from mvpde.registry import Registry
 
-Single = NDArray[Any]  # of single precision
+Single = NDArray[np.floating]  # of single precision
 
 ROWS = 2**20  # entries of the matrix of units and samples in work at once
 TEST = 16384  # samples that the error is measured on
@@ -33,7 +33,7 @@ TESTED = 2**31  # seeds of their stream: no run of training has it
 
 
 @dataclass(frozen=True)
-class Unit:
+class SpinUnit:
     """The functions of a unit, all for P samples x, shape (P, d), and n units y.
 
     Attributes:
@@ -90,10 +90,13 @@ def _sigmoid_push(x: Single, y: Single, values: Single, r: Single, height: float
     return np.column_stack([values.T @ x, values.sum(axis=0)])
 
 
-UNITS: dict[str, Unit] = {
-    "gaussian": Unit(lambda rng, n, d, _: on_sphere(rng, n, d), _gaussian_values, _gaussian_push, _to_sphere),
-    "sigmoid": Unit(_sigmoid_start, _sigmoid_values, _sigmoid_push, lambda y: y),
-}
+SPIN_UNITS: Registry[SpinUnit] = Registry(
+    "unit",
+    {
+        "gaussian": SpinUnit(lambda rng, n, d, _: on_sphere(rng, n, d), _gaussian_values, _gaussian_push, _to_sphere),
+        "sigmoid": SpinUnit(_sigmoid_start, _sigmoid_values, _sigmoid_push, lambda y: y),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Training:
 
     Attributes:
         dimension: d ≥ 2.
-        unit: a name in `UNITS`.
+        unit: a name in `SPIN_UNITS`.
         units: n ≥ 1.
         height: h > 0.
         width: standard deviation of a and b at the start, for sigmoids.
@@ -134,7 +137,7 @@ class Training:
 
 def train(plan: Training) -> Single:
     """f_n of a trained network at the points of `fresh_samples`, shape (TEST,). Local."""
-    unit, n, height, kappa = UNITS[plan.unit], plan.units, plan.height, plan.kappa
+    unit, n, height, kappa = SPIN_UNITS[plan.unit], plan.units, plan.height, plan.kappa
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(plan.seed, spawn_key=(plan.dimension, n))))
     a = couplings(plan.dimension, plan.couplings).astype(np.float32)
     y = unit.start(rng, n, plan.dimension, plan.width)

@@ -28,8 +28,7 @@ from mvpde.models.spins import couplings, energy, on_circle, on_sphere
 from mvpde.models.units import UNITS
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
-from mvpde.particles.spin_network import UNITS as SPIN_UNITS
-from mvpde.particles.spin_network import fresh_samples, train
+from mvpde.particles.spin_network import SPIN_UNITS, fresh_samples, train
 from mvpde.runs.compare import prediction_error
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.laws.spin_error import SpinOptions, measured, training

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from mvpde.cases.file import Case
 from mvpde.cases.schema import Count, Positive, Section, one_of
-from mvpde.particles.spin_network import UNITS, Training, fresh_samples, train
+from mvpde.particles.spin_network import SPIN_UNITS, Training, fresh_samples, train
 from mvpde.runtime import MPI, InvariantError
 from mvpde.studies.task import Task, summarised
 
@@ -27,7 +27,7 @@ class SpinOptions(Section):
     """One network and its training; see `mvpde.particles.spin_network.Training`."""
 
     dimension: Annotated[int, Field(ge=2)] = Field(5, description="d, a whole number ≥ 2", examples=[5])
-    unit: Annotated[str, one_of(UNITS)] = Field("gaussian", description="one of {names}", examples=["gaussian"])
+    unit: Annotated[str, one_of(SPIN_UNITS)] = Field("gaussian", description="one of {names}", examples=["gaussian"])
     units: Count = Field(100, description="number n of units, a whole number ≥ 1", examples=[100])
     kappa: Positive = Field(5.0, description="αd of Gaussian units exp(−½α|x − y|²), > 0", examples=[5.0])
     height: Positive = Field(1.0, description="factor of the unit, > 0", examples=[100.0])
