@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import ValidationError, create_model
 
-from mvpde.cases.kinds import KINDS, DataSection, Kind
+from mvpde.cases.kinds import KINDS
 from mvpde.cases.messages import explain, listed, nearest
-from mvpde.cases.schema import CaseSections
+from mvpde.cases.schema import CaseSections, DataSection, ModelSection
 from mvpde.cases.toml import toml_text
-from mvpde.runtime import CaseError
+from mvpde.runtime import MPI, CaseError, on_first_rank
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,20 @@ class Case:
         return toml_text(self.table())
 
 
-def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Case:
-    """Read and validate a case file.
+def load(path: str | Path, set: Mapping[str, Any] | None = None, comm: MPI.Intracomm = MPI.COMM_SELF) -> Case:
+    """Read and validate a case file. Collective.
 
     Args:
         path: the TOML file.
-        overrides: values that replace or add to the file's, by "section.key".
+        set: values that replace or add to the file's, by "section.key".
+        comm: rank 0 reads the file, for all.
 
     Raises:
-        CaseError: with one message that names file, section, key and remedy.
+        CaseError: with one message that names file, section, key and remedy, on all ranks alike.
     """
     path = Path(path)
-    table = _read(path)
-    for key, value in (overrides or {}).items():
+    table = on_first_rank(comm, lambda: _read(path))
+    for key, value in (set or {}).items():
         _override(table, key, value)
     return parse(table, path)
 
@@ -134,15 +135,13 @@ def _choose(table: Mapping[str, Any], section: str, key: str, options: Sequence[
 
 
 def _schema_of(table: Mapping[str, Any]) -> type[CaseSections]:
-    kind = _choose(table, "model", "kind", list(KINDS))
-    sources = KINDS[kind].sources
-    return _schema(kind, _choose(table, "data", "source", list(sources)) if sources else None)
+    kind = KINDS[_choose(table, "model", "kind", list(KINDS))]
+    model: type[ModelSection] = kind.schema
+    return _schema(model, kind.sources[_choose(table, "data", "source", list(kind.sources))] if kind.sources else None)
 
 
 @functools.cache
-def _schema(kind: str, source: str | None) -> type[CaseSections]:
+def _schema(model: type[ModelSection], data: type[DataSection] | None) -> type[CaseSections]:
     """The schema of cases with this kind of model and source of data."""
-    chosen: Kind = KINDS[kind]
-    data: Any = (DataSection | None, None) if source is None else (chosen.sources[source], Field())
-    fields: dict[str, Any] = {"model": (chosen.schema, Field()), "data": data}
+    fields: dict[str, Any] = {"model": (model, ...), "data": (DataSection | None, None) if data is None else (data, ...)}
     return create_model("CaseSections", __base__=CaseSections, **fields)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mvpde.cases.kinds import KINDS, training
+from mvpde.cases.kinds import KINDS
 from mvpde.cases.messages import listed, nearest
 from mvpde.cases.problem import Problem, blaming, in_file
 from mvpde.cases.schema import DomainSection
@@ -19,6 +19,7 @@ from mvpde.runtime import MPI, CaseError
 
 if TYPE_CHECKING:
     from mvpde.mesh.domain import Domain
+    from mvpde.models.sgd_network import SgdNetwork
 
 
 def domain(setting: Problem, comm: MPI.Intracomm) -> Domain:
@@ -74,14 +75,26 @@ def _ensemble(setting: Problem, comm: MPI.Intracomm) -> Any:
     )
 
 
+def training(problem: Problem) -> SgdNetwork:
+    """The network of a case that [sgd] may run, and how it is trained.
+
+    Raises:
+        CaseError: for a model that is not a limit of one.
+    """
+    section = problem.sections.model
+    made = KINDS[section.kind].training
+    if made is None:
+        raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
+    return made(section, problem.data)
+
+
 def _sgd(setting: Problem, comm: MPI.Intracomm) -> Any:
     from mvpde.particles.sgd_runs import SgdRuns
 
     s: Any = setting.case.sections.sgd
     order = getattr(setting.case.sections.model, "order", 1)
-    training_problem = training(setting.case.sections, setting.case.directory)()
     return SgdRuns(
-        training_problem, setting.law, runs=s.runs, seed=s.seed, dynamics=s.dynamics, order=order, step=s.step, comm=comm
+        training(setting), setting.law, runs=s.runs, seed=s.seed, dynamics=s.dynamics, order=order, step=s.step, comm=comm
     )
 
 

@@ -11,8 +11,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mvpde import registry as names
-from mvpde.cases.schema import Choice, Law, Section
+from mvpde.cases.laws import LawSection, law_sections
 from mvpde.cases.toml import toml_value
+from mvpde.cases.values import Choice, Section
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
@@ -45,6 +46,8 @@ class Place:
 
 def sections_in(annotation: Any) -> list[type[Section]]:
     """Every section schema inside a type such as `X | None` or `dict[str, X | Y]`."""
+    if annotation is LawSection:
+        return list(law_sections().values())
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [found for inner in get_args(annotation) for found in sections_in(inner)]
@@ -107,9 +110,9 @@ def _choice(place: Place, error: ErrorDetails) -> str:
 
 
 def _no_law(place: Place, error: ErrorDetails) -> str:
-    tag, options = error.get("ctx", {}).get("tag"), [str(_tag(law)) for law in sections_in(Law)]
+    tag, options = error.get("ctx", {})["law"], error.get("ctx", {})["options"]
     said = f"law = {toml_value(tag)} is" if tag else "`law` is missing or"
-    return f"{said} not one of {listed(options)}{nearest(tag, options) if tag else ''}"
+    return f"{said} not one of {listed(options)}{nearest(str(tag), options) if tag else ''}"
 
 
 def _refused(_: Place, error: ErrorDetails) -> str:
@@ -141,8 +144,7 @@ _EXPLANATIONS = {
     "extra_forbidden": _unknown,
     "missing": _missing,
     "choice": _choice,
-    "union_tag_invalid": _no_law,
-    "union_tag_not_found": _no_law,
+    "no_law": _no_law,
     "refused": _refused,
     "value_error": _raised,
 }

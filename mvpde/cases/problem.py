@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mvpde.cases.file import Case
-from mvpde.cases.kinds import KINDS
+from mvpde.cases.kinds import KINDS, Given
+from mvpde.cases.laws import LawSection
 from mvpde.cases.messages import listed, nearest
-from mvpde.cases.schema import DomainSection
-from mvpde.models.laws import LAWS, ProductLaw
-from mvpde.models.mean_field import MeanField
+from mvpde.cases.schema import CaseSections, CharacteristicsSection, DomainSection
+from mvpde.cases.sources import data_of
+from mvpde.models.data import Data
+from mvpde.models.laws import Law, ProductLaw
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.shell import ShellLaw
 from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
 from mvpde.runtime import MPI, CaseError, on_first_rank
 
-if TYPE_CHECKING:
-    pass
-
 Periods = tuple[float | None, ...]
+Start = Array | Law
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,19 @@ class Problem:
     Attributes:
         case: the case with every default, also those that depend on the model.
         model: the mean-field model.
-        law: its initial law, a `ProductLaw`, or a `ShellLaw` for a model with a metric.
+        law: its initial law; that of a shell for a model with a metric.
+        data: its data set, None for a model without one.
     """
 
     case: Case
     model: MeanField
-    law: Any
+    law: Law
+    data: Data | None = None
+
+    @property
+    def sections(self) -> CaseSections:
+        """What the case says about everything else."""
+        return self.case.sections
 
 
 @contextmanager
@@ -60,65 +66,59 @@ def in_file(case: Case) -> Iterator[None]:
         raise CaseError(f"{case.path}: {error}") from None
 
 
-def problem(case: Case) -> Problem:
-    """The model and the initial law of a case, every number of coordinates checked against every other.
+def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
+    """The model and the initial law of a case, every number of coordinates checked against every other. Collective.
+
+    Args:
+        case: the same on all ranks.
+        comm: rank 0 reads the data file, for all.
 
     Raises:
-        CaseError: with one message that names section, key and remedy.
+        CaseError: with one message that names section, key and remedy, on all ranks alike.
     """
-    sections: Any = case.sections
     with in_file(case):
-        model = _annealed(_model(sections, case.directory), case)
+        sections = case.sections.model_copy(update={"initial": _complete(case.sections)})
+        data = on_first_rank(comm, lambda: data_of(sections.data, case.directory))
+        model = _annealed(_model(sections, data), sections, data)
         with blaming("[initial]"):
-            law = _law("initial", _with_dimension(sections.initial, sections.model), model)
+            law = _law("initial", sections.initial, model)
         _check_nodes(sections.characteristics, model)
         _check_companions(sections, model)
         _starts(sections, model)
-        return Problem(_with_periodic(case, model), model, law)
+        return Problem(_with_periodic(case, model), model, law, data)
 
 
-def _uniform(section: Any, period: float | None) -> Any:
-    whole = period is not None and math.isclose(section.upper - section.lower, period, rel_tol=1e-9)
-    return LAWS["uniform"](section.lower, section.upper, periodic=whole)
-
-
-def _normal(section: Any, period: float | None) -> Any:
-    return LAWS["normal"](section.mean, section.std)
-
-
-def _chi(section: Any, period: float | None) -> Any:
-    return LAWS["chi"](section.scale, section.dimension)
-
-
-_FACTORS: dict[str, Callable[[Any, float | None], Any]] = {"uniform": _uniform, "normal": _normal, "chi": _chi}
-
-
-def _with_dimension(laws: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """Laws that leave their dimension to the model have the model's."""
-    dimension = getattr(model, "dimension", None)
-    missing = [name for name, law in laws.items() if law.law == "chi" and law.dimension is None]
-    if missing and not isinstance(dimension, float):
-        raise CaseError(f"[initial] {missing[0]}: the law `chi` needs `dimension` here; add it, for example dimension = 40")
-    return {name: law.model_copy(update={"dimension": dimension}) if name in missing else law for name, law in laws.items()}
-
-
-def _model(sections: Any, directory: Path) -> MeanField:
-    """The model of [model] and [data]."""
-    with blaming("[data]"):
-        with_base_measure = KINDS[sections.model.kind].build(sections, directory)
+def _model(sections: CaseSections, data: Data | None) -> MeanField:
+    """The model of a case, first without its base measure, which tells the coordinates."""
+    section = sections.model
+    base: Mapping[str, LawSection] | None = getattr(section, "base_measure", None)  # where the kind of model has one
     with blaming("[model]"):
-        flat = with_base_measure(None)
-        base = getattr(sections.model, "base_measure", None)  # where the kind of model has one
-        return flat if base is None else with_base_measure(_law("model.base_measure", base, flat))
+        flat = KINDS[section.kind].build(section, Given(sections, data))
+        if base is None:
+            return flat
+        law = _law("model.base_measure", base, flat)
+        return KINDS[section.kind].build(section, Given(sections, data, law))
 
 
-def _annealed(model: MeanField, case: Case) -> MeanField:
+def _complete(sections: CaseSections) -> dict[str, LawSection]:
+    """The initial laws; those that leave a number to the model have the model's."""
+    return {name: _with_numbers_of(sections.model, name, law) for name, law in sections.initial.items()}
+
+
+def _with_numbers_of(model: object, name: str, law: LawSection) -> LawSection:
+    missing = [key for key, value in law.model_dump().items() if value is None]
+    for key in missing:
+        if not isinstance(getattr(model, key, None), float):
+            example = type(law).model_fields[key].examples or [1.0]
+            raise CaseError(f"[initial] {name}: the law `{law.law}` needs `{key}` here; add it, for example {key} = {example[0]}")
+    return law.model_copy(update={key: getattr(model, key) for key in missing})
+
+
+def _annealed(model: MeanField, sections: CaseSections, data: Data | None) -> MeanField:
     """The model with those that follow it at the times of [time] annealing."""
-    sections: Any = case.sections
-    pairs = sections.time.annealing
+    pairs, kind = sections.time.annealing, KINDS[sections.model.kind]
     if not pairs:
         return model
-    kind = KINDS[sections.model.kind]
     if "temperature" not in kind.schema.model_fields or model.own_drift is not None or kind.network is not None:
         raise CaseError("[time] annealing: changes the temperature of a gradient flow, and this model is none; remove the key")
     if sections.stationary is not None or sections.spectrum is not None:
@@ -126,30 +126,23 @@ def _annealed(model: MeanField, case: Case) -> MeanField:
 
     def at(temperature: float) -> MeanField:
         there = sections.model.model_copy(update={"temperature": temperature})
-        return _model(sections.model_copy(update={"model": there}), case.directory)
+        return _model(sections.model_copy(update={"model": there}), data)
 
     return replace(model, later=tuple((t, at(temperature)) for t, temperature in pairs))
 
 
-def _law(name: str, laws: Mapping[str, Any], model: MeanField) -> Any:
-    """The `ProductLaw` of the coordinates, or the `ShellLaw` of y and c where they are those of a shell."""
+def _law(name: str, laws: Mapping[str, LawSection], model: MeanField) -> ProductLaw | ShellLaw:
+    """The law of the coordinates, or of y and c where they are those of a shell."""
     if model.metric is None:
         return _product_law(name, laws, model.coordinates, model.periods)
     if set(laws) != {"y", "c"} or laws["y"].law != "sphere":
         raise CaseError(
             f'[{name}]: y lies on a sphere and c is the output weight; give y = {{ law = "sphere" }} and a law of c, nothing else'
         )
-    return ShellLaw(model.metric, model.dimension, _FACTORS[laws["c"].law](laws["c"], None))
+    return ShellLaw(model.metric, model.dimension, laws["c"].factor())
 
 
-def _sphere(_: Any, period: float | None) -> Any:
-    raise CaseError('the law "sphere" is for the unit sphere_rbf, whose y lies on a sphere; choose another law')
-
-
-_FACTORS["sphere"] = _sphere
-
-
-def _product_law(name: str, laws: Mapping[str, Any], coordinates: Sequence[str], periods: Periods) -> ProductLaw:
+def _product_law(name: str, laws: Mapping[str, LawSection], coordinates: Sequence[str], periods: Periods) -> ProductLaw:
     for coordinate in laws:
         if coordinate not in coordinates:
             near = nearest(coordinate, coordinates) or ";"
@@ -159,10 +152,10 @@ def _product_law(name: str, laws: Mapping[str, Any], coordinates: Sequence[str],
     for coordinate in coordinates:
         if coordinate not in laws:
             raise CaseError(f'[{name}] {coordinate}: is missing; add {coordinate} = {{ law = "normal", mean = 0.0, std = 1.0 }}')
-    return ProductLaw(tuple(_FACTORS[laws[c].law](laws[c], period) for c, period in zip(coordinates, periods, strict=True)))
+    return ProductLaw(tuple(laws[c].factor(period) for c, period in zip(coordinates, periods, strict=True)))
 
 
-def _check_companions(sections: Any, model: MeanField) -> None:
+def _check_companions(sections: CaseSections, model: MeanField) -> None:
     """Characteristics follow −∇V; Heun's scheme needs additive noise; runs of SGD need a training problem."""
     if sections.characteristics is not None and not model.gradient_flow:
         raise CaseError(
@@ -171,41 +164,41 @@ def _check_companions(sections: Any, model: MeanField) -> None:
     reason = None if sections.ensemble is None else PARTICLE_SCHEMES[sections.ensemble.scheme].refuses(model)
     if reason is not None:
         raise CaseError(f"[ensemble] scheme: {reason}")
-    if sections.sgd is not None and sections.model.kind != "sgd_network":
+    if sections.sgd is not None and KINDS[sections.model.kind].training is None:
         raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
 
 
-def stationary_starts(setting: Problem) -> list[Any] | None:
+def stationary_starts(problem: Problem) -> list[Start] | None:
     """Where the search for stationary branches begins, moments as arrays or laws; None where the case does not say.
 
     Raises:
         CaseError: for a model without interaction, another number of moments than the model has, or laws of other coordinates.
     """
-    return _starts(setting.case.sections, setting.model)
+    return _starts(problem.sections, problem.model)
 
 
-def _starts(sections: Any, model: MeanField) -> list[Any] | None:
+def _starts(sections: CaseSections, model: MeanField) -> list[Start] | None:
     given = None if sections.stationary is None else sections.stationary.starts
     if given is None:
         return None
     if not model.interacting:
         raise CaseError("[stationary] starts: this model has no interaction, so its stationary law is unique; remove the key")
     count = model.features
-    found: list[Any] = []
+    starts: list[Start] = []
     for number, start in enumerate(given):
         if isinstance(start, dict):
-            found.append(_law(f"stationary.starts[{number}]", start, model))
+            starts.append(_law(f"stationary.starts[{number}]", start, model))
         elif len(start) != count:
             raise CaseError(
                 f"[stationary] starts: entry {number} has {len(start)} numbers, but the model has {count} moments; "
                 "give one number for each feature, or a law of every coordinate as in [initial]"
             )
         else:
-            found.append(np.array(start, float))
-    return found
+            starts.append(np.array(start, float))
+    return starts
 
 
-def _check_nodes(section: Any, model: MeanField) -> None:
+def _check_nodes(section: CharacteristicsSection | None, model: MeanField) -> None:
     if section is not None and len(section.nodes) != model.dimension:
         raise CaseError(
             f"[characteristics] nodes: has {len(section.nodes)} entries, but the model has {model.dimension} coordinates, "
@@ -222,19 +215,19 @@ def _with_periodic(case: Case, model: MeanField) -> Case:
         return case
     periodic = sections.domain.periodic or [period is not None for period in model.periods]
     domain = sections.domain.model_copy(update={"periodic": periodic})
-    _check_domain(domain, model, case)
+    _check_domain(domain, model, sections.density is not None)
     return replace(case, sections=sections.model_copy(update={"domain": domain}))
 
 
-def _check_domain(domain: DomainSection, model: MeanField, case: Case) -> None:
+def _check_domain(domain: DomainSection, model: MeanField, meshed: bool) -> None:
     entries = {"cells": len(domain.cells or model.coordinates), "periodic": len(domain.periodic or [])}
-    for key, found in entries.items():
-        if found != model.dimension:
+    for key, count in entries.items():
+        if count != model.dimension:
             raise CaseError(
-                f"[domain] {key}: has {found} entries, but the model has {model.dimension} coordinates, "
+                f"[domain] {key}: has {count} entries, but the model has {model.dimension} coordinates, "
                 f"{listed(model.coordinates)}; give one entry per coordinate in `lower`, `upper`, `cells`, `periodic`"
             )
-    if model.dimension > 3 and case.sections.density is not None:
+    if model.dimension > 3 and meshed:
         raise CaseError(
             f"[domain] cells: a mesh has 1 to 3 directions and the model has {model.dimension} coordinates; "
             "remove [density] and [domain], the ensemble runs in any dimension"
@@ -269,9 +262,3 @@ def _check_direction(domain: DomainSection, axis: int, name: str, period: float 
         )
     if domain.cells[axis] < 3:
         raise CaseError(f"[domain] cells: entry {axis} is {domain.cells[axis]}; a periodic direction needs at least 3 cells")
-
-
-def checked(case: Case, comm: MPI.Intracomm) -> Problem:
-    """`problem`, tried on rank 0 first, so that whatever is wrong with files stops all ranks with one message. Collective."""
-    on_first_rank(comm, lambda: problem(case) and None)
-    return problem(case)

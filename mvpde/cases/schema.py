@@ -1,133 +1,49 @@
 """The sections of a case file: names, types, ranges and defaults, and what a message says about each key.
 
 The `description` of a field states its meaning and allowed range, `examples` a value that works: messages about a wrong value and
-the tables of `docs/cases.md` are made of them. What depends on the kind of model is in `kinds.py`.
+the tables of `docs/cases.md` are made of them. What depends on the kind of model is in `kinds`
+and `sources`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
+from mvpde.cases.laws import Law
+from mvpde.cases.values import Count, Number, Positive, Section, one_of, refuse
 from mvpde.density.schemes import SCHEMES
-from mvpde.models.expressions.parse import constant
 from mvpde.particles.schemes import DYNAMICS
 from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
 
 
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """Checks that a text is one of the names there are when a file is read, or passes another check.
+class ModelSection(Section):
+    """What every kind of model has."""
 
-    A description that says ``{names}`` gets them when it is shown (see `messages.described`).
-    """
-
-    names: Collection[str]
-    otherwise: Callable[[str], object] | None = None
-
-    def __call__(self, name: str) -> str:
-        """The name; the message about any other lists all names and the nearest."""
-        if name not in self.names:
-            if self.otherwise is None:
-                raise PydanticCustomError("choice", "is not one of the known names", {"options": sorted(self.names)})
-            self.otherwise(name)
-        return name
+    kind: str = Field(description="the kind of model", examples=["network"])
 
 
-def one_of(names: Collection[str]) -> AfterValidator:
-    """A text that must be one of ``names``, also of those that are added later."""
-    return AfterValidator(Choice(names))
+class DataSection(Section):
+    """What every source of data has."""
+
+    source: str = Field(description="where the data comes from", examples=["interval"])
+
+    def files(self) -> dict[str, str]:
+        """Keys that name a file, with their values."""
+        return {}
 
 
-def _evaluated(value: Any) -> Any:
-    return constant(value) if isinstance(value, str) else value
+class MeanFieldSection(ModelSection):
+    """What models of interacting particles have."""
 
-
-Number = Annotated[float, BeforeValidator(_evaluated), Field(allow_inf_nan=False)]
-Positive = Annotated[Number, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def refuse(message: str) -> PydanticCustomError:
-    """An error about a whole section or a value that depends on another key; `message` says what is wrong and the remedy."""
-    return PydanticCustomError("refused", "{reason}", {"reason": message})
-
-
-class Section(BaseModel):
-    """Unknown keys and silent conversions are refused everywhere."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class UniformLaw(Section):
-    """Uniform law on [lower, upper]."""
-
-    law: Literal["uniform"]
-    lower: Number = Field(description="lower end of the interval", examples=[-1.0])
-    upper: Number = Field(description="upper end of the interval, above lower", examples=[1.0])
-
-    def extent(self) -> tuple[float, float]:
-        """The interval."""
-        return self.lower, self.upper
-
-    @model_validator(mode="after")
-    def _ordered(self) -> UniformLaw:
-        if self.lower >= self.upper:
-            raise refuse(f"lower = {self.lower:g} must lie below upper = {self.upper:g}; exchange or correct them")
-        return self
-
-
-class NormalLaw(Section):
-    """Normal law N(mean, std²)."""
-
-    law: Literal["normal"]
-    mean: Number = Field(description="mean", examples=[0.0])
-    std: Positive = Field(description="standard deviation, > 0", examples=[1.0])
-
-    def extent(self) -> tuple[float, float]:
-        """Six standard deviations on either side: all but 2e-9 of the law."""
-        return self.mean - 6.0 * self.std, self.mean + 6.0 * self.std
-
-
-class ChiLaw(Section):
-    """Law of the length of a vector N(0, (scale²/d) I_d)."""
-
-    law: Literal["chi"]
-    scale: Positive = Field(description="root mean square, > 0", examples=[0.8])
-    dimension: Annotated[Number, Field(ge=1)] | None = Field(None, description="d, ≥ 1; absent: that of the model", examples=[40])
-
-    def extent(self) -> tuple[float, float]:
-        """From 0 to where all but 2e-9 of the law is left behind, in any dimension."""
-        return 0.0, 6.0 * self.scale
-
-
-class SphereLaw(Section):
-    """Uniform law on the sphere that the unit's parameters y lie on."""
-
-    law: Literal["sphere"]
-
-    def extent(self) -> tuple[float, float]:
-        """Of a coordinate on the unit sphere."""
-        return -1.0, 1.0
-
-
-Law = Annotated[UniformLaw | NormalLaw | ChiLaw | SphereLaw, Field(discriminator="law")]
+    temperature: Annotated[Number, Field(ge=0)] = Field(0.0, description="temperature, ≥ 0", examples=[0.05])
+    base_measure: dict[str, Law] | None = Field(
+        None,
+        description="law of every coordinate that the entropy is relative to; absent: flat",
+        examples=[{"c": {"law": "normal", "mean": 0.0, "std": 1.0}}],
+    )
 
 
 class ShellSection(Section):
@@ -181,6 +97,11 @@ class DomainSection(Section):
         if missing:
             raise refuse(f"a box needs `lower`, `upper` and `cells`, and `{missing[0]}` is missing; add it, or name a `mesh`")
         return self._checked_box(self.lower or [], self.upper or [], self.cells or [])
+
+    @property
+    def box(self) -> tuple[list[float], list[float]] | None:
+        """The corners, None where it is no box."""
+        return None if self.lower is None or self.upper is None else (self.lower, self.upper)
 
     def _checked_box(self, lower: list[float], upper: list[float], cells: list[int]) -> DomainSection:
         lengths = {"lower": len(lower), "upper": len(upper), "cells": len(cells), "periodic": len(self.periodic or cells)}
@@ -324,11 +245,11 @@ class OutputSection(Section):
 
 
 class CaseSections(Section):
-    """A case file. `model` and `data` are refined by the kind of model (see `kinds.py`)."""
+    """A case file. `model` and `data` are refined by the kind of model (see `kinds`)."""
 
     title: str = Field("", description="one line of text", examples=["RBF network on the circle"])
-    model: Section
-    data: Section | None = None
+    model: ModelSection
+    data: DataSection | None = None
     initial: dict[str, Law] = Field(
         description="the initial law of every coordinate", examples=[{"c": {"law": "normal", "mean": 0.0, "std": 1.0}}]
     )

@@ -59,9 +59,7 @@ def run(case: Path, settings: Sequence[str], out: Path | None, overwrite: bool, 
     from mvpde.runs.progress import shown
 
     comm = MPI.COMM_WORLD
-    overrides = assignments(settings)
-    runtime.on_first_rank(comm, lambda: load(case, overrides) and None)
-    loaded = load(case, overrides)
+    loaded = load(case, assignments(settings), comm)
     folder = out if out is not None else default_folder(loaded)
     runtime.on_first_rank(comm, lambda: check_folder(folder, overwrite))  # before the solver is loaded: a quick answer
     from mvpde.runs.run import run as compute
@@ -79,12 +77,10 @@ def check(case: Path, settings: Sequence[str]) -> None:
     """Validate a case with its data and mesh; print it with every default, and its sizes. Computes nothing."""
     from mvpde.cases.file import assignments, load
     from mvpde.cases.measures import chosen_measures, sizes
-    from mvpde.cases.problem import checked
+    from mvpde.cases.problem import problem
 
     comm = MPI.COMM_WORLD
-    overrides = assignments(settings)
-    runtime.on_first_rank(comm, lambda: load(case, overrides) and None)
-    setting = checked(load(case, overrides), comm)
+    setting = problem(load(case, assignments(settings), comm), comm)
     names = chosen_measures(setting)
     answer = {"measures": ", ".join(names), **sizes(setting, comm)}
     click.echo(setting.case.text())
@@ -136,7 +132,8 @@ def report(folders: Sequence[Path], out: Path | None) -> None:
 @commands.command(name="list")
 def list_everything() -> None:
     """Cases at hand, and the names that a case file may use."""
-    from mvpde.cases.kinds import KINDS, SOURCES
+    from mvpde.cases.kinds import KINDS
+    from mvpde.cases.sources import SOURCES
     from mvpde.density.schemes import SCHEMES
     from mvpde.models.data import TARGETS
     from mvpde.models.laws import LAWS
@@ -148,11 +145,11 @@ def list_everything() -> None:
     for path, title in _cases():
         click.echo(f"  {path}  {title}")
     tables: dict[str, Any] = {
-        "models": {name: kind.schema.__doc__ for name, kind in KINDS.items()},
+        "models": {name: KINDS.sentence(name) for name in KINDS},
         "units": {name: unit.__doc__ for name, unit in UNITS.items()},
         "losses": {name: loss.__doc__ for name, loss in LOSSES.items()},
-        "laws": {name: law.__doc__ for name, law in LAWS.items()},
-        "data": {name: source.schema.__doc__ for name, source in SOURCES.items()},
+        "laws": {name: LAWS.sentence(name) for name in LAWS},
+        "data": {name: SOURCES.sentence(name) for name in SOURCES},
         "targets": TARGETS,
         "density schemes": {name: SCHEMES.sentence(name) for name in SCHEMES},
         "ensemble schemes": {name: PARTICLE_SCHEMES.sentence(name) for name in PARTICLE_SCHEMES},

@@ -15,11 +15,11 @@ from mvpde.equilibrium.spectrum import Spectrum, decay_rate, dirichlet_energy, d
 from mvpde.equilibrium.stationary import Stationary, stationary
 from mvpde.fields import FieldSeries
 from mvpde.mesh.quadrature import integrate_against_basis
-from mvpde.models.laws import ProductLaw
+from mvpde.models.laws import Law
 from mvpde.models.mean_field import Array
 from mvpde.runtime import on_first_rank
 
-Start = Array | ProductLaw
+Start = Array | Law
 
 _GROWS = 1e-8  # part of the fastest rate beyond which a mode grows; a circle of states has a mode of rate 0
 _LATE = 3  # output times that a rate of decay is fitted to, at least
@@ -138,7 +138,7 @@ def moments_of(density: Density, starts: Sequence[Start] | None) -> list[Array]:
 
 
 def _moments_of(density: Density, start: Start) -> Array:
-    if isinstance(start, ProductLaw):
+    if not isinstance(start, np.ndarray):
         loads = integrate_against_basis(density.domain, start.density)
         return density.features.moments(loads / density.domain.sum(np.array([loads.sum()]))[0])
     return start

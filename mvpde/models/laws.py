@@ -1,20 +1,48 @@
 """Laws of the parameters at the start, and base measures: products of one-dimensional laws.
 
-A new one-dimensional law is one frozen dataclass with the methods of `Law1D` and one entry of `LAWS`.
+A new one-dimensional law is one frozen dataclass with the methods of `Law1D`, whose parameters say by a `Key` what they are in a
+case file, and one entry of `LAWS`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Annotated, Protocol, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import roots_hermitenorm, roots_legendre
 
+from mvpde.registry import Registry
+
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a case file says about a parameter of a law.
+
+    Attributes:
+        description: its meaning and range.
+        example: a value that works.
+        above: it must be larger.
+        least: it must not be smaller.
+        of_model: the model's own number of this name stands in where it is absent.
+    """
+
+    description: str
+    example: float
+    above: float | None = None
+    least: float | None = None
+    of_model: bool = False
+
+
+def keys_of(law: Callable[..., Law1D]) -> dict[str, Key]:
+    """The parameters of a law that a case file gives, by name."""
+    hints = get_type_hints(law, include_extras=True)
+    return {name: key for name, hint in hints.items() for key in getattr(hint, "__metadata__", ()) if isinstance(key, Key)}
 
 
 class Law1D(Protocol):
@@ -35,6 +63,9 @@ class Law1D(Protocol):
     def quadrature(self, n: int) -> tuple[Array, Array]:
         """n points and weights summing to 1, shapes (n,), with ∫h dρ ≈ Σ_i w_i h(z_i)."""
 
+    def extent(self) -> tuple[float, float]:
+        """Ends of an interval that holds all of the law, or all but 2e-9 of it."""
+
 
 @dataclass(frozen=True)
 class Uniform:
@@ -44,13 +75,15 @@ class Uniform:
         ValueError: unless lower < upper, both finite.
     """
 
-    lower: float
-    upper: float
+    lower: Annotated[float, Key("lower end of the interval", -1.0)]
+    upper: Annotated[float, Key("upper end of the interval, above lower", 1.0)]
     periodic: bool = False
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if not (self.lower < self.upper and math.isfinite(self.upper - self.lower)):
+        if not self.lower < self.upper:
+            raise ValueError(f"lower = {self.lower:g} must lie below upper = {self.upper:g}; exchange or correct them")
+        if not math.isfinite(self.upper - self.lower):
             raise ValueError(f"law 'uniform' needs finite lower < upper, not lower = {self.lower}, upper = {self.upper}")
 
     def density(self, z: Array) -> Array:
@@ -77,6 +110,10 @@ class Uniform:
         t, w = roots_legendre(n)
         return self.lower + 0.5 * (self.upper - self.lower) * (t + 1.0), w / w.sum()
 
+    def extent(self) -> tuple[float, float]:
+        """The interval."""
+        return self.lower, self.upper
+
 
 @dataclass(frozen=True)
 class Normal:
@@ -86,8 +123,8 @@ class Normal:
         ValueError: unless mean is finite and std positive and finite.
     """
 
-    mean: float
-    std: float
+    mean: Annotated[float, Key("mean", 0.0)]
+    std: Annotated[float, Key("standard deviation, > 0", 1.0, above=0.0)]
 
     def __post_init__(self) -> None:
         """Check the parameters."""
@@ -115,6 +152,10 @@ class Normal:
         t, w = roots_hermitenorm(n)
         return self.mean + self.std * t, w / w.sum()
 
+    def extent(self) -> tuple[float, float]:
+        """Six standard deviations on either side."""
+        return self.mean - 6.0 * self.std, self.mean + 6.0 * self.std
+
 
 @dataclass(frozen=True)
 class Chi:
@@ -124,8 +165,8 @@ class Chi:
         ValueError: unless scale is positive and d ≥ 1, both finite.
     """
 
-    scale: float
-    dimension: float
+    scale: Annotated[float, Key("root mean square, > 0", 0.8, above=0.0)]
+    dimension: Annotated[float, Key("d, ≥ 1; absent: that of the model", 40, least=1.0, of_model=True)]
 
     def __post_init__(self) -> None:
         """Check the parameters."""
@@ -169,8 +210,39 @@ class Chi:
         t, vectors = np.linalg.eigh(np.diag(2.0 * k + 1.0 + a) + np.diag(beside, 1) + np.diag(beside, -1))
         return self._unit * np.sqrt(2.0 * t), vectors[0] ** 2
 
+    def extent(self) -> tuple[float, float]:
+        """From 0 to where all but 2e-9 of the law is left behind, in any dimension."""
+        return 0.0, 6.0 * self.scale
 
-LAWS: dict[str, Callable[..., Law1D]] = {"uniform": Uniform, "normal": Normal, "chi": Chi}
+
+LAWS: Registry[Callable[..., Law1D]] = Registry("law of one coordinate", {"uniform": Uniform, "normal": Normal, "chi": Chi})
+
+
+def in_period(law: Law1D, period: float | None) -> Law1D:
+    """The law as that of a coordinate with this period: a uniform law over the whole of it has no ends there."""
+    if period is None or not isinstance(law, Uniform) or not math.isclose(law.upper - law.lower, period, rel_tol=1e-9):
+        return law
+    return replace(law, periodic=True)
+
+
+class Law(Protocol):
+    """A law of all D coordinates: what is asked of an initial law."""
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+
+    def density(self, z: Array) -> Array:
+        """ρ(z), shape (N,), at z of shape (N, D)."""
+
+    def log_density(self, z: Array) -> Array:
+        """log ρ(z), shape (N,)."""
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """n independent points, shape (n, D)."""
+
+    def quadrature(self, nodes: Sequence[int]) -> tuple[Array, Array]:
+        """Points, shape (N, D), and weights, shape (N,), with ∫h dρ ≈ Σ_i w_i h(z_i)."""
 
 
 @dataclass(frozen=True)

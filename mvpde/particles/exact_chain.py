@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mvpde.models.laws import ProductLaw
+from mvpde.models.laws import Law
 from mvpde.models.mean_field import Array
 from mvpde.models.sgd_network import SgdNetwork
 
@@ -126,9 +126,7 @@ class ExactChain:
         """u_{k+1} from u_k, shape (M,) or (M, functions)."""
         return np.asarray(self.transition @ u)
 
-    def expectations(
-        self, functions: Sequence[Callable[[Array], Array]], law: ProductLaw, nodes: int, steps: Sequence[int]
-    ) -> Array:
+    def expectations(self, functions: Sequence[Callable[[Array], Array]], law: Law, nodes: int, steps: Sequence[int]) -> Array:
         """E[h(W_k)] for W_0 with the law, shape (len(steps), len(functions)).
 
         Args:
@@ -141,7 +139,7 @@ class ExactChain:
         u = np.column_stack([h(self.grid.points) for h in functions])
         return np.array([weights @ v for v in self._at(u, steps)])
 
-    def lost(self, law: ProductLaw, nodes: int, steps: int) -> float:
+    def lost(self, law: Law, nodes: int, steps: int) -> float:
         """The expected number of steps that lead out of the box, at most 1, among so many: what its wall may have changed.
 
         An estimate: what it interpolates is not smooth. Where it is not negligible, the box is too small.
@@ -151,7 +149,7 @@ class ExactChain:
             u = np.clip(self.leaving + self.step(u), 0.0, 1.0)
         return float(self.start(law, nodes) @ u)
 
-    def start(self, law: ProductLaw, nodes: int) -> Array:
+    def start(self, law: Law, nodes: int) -> Array:
         """Weights, shape (M,), with ∫u dρ_0 ≈ weights·u."""
         points, shares = law.quadrature([nodes] * law.dimension)
         places, weights = self.grid.interpolation(points)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mvpde.cases.kinds import KINDS, SOURCES
+from mvpde.cases.kinds import KINDS
+from mvpde.cases.sources import SOURCES
 from mvpde.models.losses import LOSSES
 from mvpde.models.units import UNITS
 from mvpde.reports.page import Html, card, joined, shown, tag, text
@@ -52,7 +53,7 @@ def equation(case: Table) -> Html:
         ("model", kind, KINDS[kind].schema if kind in KINDS and kind not in _OTHERS else None),
         ("unit", model.get("unit"), UNITS.get(model.get("unit", ""))),
         ("loss", model.get("loss"), LOSSES.get(model.get("loss", ""))),
-        ("data", data.get("source"), SOURCES[data["source"]].schema if data.get("source") in SOURCES else None),
+        ("data", data.get("source"), SOURCES.get(data.get("source", ""))),
     )
     meanings = [(f"{name} {value}", _sentence(it)) for name, value, it in documented if it is not None]
     lines = (tag("li", tag("strong", name), ": ", _with_subscripts(meaning)) for name, meaning in meanings)

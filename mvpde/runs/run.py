@@ -14,7 +14,7 @@ import numpy as np
 
 from mvpde.cases.file import Case, load
 from mvpde.cases.measures import chosen_measures, measures
-from mvpde.cases.problem import Problem, checked, stationary_starts
+from mvpde.cases.problem import Problem, problem, stationary_starts
 from mvpde.fields import FieldSeries
 from mvpde.files import write_arrays, write_csv, write_json
 from mvpde.runs import folder as output
@@ -113,12 +113,10 @@ def run(
     """
     comm, began = comm or MPI.COMM_WORLD, time.perf_counter()
     if not isinstance(case, Case):
-        path = case
-        on_first_rank(comm, lambda: load(path, set) and None)
-        case = load(path, set)
+        case = load(case, set, comm)
     folder = Path(out) if out is not None else output.default_folder(case)
     on_first_rank(comm, lambda: output.check_folder(folder, overwrite))
-    setting = checked(case, comm)
+    setting = problem(case, comm)
     names = chosen_measures(setting, without)
     importlib.import_module("dolfinx")  # on all ranks, and now: PETSc starts collectively, and with signal handlers of its own
     with stopping.listening(comm) as request:

@@ -92,7 +92,7 @@ def test_a_product_law_factorises() -> None:
 
 def test_bad_parameters_are_refused() -> None:
     for law, parameters in ((Uniform, (1.0, 1.0)), (Uniform, (0.0, math.inf)), (Normal, (0.0, 0.0)), (Normal, (math.nan, 1.0))):
-        with pytest.raises(ValueError, match="law"):
+        with pytest.raises(ValueError, match="law|must lie below"):
             law(*parameters)
     for nodes in ((3,), (3, 0)):
         with pytest.raises(ValueError, match="2 positive"):

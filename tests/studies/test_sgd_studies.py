@@ -19,8 +19,7 @@ import mvpde.models.sgd_network
 import mvpde.particles.sgd_runs
 from at_hand.studies import compute_here, entries, write_study
 from mvpde.cases.file import load
-from mvpde.cases.kinds import training
-from mvpde.cases.measures import measures
+from mvpde.cases.measures import measures, training
 from mvpde.cases.problem import Problem, problem
 from mvpde.models.data import points
 from mvpde.models.laws import Normal, ProductLaw
@@ -40,7 +39,7 @@ WORLD = MPI.COMM_WORLD
 
 def setting_of(path: Path, changes: Mapping[str, Any]) -> tuple[Problem, SgdNetwork]:
     setting = problem(load(path, changes))
-    return setting, training(setting.case.sections, setting.case.directory)()
+    return setting, training(setting)
 
 
 def hermite(train: SgdNetwork, law: ProductLaw, centre: Any, width: float, degree: int, times: list[float]) -> np.ndarray:

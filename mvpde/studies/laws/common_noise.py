@@ -24,7 +24,7 @@ from mvpde.cases.file import Case
 from mvpde.cases.measures import domain
 from mvpde.cases.problem import Problem
 from mvpde.density.density import Density
-from mvpde.models.laws import ProductLaw
+from mvpde.models.laws import Law
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import in_pieces, rows_in_cache
 from mvpde.particles.characteristics import Characteristics, weighted_moments
@@ -135,7 +135,7 @@ class SteppedNodes:
         time: t.
     """
 
-    def __init__(self, model: MeanField, law: ProductLaw, *, nodes: Sequence[int], step: float) -> None:
+    def __init__(self, model: MeanField, law: Law, *, nodes: Sequence[int], step: float) -> None:
         """Take the quadrature nodes of the initial law; `nodes` in each direction, `step` > 0 the longest step."""
         self.model, self.time, self._longest_step = model, 0.0, step
         self._rows = rows_in_cache(model)

@@ -49,11 +49,11 @@ def best_radius(model: MeanField, largest: float) -> tuple[float, float, bool]:
 def one_radius(case: Case, options: OneRadiusOptions, comm: MPI.Intracomm) -> Mapping[str, Any]:
     """The density's risk and radius over time, and the prediction. Collective."""
     from mvpde.cases.measures import measures
-    from mvpde.cases.problem import checked
+    from mvpde.cases.problem import problem
 
     if case.sections.density is None:
         raise CaseError(f"{case.path}: [density]: the section is missing, and this task needs it; add it to the base case")
-    setting = checked(case, comm)
+    setting = problem(case, comm)
     model = setting.model
     if "mean_radius" not in model.observables or model.temperature > 0.0:
         raise CaseError(f'{case.path}: the task "one_radius" needs kind = "mmn_isotropic" at temperature 0')

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mvpde.cases.file import Case
-from mvpde.cases.problem import Problem, checked
+from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Section
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.laws.distances import root_mean, squared_errors
@@ -39,7 +39,7 @@ def _healing(case: Case, _: HealingOptions, comm: MPI.Intracomm) -> Mapping[str,
             raise CaseError(f"{case.path}: [{name}]: the section is missing, and this task needs it; add it to the base case")
     if sections.ensemble.runs < 2:
         raise CaseError(f"{case.path}: [ensemble] runs: the error is a mean over runs; take at least 2")
-    setting = checked(case, comm)
+    setting = problem(case, comm)
     if setting.model.data is None:
         raise CaseError(
             f"{case.path}: [model] kind: the limit is compared with the target of a data set, and this model has none"

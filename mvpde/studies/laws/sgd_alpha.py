@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from mvpde.cases.file import Case
-from mvpde.cases.problem import Problem, checked
+from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Number, Positive, Section
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.laws.distances import root_mean, squared_errors
@@ -48,7 +48,7 @@ def _alpha(case: Case, options: AlphaOptions, comm: MPI.Intracomm) -> Mapping[st
     check_case(case, options.interval, "ensemble", "characteristics")
     if case.sections.ensemble is not None and case.sections.ensemble.runs < 2:
         raise CaseError(f"{case.path}: [ensemble] runs: what SGD adds is a mean over runs; take at least 2")
-    setting = checked(case, comm)
+    setting = problem(case, comm)
     times, model = case.sections.time.outputs, setting.model
     quiet = CommonNoise(model, interval=options.interval)
     measures = [stepped_nodes(setting, quiet), stepped_nodes(setting, quiet, 2), driven_characteristics(setting, quiet, comm)]

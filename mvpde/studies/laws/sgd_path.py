@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from mvpde.cases.file import Case
-from mvpde.cases.problem import checked
+from mvpde.cases.problem import problem
 from mvpde.cases.schema import Count, Number, Positive, Section
 from mvpde.runtime import MPI
 from mvpde.studies.grouped import grouped
@@ -49,7 +49,7 @@ def _path(case: Case, options: PathOptions, comm: MPI.Intracomm) -> Mapping[str,
 
     finite = ("density", "domain", "ensemble") if options.particles else ()
     check_case(case, options.interval, "characteristics", *finite)
-    setting = checked(case, comm)
+    setting = problem(case, comm)
     noise = CommonNoise(setting.model, interval=options.interval, size=options.batch_size, sequence=options.sequence)
     quiet = CommonNoise(setting.model, interval=options.interval)
     driven: dict[str, Any] = {

@@ -17,8 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from mvpde.cases.file import Case
-from mvpde.cases.kinds import training
-from mvpde.cases.measures import measures
+from mvpde.cases.measures import measures, training
 from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Count, Positive, Section
 from mvpde.models.mean_field import Array
@@ -111,7 +110,7 @@ def sgd_of(setting: Problem, task: str, needed: tuple[str, ...]) -> SgdNetwork:
             raise CaseError(f'{case.path}: [{name}]: the section is missing, and the task "{task}" needs it; add it')
     if sections.sgd is not None and sections.sgd.dynamics != "sgd":
         raise CaseError(f'{case.path}: [sgd] dynamics: the task "{task}" needs runs of SGD itself; remove the key')
-    return training(sections, case.directory)()
+    return training(setting)
 
 
 def later_times(setting: Problem, task: str) -> list[float]:

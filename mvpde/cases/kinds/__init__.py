@@ -1,0 +1,89 @@
+"""Kinds of models: what [model] and [data] may say, and the model that this describes.
+
+A new kind is one file, with its section and its builder, and one entry of `KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mvpde.cases.schema import CaseSections, DataSection, ModelSection
+from mvpde.models.data import Data
+from mvpde.models.isotropic_gaussians import Classification
+from mvpde.models.laws import ProductLaw
+from mvpde.models.mean_field import MeanField
+from mvpde.models.sgd_network import SgdNetwork
+from mvpde.models.shell import ShellLaw
+from mvpde.registry import At, Registry
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a model may depend on beside [model].
+
+    Attributes:
+        sections: the case, with the model's numbers in laws that leave them out.
+        data: the data set, None for a model without one.
+        base_measure: in the order of the coordinates; None for the flat one, and when a model is first asked for its coordinates.
+    """
+
+    sections: CaseSections
+    data: Data | None
+    base_measure: ProductLaw | ShellLaw | None = None
+
+
+@dataclass(frozen=True)
+class Kind[Model: ModelSection]:
+    """A kind of model.
+
+    Attributes:
+        schema: the keys of [model]; the first line of its docstring says what the kind is.
+        build: ([model], what else is given) → the model.
+        sources: the keys of [data] by the name of the source; empty for a model without data.
+        network: [model] → the network whose one-pass SGD takes the place of the particles, where the model is a reduction of it.
+        training: ([model], data set) → the network whose SGD the section [sgd] runs.
+    """
+
+    schema: type[Model]
+    build: Callable[[Model, Given], MeanField]
+    sources: Mapping[str, type[DataSection]] = field(default_factory=dict)
+    network: Callable[[Model], Classification] | None = None
+    training: Callable[[Model, Data | None], SgdNetwork] | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What the kind is."""
+        return (self.schema.__doc__ or "").strip().splitlines()[0]
+
+
+KINDS: Registry[Kind[Any]] = Registry(
+    "kind of model",
+    {
+        "network": At("mvpde.cases.kinds.network:NETWORK", "f(x) = ∫ c φ(x, y) dρ(y, c)."),
+        "gaussian_mixture": At(
+            "mvpde.cases.kinds.gaussian_mixture:GAUSSIAN_MIXTURE",
+            "Normalised Gaussian units and a mixture of Gaussians as target, F and K in closed form.",
+        ),
+        "mean_field": At(
+            "mvpde.cases.kinds.mean_field:MEAN_FIELD",
+            "Particles that see each other through moments: a gradient flow, a pair interaction, or any drift and diffusion.",
+        ),
+        "fokker_planck": At(
+            "mvpde.cases.kinds.fokker_planck:FOKKER_PLANCK",
+            "dz = b(z) dt + √(2A(z)) dB in the coordinates x, y, z: one of the first three keys and one of the next three.",
+        ),
+        "mmn_isotropic": At(
+            "mvpde.cases.kinds.mmn_isotropic:MMN_ISOTROPIC",
+            "Two isotropic Gaussians in R^d told apart by a wide layer: the law of |w|, and one-pass SGD of the network itself.",
+        ),
+        "spikes": At(
+            "mvpde.cases.kinds.spikes:SPIKES",
+            "Half the squared distance of the law to given atoms, in the norm of a kernel with finitely many Fourier modes.",
+        ),
+        "sgd_network": At(
+            "mvpde.cases.kinds.sgd_network:SGD_NETWORK", "A small network with trained weights W, and how it is trained."
+        ),
+    },
+)

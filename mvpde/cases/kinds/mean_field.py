@@ -1,0 +1,114 @@
+"""Particles that see each other through moments, written out in the case file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mvpde.cases.kinds import Given, Kind
+from mvpde.cases.schema import CaseSections, ModelSection, Number, Positive, refuse
+from mvpde.models.expressions.vocabulary import Setting, check_finite, evaluate_number
+from mvpde.models.interaction import drift_model, gradient_model
+from mvpde.models.mean_field import MeanField
+from mvpde.models.pair_interaction import pair_model
+from mvpde.runtime import CaseError
+
+
+def _number_or_text(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | None):
+        raise refuse(f"{value!r} is neither a number nor an expression")
+    return value
+
+
+class InteractionModel(ModelSection):
+    """Particles that see each other through moments: a gradient flow, a pair interaction, or any drift and diffusion."""
+
+    coordinates: Annotated[list[str], Field(min_length=1)] = Field(
+        description="names of the coordinates, letters, digits and _", examples=[["x"]]
+    )
+    periods: dict[str, Positive] = Field({}, description="period of each coordinate that has one, > 0", examples=[{"x": "2*pi"}])
+    parameters: dict[str, Number] = Field(
+        {}, description="numbers that the expressions may use, by name", examples=[{"theta": 1.0}]
+    )
+    potential: str | None = Field(
+        None, description="V0, an expression in the coordinates and parameters", examples=["x**4/4 - x**2/2"]
+    )
+    features: list[str] = Field(
+        [], description="g_k, expressions in the coordinates, whose means are m0, m1, …", examples=[["x", "x**2"]]
+    )
+    outer_energy: str | None = Field(
+        None, description="R, an expression in m0, m1, …; with `features`", examples=["theta/2*(m1 - m0**2)"]
+    )
+    interaction: str | None = Field(
+        None, description="W(x, x') of a pair, instead of `features` and `outer_energy`", examples=["-cos(x - x')"]
+    )
+    rank_tolerance: Annotated[Number, Field(gt=0, lt=1)] = Field(
+        1e-6, description="relative error to which `interaction` is compressed, in (0, 1)", examples=[1e-6]
+    )
+    drift: list[str] | None = Field(
+        None,
+        description="b, one expression per coordinate in coordinates and moments, instead of `potential` and `outer_energy`",
+        examples=[["omega + K*(m1*cos(x) - m0*sin(x))"]],
+    )
+    diffusion: list[list[str]] | None = Field(
+        None, description="with `drift`: A, D rows of D expressions in coordinates and moments", examples=[[["1 + m0**2"]]]
+    )
+    temperature: Annotated[int | float | str | None, BeforeValidator(_number_or_text)] = Field(
+        None, description="τ ≥ 0, a number or an expression in the parameters; absent: 0", examples=["1/beta"]
+    )
+    observables: dict[str, str] = Field(
+        {}, description="expressions in the coordinates whose means are recorded, by name", examples=[{"energy": "x**2/2"}]
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> InteractionModel:
+        forms = {"outer_energy": self.outer_energy, "interaction": self.interaction, "drift": self.drift}
+        given = [key for key, value in forms.items() if value is not None]
+        if len(given) > 1:
+            raise refuse(f"`{given[0]}` and `{given[1]}` exclude each other; remove one of them")
+        if self.drift is None and self.diffusion is not None:
+            raise refuse("`diffusion` goes with `drift`; give `temperature` instead, or a `drift`")
+        if self.drift is not None and self.potential is not None:
+            raise refuse("`drift` and `potential` exclude each other; write the force of the potential into `drift`")
+        if self.interaction is not None and self.features:
+            raise refuse("`interaction` and `features` exclude each other; remove one of them")
+        return self
+
+
+def _build(model: InteractionModel, given: Given) -> MeanField:
+    domain = given.sections.domain
+    try:
+        written = _written_model(model, given.sections)
+        if domain is not None and domain.box is not None:
+            check_finite(written, *_box_of(model, given.sections))
+    except ValueError as error:  # begins with the key that it is about
+        raise CaseError(f"[model] {error}") from None
+    return written
+
+
+def _written_model(model: InteractionModel, sections: CaseSections) -> MeanField:
+    """The model that [model] of kind "mean_field" writes out."""
+    keys = model.model_dump(include={"coordinates", "periods", "parameters", "observables"})
+    Setting(tuple(model.coordinates), model.periods, model.parameters)  # refuses names before they are used
+    temperature = None if model.temperature is None else evaluate_number("temperature", model.temperature, model.parameters)
+    if model.drift is not None:
+        keys |= {"drift": model.drift, "diffusion": model.diffusion, "temperature": temperature, "features": model.features}
+        return drift_model(**keys)
+    keys |= {"potential": model.potential, "temperature": temperature or 0.0}
+    if model.interaction is None:
+        return gradient_model(**keys, features=model.features, outer_energy=model.outer_energy)
+    lower, upper = _box_of(model, sections)
+    return pair_model(**keys, interaction=model.interaction, lower=lower, upper=upper, rank_tolerance=model.rank_tolerance)
+
+
+def _box_of(model: InteractionModel, sections: CaseSections) -> tuple[list[float], list[float]]:
+    """Where the particles are expected: the domain's box, or the initial law's extent."""
+    box, names = None if sections.domain is None else sections.domain.box, model.coordinates
+    if box is not None and len(box[0]) == len(names):
+        return box
+    ends = [sections.initial[name].extent() if name in sections.initial else (-1.0, 1.0) for name in names]
+    return [end[0] for end in ends], [end[1] for end in ends]
+
+
+MEAN_FIELD = Kind(InteractionModel, _build)

@@ -1,0 +1,93 @@
+"""Laws of the coordinates in a case file: a section for each law of `LAWS`, as they are when a file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, create_model, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from mvpde.cases.values import Number, Section, refuse
+from mvpde.models.laws import LAWS, Law1D, in_period, keys_of
+from mvpde.runtime import CaseError
+
+
+class LawSection(Section):
+    """A law of one coordinate; the other keys are those of its class in `LAWS`."""
+
+    law: str
+
+    def factor(self, period: float | None = None) -> Law1D:
+        """The law, of a coordinate with this period.
+
+        Raises:
+            CaseError: if it is no law of one coordinate.
+        """
+        return in_period(LAWS[self.law](**self.model_dump(exclude={"law"})), period)
+
+    def extent(self) -> tuple[float, float]:
+        """Ends of an interval that holds the law."""
+        return self.factor().extent()
+
+
+class SphereLaw(LawSection):
+    """Uniform law on the sphere that the unit's parameters y lie on."""
+
+    law: Literal["sphere"]
+
+    def factor(self, period: float | None = None) -> Law1D:
+        """There is none."""
+        raise CaseError('the law "sphere" is for the unit sphere_rbf, whose y lies on a sphere; choose another law')
+
+    def extent(self) -> tuple[float, float]:
+        """Of a coordinate on the unit sphere."""
+        return -1.0, 1.0
+
+
+def law_sections() -> dict[str, type[LawSection]]:
+    """Every law that a case file may name now, with the keys of its section."""
+    return {**{name: _law_section(name, law) for name, law in LAWS.items()}, "sphere": SphereLaw}
+
+
+@cache
+def _law_section(name: str, law: Callable[..., Law1D]) -> type[LawSection]:
+    fields: dict[str, Any] = {"law": (Literal[name], ...)}
+    for key, about in keys_of(law).items():
+        said = Field(gt=about.above, ge=about.least, description=about.description, examples=[about.example])
+        fields[key] = (Annotated[Number | None, said], None) if about.of_model else (Annotated[Number, said], ...)
+    validators: dict[str, Any] = {"is_a_law": model_validator(mode="after")(_is_a_law)}
+    return create_model(name, __base__=LawSection, __doc__=law.__doc__, __validators__=validators, **fields)
+
+
+def _is_a_law(section: LawSection) -> LawSection:
+    """What the law itself refuses is refused here; numbers of the model are not known yet."""
+    try:
+        if None not in section.model_dump().values():
+            section.factor()
+    except ValueError as error:
+        raise refuse(str(error)) from None
+    return section
+
+
+def _chosen_law(value: object) -> object:
+    """The section of the law that a table names, among those there are now."""
+    if not isinstance(value, dict):
+        return value
+    known, name = law_sections(), value.get("law")
+    if name not in known:
+        raise PydanticCustomError("no_law", "is no law", {"law": name, "options": list(known)})
+    try:
+        return known[name].model_validate(value)
+    except ValidationError as error:
+        raise ValidationError.from_exception_data(error.title, [_below(name, detail) for detail in error.errors()]) from None
+
+
+def _below(name: str, detail: ErrorDetails) -> InitErrorDetails:
+    """The same error under the law's name, which tells the message whose keys these are."""
+    kind = PydanticCustomError(detail["type"], detail["msg"], detail.get("ctx"))
+    return InitErrorDetails(type=kind, loc=(name, *detail["loc"]), input=detail["input"])
+
+
+Law = Annotated[SerializeAsAny[LawSection], BeforeValidator(_chosen_law)]

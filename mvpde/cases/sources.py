@@ -1,0 +1,171 @@
+"""Where data sets come from: what [data] may say, and the data that it describes.
+
+A new source of data is one `DataSet` and one entry of `SOURCES`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from mvpde.cases.schema import DataSection
+from mvpde.cases.values import Choice, Number, Positive, refuse
+from mvpde.models import data as datasets
+from mvpde.models import spins
+from mvpde.models.data import TARGETS, Data, target_function
+from mvpde.registry import Registry
+from mvpde.runtime import CaseError
+
+
+class DataSet(DataSection):
+    """A source of points with weights and targets.
+
+    Attributes:
+        blamed: the key that a wrong value most likely comes from.
+        remedy: what to do about it.
+    """
+
+    blamed: ClassVar[str] = "target"
+    remedy: ClassVar[str] = "choose a target that is finite at all data points"
+
+    def read(self, directory: Path) -> Data:
+        """The data set; names of files are relative to the directory.
+
+        Raises:
+            ValueError: for a file or a target without meaning.
+        """
+        raise NotImplementedError
+
+
+def _one_input(x: object) -> object:
+    return [row if isinstance(row, list) else [row] for row in x] if isinstance(x, list) else x
+
+
+Target = Annotated[
+    str,
+    AfterValidator(Choice(TARGETS, otherwise=target_function)),  # what does not parse is refused here, under its own key
+    Field(description="the target, an expression in x or one of {names}", examples=["cos(x)"]),
+]
+Points = Annotated[
+    int, Field(ge=1, le=100_000, description="number of data points, a whole number from 1 to 100000", examples=[64])
+]
+
+
+class CircleData(DataSet):
+    """Equispaced angles, equally weighted."""
+
+    points: Points
+    target: Target
+
+    def read(self, directory: Path) -> Data:
+        """The angles and the target there."""
+        return datasets.circle(self.points, target_function(self.target))
+
+
+class IntervalData(DataSet):
+    """Gauss–Legendre quadrature of the uniform measure on [lower, upper]."""
+
+    lower: Number = Field(description="lower end of the interval of inputs", examples=[-1.0])
+    upper: Number = Field(description="upper end of the interval of inputs, above lower", examples=[1.0])
+    points: Points
+    target: Target
+
+    @model_validator(mode="after")
+    def _ordered(self) -> IntervalData:
+        if self.lower >= self.upper:
+            raise refuse(f"lower = {self.lower:g} must lie below upper = {self.upper:g}; exchange or correct them")
+        return self
+
+    def read(self, directory: Path) -> Data:
+        """The quadrature points and the target there."""
+        return datasets.interval(self.lower, self.upper, self.points, target_function(self.target))
+
+
+class PointsData(DataSet):
+    """Points given in the case file."""
+
+    x: Annotated[list[list[Number]], BeforeValidator(_one_input)] = Field(
+        description="one list of inputs per point, or one number per point", examples=[[-1.0, 0.0, 1.0]]
+    )
+    target: list[Number] = Field(description="one number per point", examples=[[0.3, -0.2, 0.4]])
+    weights: list[Positive] | None = Field(
+        None, description="weight of each point, > 0; absent: equal", examples=[[0.5, 0.25, 0.25]]
+    )
+
+    @model_validator(mode="after")
+    def _same_lengths(self) -> PointsData:
+        lengths = {"x": len(self.x), "target": len(self.target), "weights": len(self.weights or self.target)}
+        if len(set(lengths.values())) > 1 or not self.x:
+            counts = ", ".join(f"`{key}` has {n}" for key, n in lengths.items())
+            raise refuse(f"`x`, `target` and `weights` need one entry per point each, but {counts}")
+        if len({len(row) for row in self.x}) > 1 or not self.x[0]:
+            raise refuse("every point in `x` needs the same number of inputs, at least one; correct the list")
+        return self
+
+    def read(self, directory: Path) -> Data:
+        """The points."""
+        return datasets.points(np.array(self.x), np.array(self.target), None if self.weights is None else np.array(self.weights))
+
+
+class CsvData(DataSet):
+    """Columns of a CSV file with a header line."""
+
+    blamed: ClassVar[str] = "file"
+    remedy: ClassVar[str] = "correct the file (its path is relative to the case file), or the names in `inputs` and `output`"
+
+    file: str = Field(description="a CSV file, relative to the case file", examples=["data/copper.csv"])
+    inputs: Annotated[list[str], Field(min_length=1)] = Field(
+        description="names of the input columns", examples=[["temperature"]]
+    )
+    output: str = Field(description="name of the column to predict", examples=["expansion"])
+    standardise: bool = Field(
+        False, description="whether columns are scaled to mean 0, deviation 1, true or false", examples=[True]
+    )
+
+    def files(self) -> dict[str, str]:
+        """The CSV file."""
+        return {"file": self.file}
+
+    def read(self, directory: Path) -> Data:
+        """The rows of the file."""
+        return datasets.from_csv(directory / self.file, self.inputs, self.output, self.standardise)
+
+
+class ThreeSpinData(DataSet):
+    """The 3-spin energy with random couplings on the sphere of radius √dimension, by a quadrature of the sphere."""
+
+    blamed: ClassVar[str] = "points"
+    remedy: ClassVar[str] = "choose another number of points"
+
+    dimension: Annotated[int, Field(ge=2, le=3)] = Field(
+        description="d, 2 (a circle, x its arc length) or 3 (a sphere, x in R³)", examples=[2]
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the couplings, a whole number ≥ 0", examples=[0])
+    points: Points
+
+    def read(self, directory: Path) -> Data:
+        """The quadrature points and the energy there."""
+        return spins.MEASURES[self.dimension](self.points, self.seed)
+
+
+SOURCES: Registry[type[DataSet]] = Registry(
+    "source of data",
+    {"circle": CircleData, "interval": IntervalData, "points": PointsData, "three_spin": ThreeSpinData, "csv": CsvData},
+)
+
+
+def data_of(section: DataSection | None, directory: Path) -> Data | None:
+    """The data set that a section [data] describes, None for a model without one.
+
+    Raises:
+        CaseError: with key and remedy, for a file or a target without meaning.
+    """
+    if not isinstance(section, DataSet):
+        return None
+    try:
+        return section.read(directory)
+    except ValueError as error:
+        raise CaseError(f"[data] {section.blamed}: {error}; {section.remedy}") from None

@@ -1,0 +1,56 @@
+"""What sections of a case file are made of: values, names out of a table, and refusals in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from mvpde.models.expressions.parse import constant
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Checks that a text is one of the names there are when a file is read, or passes another check.
+
+    A description that says ``{names}`` gets them when it is shown (see `messages.described`).
+    """
+
+    names: Collection[str]
+    otherwise: Callable[[str], object] | None = None
+
+    def __call__(self, name: str) -> str:
+        """The name; the message about any other lists all names and the nearest."""
+        if name not in self.names:
+            if self.otherwise is None:
+                raise PydanticCustomError("choice", "is not one of the known names", {"options": sorted(self.names)})
+            self.otherwise(name)
+        return name
+
+
+def one_of(names: Collection[str]) -> AfterValidator:
+    """A text that must be one of ``names``, also of those that are added later."""
+    return AfterValidator(Choice(names))
+
+
+def _evaluated(value: object) -> object:
+    return constant(value) if isinstance(value, str) else value
+
+
+Number = Annotated[float, BeforeValidator(_evaluated), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def refuse(message: str) -> PydanticCustomError:
+    """An error about a whole section or a value that depends on another key; `message` says what is wrong and the remedy."""
+    return PydanticCustomError("refused", "{reason}", {"reason": message})
+
+
+class Section(BaseModel):
+    """Unknown keys and silent conversions are refused everywhere."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
