@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from mvpde.cases.file import load
 from mvpde.cases.problem import problem
-from mvpde.mesh.domain import Domain, box
+from mvpde.mesh.box import box
+from mvpde.mesh.domain import Domain
 from mvpde.models.data import circle, interval
 from mvpde.models.fokker_planck import fokker_planck
 from mvpde.models.gaussian_mixture import gaussian_mixture
@@ -43,7 +44,7 @@ def circle_model(temperature: float = 0.0) -> MeanField:
 
 def circle_rbf(cells: Sequence[int], temperature: float = 0.0, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
     """z = (y, c) in the circle × [−5, 5], from Unif × N(0, 0.7²)."""
-    domain = box(comm, [0.0, -5.0], [2.0 * np.pi, 5.0], cells, [True, False])
+    domain = box([0.0, -5.0], [2.0 * np.pi, 5.0], cells, [True, False], comm=comm)
     return circle_model(temperature), domain, START
 
 
@@ -51,7 +52,7 @@ def sigmoid_3d(cells: Sequence[int]) -> Problem:
     """z = (a, b, c): sigmoid(ax + b) on 32 points, τ = 0.05."""
     base = ProductLaw((Normal(0.0, 2.0), Normal(0.0, 2.0), Normal(0.0, 1.0)))
     model = network("sigmoid", interval(-1.0, 1.0, 32, lambda x: np.sin(3.0 * x[:, 0])), temperature=0.05, base_measure=base)
-    domain = box(MPI.COMM_SELF, [-6.0, -6.0, -5.0], [6.0, 6.0, 5.0], cells)
+    domain = box([-6.0, -6.0, -5.0], [6.0, 6.0, 5.0], cells, comm=MPI.COMM_SELF)
     return model, domain, ProductLaw((Normal(0.0, 1.5), Normal(0.0, 1.5), Normal(0.0, 0.7)))
 
 
@@ -66,7 +67,7 @@ def tensor(pair: str, cells: Sequence[int], comm: MPI.Intracomm = MPI.COMM_SELF)
     """An Ornstein–Uhlenbeck process from half its stationary standard deviations, a deviation off the centre."""
     m, a, half = PAIRS[pair]
     x, y = (width / 6.0 for width in half)
-    domain = box(comm, [-half[0], -half[1]], list(half), cells)
+    domain = box([-half[0], -half[1]], list(half), cells, comm=comm)
     return (
         fokker_planck(("x", "y"), drift_matrix=m, diffusion_matrix=a),
         domain,
@@ -78,7 +79,7 @@ def copper(cells: Sequence[int], comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem
     """Two weights under SGD on real data, as in cases/sgd_neuron.toml: a tensor that varies and nearly degenerates."""
     setting = problem(load(Path(__file__).resolve().parents[1] / "cases" / "sgd_neuron.toml"))
     section: Any = setting.case.sections.domain
-    return setting.model, box(comm, section.lower, section.upper, cells), setting.law
+    return setting.model, box(section.lower, section.upper, cells, comm=comm), setting.law
 
 
 TENSORS: dict[str, Callable[..., Problem]] = {**{name: partial(tensor, name) for name in PAIRS}, "copper": copper}
@@ -87,5 +88,5 @@ TENSORS: dict[str, Callable[..., Problem]] = {**{name: partial(tensor, name) for
 def mixture(cells: Sequence[int]) -> Problem:
     """The Gaussian mixture of Rotskoff & Vanden-Eijnden: y ~ U[−2, 2], c ~ N(0, 1)."""
     model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0])
-    domain = box(MPI.COMM_SELF, [-4.0, -6.0], [4.0, 6.0], cells)
+    domain = box([-4.0, -6.0], [4.0, 6.0], cells, comm=MPI.COMM_SELF)
     return model, domain, ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from mvpde.cases.kinds import KINDS
 from mvpde.cases.messages import listed, nearest
 from mvpde.cases.problem import Problem, blaming, in_file
 from mvpde.cases.schema import DomainSection
-from mvpde.runtime import MPI, CaseError
+from mvpde.runtime import MPI, ArgumentError, CaseError
 
 if TYPE_CHECKING:
     from mvpde.mesh.domain import Domain
@@ -28,18 +29,34 @@ def domain(setting: Problem, comm: MPI.Intracomm) -> Domain:
     Raises:
         CaseError: for a mesh that does not exist, cannot be read or has another dimension than the model.
     """
-    from mvpde.mesh.domain import box
-    from mvpde.mesh.gmsh import from_gmsh
-
     section: Any = setting.case.sections.domain
     metric = setting.model.metric
-    if section.shell is not None and metric is not None:
-        from mvpde.mesh.shell import shell
+    try:
+        if section.shell is not None and metric is not None:
+            from mvpde.mesh.shell import shell
 
-        return shell(comm, metric, **section.shell.model_dump())
-    if section.mesh is not None:
-        return from_gmsh(comm, setting.case.directory / section.mesh, setting.model.dimension, section.periodic, metric)
-    return box(comm, section.lower, section.upper, section.cells, section.periodic)
+            return shell(metric, **section.shell.model_dump(), comm=comm)
+        if section.mesh is not None:
+            return _from_gmsh(setting, setting.case.directory / section.mesh, section.periodic, comm)
+        from mvpde.mesh.box import box
+
+        return box(section.lower, section.upper, section.cells, section.periodic, comm=comm)
+    except ArgumentError as error:
+        key = {"path": "mesh"}.get(error.argument, error.argument)
+        raise CaseError(f"[domain] {key}: {error.text}") from None
+
+
+def _from_gmsh(setting: Problem, path: Path, periodic: Sequence[bool], comm: MPI.Intracomm) -> Domain:
+    from mvpde.mesh.assembly import from_mesh
+    from mvpde.mesh.gmsh import read
+
+    grid, dimension = read(path, comm), setting.model.dimension
+    if grid.geometry.dim != dimension:
+        raise CaseError(
+            f"[domain] mesh: '{path}' has dimension {grid.geometry.dim}, but the model has {dimension} coordinates; "
+            "give a mesh of that dimension"
+        )
+    return from_mesh(grid, periodic, setting.model.metric)
 
 
 def _density(setting: Problem, comm: MPI.Intracomm) -> Any:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from mvpde.density.features import NodalFeatures
 from mvpde.density.implicit import Coefficients, ImplicitSteps
 from mvpde.density.schemes import Options
-from mvpde.mesh.domain import Domain, identified_rows
+from mvpde.mesh.assembly import identified_rows
+from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import CaseError
 

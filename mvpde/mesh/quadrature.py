@@ -10,7 +10,8 @@ import basix
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.mesh.domain import Domain, identified_sum
+from mvpde.mesh.assembly import identified_sum
+from mvpde.mesh.domain import Domain
 
 if TYPE_CHECKING:
     from dolfinx import mesh

@@ -9,36 +9,38 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.runtime import MPI, CaseError  # isort: skip  (loads the solver libraries)
+from mvpde.runtime import MPI, ArgumentError  # isort: skip  (loads the solver libraries)
 
 import basix.ufl
 import ufl
 from dolfinx import mesh
 
-from mvpde.mesh.domain import Domain, from_mesh
+from mvpde.mesh.assembly import from_mesh
+from mvpde.mesh.domain import Domain
 from mvpde.models.shell import Shell
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-def shell(comm: MPI.Intracomm, metric: Shell, lower: float, upper: float, frequency: int, layers: int) -> Domain:
+def shell(metric: Shell, *, lower: float, upper: float, frequency: int, layers: int, comm: MPI.Intracomm | None = None) -> Domain:
     """S²(R₀) × [lower, upper] with 10·frequency² + 2 directions and layers + 1 values of c. Collective.
 
     Args:
-        comm: communicator; the mesh is made on rank 0.
         metric: whose radius is R₀.
         lower, upper: range of c, lower < upper.
         frequency: parts into which each edge of the icosahedron is cut, ≥ 1.
         layers: cells in the direction of c, ≥ 1.
+        comm: communicator, that of all ranks by default; the mesh is made on rank 0.
 
     Raises:
-        CaseError: for sizes that make no mesh, on all ranks alike.
+        ArgumentError: for sizes that make no mesh, on all ranks alike.
     """
     if not (lower < upper and frequency >= 1 and layers >= 1):
-        raise CaseError(
-            f"[domain] shell: needs lower < upper, frequency ≥ 1 and layers ≥ 1, not {lower}, {upper}, {frequency}, {layers}"
+        raise ArgumentError(
+            "shell", f"needs lower < upper, frequency ≥ 1 and layers ≥ 1, not {lower}, {upper}, {frequency}, {layers}"
         )
+    comm = MPI.COMM_WORLD if comm is None else comm
     points, cells = np.zeros((0, 3)), np.zeros((0, 4), np.int64)
     if comm.rank == 0:
         directions, triangles = icosphere(frequency)

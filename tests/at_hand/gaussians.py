@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from at_hand.models import free
-from mvpde.mesh.domain import Domain, box, from_mesh
+from mvpde.mesh.assembly import from_mesh
+from mvpde.mesh.box import box
+from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI
 
@@ -40,7 +42,7 @@ def ornstein_uhlenbeck(m: object, a: object) -> MeanField:
 def around(comm: MPI.Intracomm, covariance: object, cells: int, widths: float = 6.0) -> Domain:
     """A box of ``widths`` standard deviations to each side."""
     half = widths * np.sqrt(np.diag(np.array(covariance)))
-    return box(comm, list(-half), list(half), [cells] * len(half))
+    return box(list(-half), list(half), [cells] * len(half), comm=comm)
 
 
 def gaussian(mean: Array, covariance: Array) -> Callable[[Array], Array]:
@@ -55,6 +57,6 @@ def l1(domain: Domain, values: Array, exact: Callable[[Array], Array]) -> float:
 
 def sheared(comm: MPI.Intracomm, cells: int) -> Domain:
     """A box of half width 2.5, sheared: most triangles are obtuse, no patch is symmetric about its axes."""
-    grid = box(comm, [-2.5, -2.5], [2.5, 2.5], [cells, cells]).space.mesh
+    grid = box([-2.5, -2.5], [2.5, 2.5], [cells, cells], comm=comm).space.mesh
     grid.geometry.x[:, 0] += 0.5 * grid.geometry.x[:, 1]
     return from_mesh(grid, (False, False))

@@ -11,8 +11,10 @@ import pytest
 from at_hand.models import TWO_PI, circle_network, free, kuramoto, order
 from mvpde.density.density import Density
 from mvpde.density.schemes import SCHEMES
-from mvpde.mesh.domain import Domain, box, from_mesh
-from mvpde.mesh.gmsh import from_gmsh
+from mvpde.mesh.assembly import from_mesh
+from mvpde.mesh.box import box
+from mvpde.mesh.domain import Domain
+from mvpde.mesh.gmsh import gmsh
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import Array, MeanField
@@ -22,7 +24,7 @@ from mvpde.runtime import MPI, CaseError, InvariantError
 
 
 def circle(comm: MPI.Intracomm, cells: int, height: float = 5.0) -> Domain:
-    return box(comm, [0.0, -height], [TWO_PI, height], [cells, cells], [True, False])
+    return box([0.0, -height], [TWO_PI, height], [cells, cells], [True, False], comm=comm)
 
 
 def l1(density: Density, exact: Callable[[Array], Array]) -> float:
@@ -32,7 +34,7 @@ def l1(density: Density, exact: Callable[[Array], Array]) -> float:
 
 
 def square(comm: MPI.Intracomm, cells: int) -> Domain:
-    return box(comm, [-1.5, -1.5], [1.5, 1.5], [cells, cells])
+    return box([-1.5, -1.5], [1.5, 1.5], [cells, cells], comm=comm)
 
 
 # --- the operator ---------------------------------------------------------------------------------------------------------------
@@ -83,7 +85,9 @@ def test_mass_piles_up_at_a_wall(comm: MPI.Intracomm) -> None:
     """V = −x on [0, 1], uniform start: the mass t lies at the wall x = 1 at time t, the rest is uniform on [t, 1]."""
     t, errors = 0.3, []
     for cells in (40, 80, 160):
-        density = Density(free(1, 0.0, lambda z: -z[:, 0]), box(comm, [0.0], [1.0], [cells]), ProductLaw((Uniform(0.0, 1.0),)))
+        density = Density(
+            free(1, 0.0, lambda z: -z[:, 0]), box([0.0], [1.0], [cells], comm=comm), ProductLaw((Uniform(0.0, 1.0),))
+        )
         density.advance(t)
         errors.append(abs(density.expectation(lambda z: z[:, 0])[0] - (t + 0.5 * (1.0 - t**2))))
         assert density.mass() == pytest.approx(1.0, abs=1e-13)
@@ -100,7 +104,9 @@ def test_ornstein_uhlenbeck_relaxes_to_its_temperature(comm: MPI.Intracomm, dime
     law = ProductLaw((Normal(0.1, s),) * dimension)
     cells = {1: 200, 2: 64, 3: 24}[dimension]
     model = free(dimension, tau, lambda z: 0.5 * np.sum(z**2, axis=1))
-    density = Density(model, box(comm, [-1.5] * dimension, [1.5] * dimension, [cells] * dimension), law, scheme="edge_averaged")
+    density = Density(
+        model, box([-1.5] * dimension, [1.5] * dimension, [cells] * dimension, comm=comm), law, scheme="edge_averaged"
+    )
     density.advance(t)
     width = 3.0 / cells
     for k in range(dimension):
@@ -133,7 +139,7 @@ def test_a_large_implicit_step_is_limited_not_clipped(comm: MPI.Intracomm) -> No
     """The second-order step from a jump goes below zero; its fluxes are cut until it does not, with the mass kept to rounding."""
     model = free(1, 1.0, lambda z: 0.0 * z[:, 0])
     density = Density(
-        model, box(comm, [0.0], [1.0], [100]), ProductLaw((Uniform(0.495, 0.505),)), scheme="edge_averaged", step=0.02
+        model, box([0.0], [1.0], [100], comm=comm), ProductLaw((Uniform(0.495, 0.505),)), scheme="edge_averaged", step=0.02
     )
     density.advance(0.02)
     assert density.statistics()["limited_steps"] == 1
@@ -147,7 +153,7 @@ def test_gibbs_state_of_a_frozen_potential_is_stationary(comm: MPI.Intracomm, di
     """ρ_i ∝ e^{−V_i/τ} stays to 1e-10 of its maximum through error-controlled steps, for cell Péclet numbers up to about 10."""
     tau = 0.02
     model = free(dimension, tau, lambda z: np.sin(3.0 * z).sum(axis=1) * 0.4 + 0.3 * z[:, 0] ** 2)
-    domain = box(comm, [-1.5] * dimension, [1.5] * dimension, [{1: 50, 2: 24, 3: 10}[dimension]] * dimension)
+    domain = box([-1.5] * dimension, [1.5] * dimension, [{1: 50, 2: 24, 3: 10}[dimension]] * dimension, comm=comm)
     density = Density(model, domain, ProductLaw((Uniform(-1.5, 1.5),) * dimension), scheme="edge_averaged")
     gibbs = np.exp(-model.external_potential(domain.coordinates) / tau)
     gibbs /= domain.sum(np.array([domain.graph.lumped @ gibbs[: domain.owned]]))[0]
@@ -181,7 +187,7 @@ def test_free_energy_never_rises_near_its_minimum(comm: MPI.Intracomm, temperatu
 @pytest.mark.parametrize("tolerance", [1e-5, 1e-2, 1.0])
 def test_stiff_moments_do_not_upset_implicit_steps(comm: MPI.Intracomm, tolerance: float) -> None:
     """Repulsive oscillators, whose moments decay 25 times faster than diffusion: they end incoherent, at any tolerance."""
-    domain = box(comm, [0.0], [TWO_PI], [64], [True])
+    domain = box([0.0], [TWO_PI], [64], [True], comm=comm)
     law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),))
     density = Density(kuramoto(-50.0, 1.0), domain, law, scheme="edge_averaged", tolerance=tolerance)
     density.values = (1.0 + 0.5 * np.cos(domain.coordinates[:, 0])) / TWO_PI
@@ -214,7 +220,7 @@ def test_gaussian_mixture_reference_values(comm: MPI.Intracomm) -> None:
     """Energy and f(0) at t = 5, with a start that jumps at y = ±2, on 256² cells (converged values: .01198729, −.1962255)."""
     model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0], unit_variance=0.5)
     law = ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
-    density = Density(model, box(comm, [-4.0, -6.0], [4.0, 6.0], [256, 256]), law)
+    density = Density(model, box([-4.0, -6.0], [4.0, 6.0], [256, 256], comm=comm), law)
     density.advance(5.0)
     moments = density.moments()[0]
     assert model.data is not None
@@ -276,7 +282,7 @@ def test_implicit_steps_have_order_two(comm: MPI.Intracomm) -> None:
 def test_explicit_steps_have_order_three(comm: MPI.Intracomm) -> None:
     """The same for SSP Runge–Kutta, where the density is bounded away from 0 so that the limiter, which is not smooth, rests."""
     model = kuramoto(coupling=1.0)
-    domain = box(comm, [0.0], [TWO_PI], [24], [True])
+    domain = box([0.0], [TWO_PI], [24], [True], comm=comm)
 
     def values(step: float) -> Array:
         density = Density(
@@ -314,7 +320,7 @@ def test_disc_from_gmsh(comm: MPI.Intracomm, temperature: float) -> None:
     """A contracting Gaussian on an unstructured mesh: second moments to the size of the cells squared."""
     t, s = 0.5, 0.25
     model = free(2, temperature, lambda z: 0.5 * np.sum(z**2, axis=1))
-    density = Density(model, from_gmsh(comm, "meshes/disc.msh", 2), ProductLaw((Normal(0.2, s), Normal(0.0, s))))
+    density = Density(model, gmsh("meshes/disc.msh", comm=comm), ProductLaw((Normal(0.2, s), Normal(0.0, s))))
     density.advance(t)
     variance = s**2 * np.exp(-2.0 * t) + temperature * (1.0 - np.exp(-2.0 * t))
     exact = 2.0 * variance + (0.2 * np.exp(-t)) ** 2
@@ -385,7 +391,7 @@ def test_moments_are_the_sums_over_nodes(comm: MPI.Intracomm) -> None:
 def test_wrong_uses_are_named(comm: MPI.Intracomm) -> None:
     model, law = circle_network()
     with pytest.raises(CaseError, match="coordinates"):
-        Density(model, box(comm, [0.0], [1.0], [4]), law)
+        Density(model, box([0.0], [1.0], [4], comm=comm), law)
     with pytest.raises(CaseError, match="temperature"):
         Density(model, circle(comm, 8), law, scheme="edge_averaged")
     with pytest.raises(CaseError, match="holds"):
@@ -432,14 +438,14 @@ def test_start_with_jumps_off_the_mesh_lines(comm: MPI.Intracomm) -> None:
 def test_a_law_that_the_mesh_counts_twice_is_refused(comm: MPI.Intracomm) -> None:
     model, law = circle_network()
     with pytest.raises(CaseError, match=r"200\.0 %"):
-        Density(model, box(comm, [0.0, -5.0], [2.0 * TWO_PI, 5.0], [32, 32], [True, False]), law)
+        Density(model, box([0.0, -5.0], [2.0 * TWO_PI, 5.0], [32, 32], [True, False], comm=comm), law)
 
 
 def test_free_energy_of_a_known_density(comm: MPI.Intracomm) -> None:
     """𝓕 = ∫V0ρ + τ∫ρ log ρ for a Gaussian: ½(s² + m²) − τ log(s√(2πe))."""
     tau, s, m = 0.3, 0.2, 0.1
     model = free(1, tau, lambda z: 0.5 * z[:, 0] ** 2)
-    density = Density(model, box(comm, [-1.5], [1.5], [400]), ProductLaw((Normal(m, s),)))
+    density = Density(model, box([-1.5], [1.5], [400], comm=comm), ProductLaw((Normal(m, s),)))
     exact = 0.5 * (s**2 + m**2) - tau * np.log(s * np.sqrt(2.0 * np.pi * np.e))
     assert density.free_energy() == pytest.approx(exact, abs=1e-5)
 
@@ -488,7 +494,7 @@ def test_broken_laws_are_noticed(comm: MPI.Intracomm) -> None:
 
 def test_explicit_steps_are_redone_when_the_drift_grows(comm: MPI.Intracomm) -> None:
     """Attractive oscillators, nearly uniform: the drift grows within a step, which then is taken again, and ρ ≥ 0 holds."""
-    domain = box(comm, [0.0], [TWO_PI], [64], [True])
+    domain = box([0.0], [TWO_PI], [64], [True], comm=comm)
     law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),))
     density = Density(kuramoto(20.0), domain, law, scheme="flux_corrected", cfl=1.0)
     density.values = (1.0 + 0.01 * np.cos(domain.coordinates[:, 0])) / TWO_PI
@@ -504,7 +510,9 @@ def test_where_walls_stand_does_not_decide_on_the_scheme(comm: MPI.Intracomm, he
     cells = int(40 * height)
     schemes = [
         Density(
-            free(1, tau, lambda z: z[:, 0] ** 4 / 4), box(comm, [-height], [height], [cells]), ProductLaw((Normal(mean, 0.3),))
+            free(1, tau, lambda z: z[:, 0] ** 4 / 4),
+            box([-height], [height], [cells], comm=comm),
+            ProductLaw((Normal(mean, 0.3),)),
         ).scheme
         for tau, mean in ((0.3, 0.0), (0.01, 1.5))  # the second starts on a slope where h|V'| > 2τ
     ]
@@ -515,7 +523,7 @@ def test_auto_follows_a_temperature_that_falls_to_zero(comm: MPI.Intracomm) -> N
     """An Ornstein–Uhlenbeck process whose noise ends at t = ½: the variance relaxes to τ, then decays like e^{−2t}."""
     warm, cold = (free(1, tau, lambda z: z[:, 0] ** 2 / 2) for tau in (0.4, 0.0))
     law = ProductLaw((Normal(0.0, 0.5),))
-    density = Density(replace(warm, later=((0.5, cold),)), box(comm, [-4.0], [4.0], [200]), law, tolerance=1e-6)
+    density = Density(replace(warm, later=((0.5, cold),)), box([-4.0], [4.0], [200], comm=comm), law, tolerance=1e-6)
     assert density.scheme == "edge_averaged"
     density.advance(1.0)
     assert density.scheme == "flux_corrected"

@@ -14,7 +14,7 @@ from mvpde.density.density import Density
 from mvpde.density.features import nodal_features
 from mvpde.density.fluxes import ShiftedSystem, rate
 from mvpde.density.galerkin import edge_geometry, galerkin, gradient
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import Array
 from mvpde.runtime import MPI, CaseError
@@ -26,7 +26,7 @@ from mvpde.runtime import MPI, CaseError
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 def test_geometry(comm: MPI.Intracomm, dimension: int) -> None:
     """Tr S_ij = −s_ij; G_ij + G_ji = ∫∇(φ_iφ_j) vanishes off the walls; recovered gradients of linear functions are exact."""
-    domain = box(comm, [0.0] * dimension, [1.0, 2.0, 0.5][:dimension], [5, 4, 3][:dimension])
+    domain = box([0.0] * dimension, [1.0, 2.0, 0.5][:dimension], [5, 4, 3][:dimension], comm=comm)
     geometry, graph = edge_geometry(domain), domain.graph
     assert np.allclose(np.trace(geometry.stiffness, axis1=1, axis2=2), -graph.stiffness, atol=1e-13)
     row = np.repeat(np.arange(domain.owned), np.diff(graph.offsets))
@@ -52,7 +52,7 @@ def test_moments_obey_their_exact_equations(comm: MPI.Intracomm, dimension: int)
         root = np.eye(dimension) + 0.5 * skew + 0.4 * np.einsum("ni,j->nij", np.cos(z), np.arange(1.0, dimension + 1.0))
         return np.einsum("nik,njk->nij", root, root)
 
-    domain = box(comm, [-2.0] * dimension, [2.0] * dimension, [{1: 80, 2: 40, 3: 22}[dimension]] * dimension)
+    domain = box([-2.0] * dimension, [2.0] * dimension, [{1: 80, 2: 40, 3: 22}[dimension]] * dimension, comm=comm)
     model, graph, owned = general(dimension, b, a), domain.graph, domain.owned
     inward, outward, result = np.empty(len(graph.columns)), np.empty(len(graph.columns)), np.empty(owned)
     galerkin(domain, nodal_features(model, domain.coordinates, comm), model)(np.ones(1), inward, outward)
@@ -78,7 +78,7 @@ def test_a_gradient_flow_is_the_same_by_either_operator(comm: MPI.Intracomm) -> 
     model, law = replace(free(2, 0.2, value, slope), interacting=False), ProductLaw((Normal(0.4, 0.3), Normal(-0.3, 0.3)))
     gaps = []
     for cells in (16, 32, 64):
-        domain = box(comm, [-2.5, -2.5], [2.5, 2.5], [cells, cells])
+        domain = box([-2.5, -2.5], [2.5, 2.5], [cells, cells], comm=comm)
         one, other = (Density(model, domain, law, scheme=scheme, tolerance=1e-6) for scheme in ("galerkin", "edge_averaged"))
         one.advance(0.5)
         other.advance(0.5)
@@ -150,7 +150,7 @@ def test_static_operators_are_computed_and_factored_once(comm: MPI.Intracomm, mo
     fill = ShiftedSystem.set
     monkeypatch.setattr(ShiftedSystem, "set", count)
     model = general(2, drift, lambda z: np.broadcast_to(0.5 * np.eye(2), (len(z), 2, 2)))
-    density = Density(model, box(comm, [-2.0] * 2, [2.0] * 2, [32, 32]), ProductLaw((Normal(0.0, 0.7),) * 2), step=0.01)
+    density = Density(model, box([-2.0] * 2, [2.0] * 2, [32, 32], comm=comm), ProductLaw((Normal(0.0, 0.7),) * 2), step=0.01)
     density.advance(0.01)
     evaluated = calls["drift"]
     density.advance(0.2)
@@ -167,7 +167,7 @@ def test_interacting_drift_follows_its_moments(comm: MPI.Intracomm) -> None:
         own_drift=lambda z, m: -(z - m[0]) - 0.5 * m[0],
         own_diffusion=lambda z, m: np.full((len(z), 1, 1), 0.1),
     )
-    density = Density(model, box(comm, [-3.0], [3.0], [300]), ProductLaw((Normal(0.8, 0.3),)), tolerance=1e-6)
+    density = Density(model, box([-3.0], [3.0], [300], comm=comm), ProductLaw((Normal(0.8, 0.3),)), tolerance=1e-6)
     density.advance(1.0)
     mean = density.expectation(lambda z: z[:, 0])[0]
     assert mean == pytest.approx(0.8 * np.exp(-0.5), abs=2e-4)
@@ -190,7 +190,7 @@ def test_interacting_drift_follows_its_moments(comm: MPI.Intracomm) -> None:
 def test_what_is_no_diffusion_tensor_is_refused(comm: MPI.Intracomm, tensor: object, message: str) -> None:
     model = general(2, np.negative, lambda z: np.broadcast_to(np.array(tensor), (len(z), *np.shape(tensor))))
     with pytest.raises(CaseError, match=message):
-        Density(model, box(comm, [-4.0] * 2, [4.0] * 2, [16, 16]), ProductLaw((Normal(0.0, 0.5),) * 2))
+        Density(model, box([-4.0] * 2, [4.0] * 2, [16, 16], comm=comm), ProductLaw((Normal(0.0, 0.5),) * 2))
 
 
 @pytest.mark.parametrize("scheme", ["edge_averaged", "flux_corrected"])

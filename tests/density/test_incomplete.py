@@ -13,7 +13,8 @@ from mvpde.density.fluxes import CompleteFactors, ShiftedSystem, rate
 from mvpde.density.galerkin import galerkin
 from mvpde.density.incomplete import IncompleteFactors
 from mvpde.density.krylov import KrylovSystem
-from mvpde.mesh.domain import Domain, box
+from mvpde.mesh.box import box
+from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import Array
 from mvpde.runtime import MPI, SolverError
 
@@ -58,7 +59,7 @@ def defect(domain: Domain, inward: Array, outward: Array, factor: float, solutio
 @pytest.mark.parametrize(("dimension", "cells", "level"), [(1, 60, 0), (2, 9, 200), (3, 4, 200)])
 def test_factors_without_dropping_are_exact(comm: MPI.Intracomm, dimension: int, cells: int, level: int) -> None:
     """With all fill only couplings between the interfaces of different ranks are missing: none on one and two ranks."""
-    domain = box(comm, [-1.0] * dimension, [1.0] * dimension, [cells] * dimension)
+    domain = box([-1.0] * dimension, [1.0] * dimension, [cells] * dimension, comm=comm)
     values, mirrored, diagonal = matrix(domain, 0.3)
     factors, z = IncompleteFactors(domain, level), np.zeros(len(domain.coordinates))
     factors.set(values, mirrored[factors.mirrored], diagonal)
@@ -78,7 +79,7 @@ def test_ranks_cost_few_iterations(comm: MPI.Intracomm, level: int) -> None:
     """
     counts, solutions = [], []
     for c in (MPI.COMM_SELF, comm):
-        domain = box(c, [-1.0, -1.0], [1.0, 1.0], [96, 96])
+        domain = box([-1.0, -1.0], [1.0, 1.0], [96, 96], comm=c)
         system = KrylovSystem(domain, level)
         values, mirrored, diagonal = matrix(domain, 0.01)
         system.set(values, mirrored[system.mirrored], diagonal)
@@ -95,7 +96,7 @@ def test_ranks_cost_few_iterations(comm: MPI.Intracomm, level: int) -> None:
 @pytest.mark.ranks
 def test_complete_factors_take_over_where_iterations_do_not_end(comm: MPI.Intracomm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too few iterations allowed: the same solution from complete factors, for this shift and larger ones."""
-    domain = box(comm, [-1.0, -1.0], [1.0, 1.0], [24, 24])
+    domain = box([-1.0, -1.0], [1.0, 1.0], [24, 24], comm=comm)
     inward, outward = fluxes(domain)
     right = domain.graph.lumped * bump(domain)
     monkeypatch.setattr("mvpde.density.fluxes._ITERATIONS", {2: 1})
@@ -110,7 +111,7 @@ def test_complete_factors_take_over_where_iterations_do_not_end(comm: MPI.Intrac
 
 
 def test_many_slow_solves_with_one_matrix_pay_for_complete_factors(comm: MPI.Intracomm, monkeypatch: pytest.MonkeyPatch) -> None:
-    domain = box(comm, [-1.0, -1.0], [1.0, 1.0], [24, 24])
+    domain = box([-1.0, -1.0], [1.0, 1.0], [24, 24], comm=comm)
     right = domain.graph.lumped * bump(domain)
     monkeypatch.setattr("mvpde.density.fluxes._ITERATIONS", {2: 20})
     monkeypatch.setattr("mvpde.density.fluxes._SLOW", 1)
@@ -128,7 +129,7 @@ def test_many_slow_solves_with_one_matrix_pay_for_complete_factors(comm: MPI.Int
 
 @pytest.mark.ranks
 def test_numbers_that_are_not_finite_are_an_error_on_all_ranks(comm: MPI.Intracomm) -> None:
-    domain = box(comm, [-1.0, -1.0], [1.0, 1.0], [8, 8])
+    domain = box([-1.0, -1.0], [1.0, 1.0], [8, 8], comm=comm)
     system, right = ShiftedSystem(domain), domain.graph.lumped * bump(domain)
     inward, outward = fluxes(domain)
     if comm.rank == comm.size - 1:

@@ -22,7 +22,7 @@ from mvpde.equilibrium.branches import Branch, branches, default_starts, nearest
 from mvpde.equilibrium.linearised import linearised, slow_modes
 from mvpde.equilibrium.spectrum import decay_rate, spectrum, typical_rate
 from mvpde.equilibrium.stationary import is_gibbs
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.models.interaction import drift_model, gradient_model
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import Array, MeanField
@@ -35,11 +35,11 @@ START = ProductLaw((Normal(0.2, 0.5),))
 
 
 def on_line(comm: MPI.Intracomm, model: MeanField, cells: int = 400, half: float = 4.0, **options: Any) -> Density:
-    return Density(model, box(comm, [-half], [half], [cells]), START, **{"scheme": "edge_averaged", **options})
+    return Density(model, box([-half], [half], [cells], comm=comm), START, **{"scheme": "edge_averaged", **options})
 
 
 def on_circle(comm: MPI.Intracomm, model: MeanField, cells: int = 200, **options: Any) -> Density:
-    return Density(model, box(comm, [0.0], [TWO_PI], [cells], [True]), CIRCLE, **options)
+    return Density(model, box([0.0], [TWO_PI], [cells], [True], comm=comm), CIRCLE, **options)
 
 
 def found(density: Density, starts: Sequence[Sequence[float]] | None = None) -> list[Branch]:
@@ -186,7 +186,7 @@ def test_two_circles(comm: MPI.Intracomm) -> None:
         temperature=1.0,
         periods={"x": TWO_PI, "y": TWO_PI},
     )
-    grid = box(comm, [0.0, 0.0], [TWO_PI, TWO_PI], [24, 24], [True, True])
+    grid = box([0.0, 0.0], [TWO_PI, TWO_PI], [24, 24], [True, True], comm=comm)
     density = Density(model, grid, ProductLaw((Uniform(0.0, TWO_PI, periodic=True),) * 2))
     starts = [[0.3, 0.4, 0.1, -0.5], [0.0, 0.5, 0.0, 0.0], [0.0, 0.0, -0.5, 0.0], [0.0] * 4, [-0.5, 0.1, 0.5, 0.3]]
     states = found(density, starts)
@@ -245,7 +245,7 @@ def test_linear_rotation_in_the_plane(comm: MPI.Intracomm) -> None:
         features=["x", "y"],
         parameters={"k": k},
     )
-    grid, law = box(comm, [-3.5, -3.0], [3.5, 3.0], [32, 32]), ProductLaw((Normal(0.5, 0.5), Normal(0.0, 0.5)))
+    grid, law = box([-3.5, -3.0], [3.5, 3.0], [32, 32], comm=comm), ProductLaw((Normal(0.5, 0.5), Normal(0.0, 0.5)))
     states = found(Density(model, grid, law), [[0.4, -0.3]])
     (branch,) = states
     full = m + k * np.eye(2)

@@ -13,7 +13,7 @@ from at_hand.models import free
 from mvpde.density.density import Density
 from mvpde.equilibrium.spectrum import Spectrum, decay_rate, dirichlet_energy, distance, spectrum
 from mvpde.equilibrium.stationary import Stationary, stationary
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI
@@ -29,7 +29,7 @@ def gradient_flow(potential: Potential, temperature: float) -> MeanField:
 
 def line(comm: MPI.Intracomm, model: MeanField, cells: int, scheme: str = "edge_averaged", **options: float) -> Density:
     law = ProductLaw((Normal(0.3, 0.3),))
-    return Density(model, box(comm, [-3.5], [3.5], [cells]), law, scheme=scheme, **options)  # type: ignore[arg-type]
+    return Density(model, box([-3.5], [3.5], [cells], comm=comm), law, scheme=scheme, **options)  # type: ignore[arg-type]
 
 
 def solve(density: Density, modes: int) -> tuple[Stationary, Spectrum]:
@@ -115,7 +115,7 @@ def test_an_even_start_does_not_see_the_first_mode(comm: MPI.Intracomm) -> None:
     """The first mode of an even potential is odd: an even start decays with λ₂."""
     model = gradient_flow(QUARTIC, 0.5)
     density = Density(
-        model, box(comm, [-3.5], [3.5], [400]), ProductLaw((Normal(0.0, 0.3),)), scheme="edge_averaged", tolerance=1e-8
+        model, box([-3.5], [3.5], [400], comm=comm), ProductLaw((Normal(0.0, 0.3),)), scheme="edge_averaged", tolerance=1e-8
     )
     law, found = solve(density, 2)
     times, norms = [], []

@@ -11,7 +11,8 @@ from at_hand.gaussians import CROSSED, OSCILLATING, PAIRS, around, gaussian, gen
 from at_hand.models import TWO_PI, free, kuramoto, order
 from mvpde.density.density import Density
 from mvpde.equilibrium.stationary import Stationary, identities, stationary
-from mvpde.mesh.domain import Domain, box
+from mvpde.mesh.box import box
+from mvpde.mesh.domain import Domain
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI, CaseError, SolverError
@@ -128,7 +129,7 @@ def test_one_dimension_exactly(comm: MPI.Intracomm) -> None:
     model = general(1, lambda z: -(z + 0.2), lambda z: g * (1.0 + z[:, :, None] ** 2))
     errors, currents = [], []
     for cells in (50, 100, 200):
-        domain = box(comm, [-6.0], [6.0], [cells])
+        domain = box([-6.0], [6.0], [cells], comm=comm)
         found = solve(model, domain)
         mass = float(domain.sum(np.array(domain.graph.lumped @ exact(domain.coordinates[: domain.owned]))))
         errors.append(l1(domain, found.values, lambda z, mass=mass: exact(z) / mass))
@@ -143,7 +144,7 @@ def test_one_dimension_exactly(comm: MPI.Intracomm) -> None:
 def test_a_current_around_a_circle(comm: MPI.Intracomm) -> None:
     """Constant drift v and diffusion τ on a circle: ρ = 1/2π, J = v/2π, entropy production v²/τ, and no identities."""
     model = replace(general(1, lambda z: np.full_like(z, 0.7), lambda z: np.full((len(z), 1, 1), 0.3)), periods=(TWO_PI,))
-    found = solve(model, box(comm, [0.0], [TWO_PI], [30], [True]))
+    found = solve(model, box([0.0], [TWO_PI], [30], [True], comm=comm))
     assert np.allclose(found.values, 1.0 / TWO_PI, rtol=1e-10)
     assert np.allclose(found.current, 0.7 / TWO_PI, rtol=1e-9)
     assert found.entropy_production == pytest.approx(0.7**2 / 0.3, rel=1e-9)
@@ -164,7 +165,7 @@ def test_gibbs_state_of_a_gradient_flow(comm: MPI.Intracomm) -> None:
     """ρ ∝ e^{−V/τ} with fluxes that vanish one by one, no current, and identities that converge."""
     residuals = []
     for cells in (24, 48):
-        domain = box(comm, [-3.0, -3.0], [3.0, 3.0], [cells, cells])
+        domain = box([-3.0, -3.0], [3.0, 3.0], [cells, cells], comm=comm)
         found = solve(double_well(0.2), domain, "edge_averaged")
         log = np.log(found.values) + double_well(0.2).external_potential(domain.coordinates) / 0.2
         assert np.allclose(log, log[0], atol=1e-10)
@@ -184,7 +185,7 @@ def test_galerkin_finds_the_gibbs_state(comm: MPI.Intracomm) -> None:
     """
     errors, productions = [], []
     for cells in (24, 48, 96):
-        domain = box(comm, [-3.0, -3.0], [3.0, 3.0], [cells, cells])
+        domain = box([-3.0, -3.0], [3.0, 3.0], [cells, cells], comm=comm)
         gibbs, found = solve(double_well(0.2), domain, "edge_averaged"), solve(double_well(0.2), domain, "galerkin")
         errors.append(float(domain.sum(np.array(domain.graph.lumped @ np.abs(gibbs.values - found.values)[: domain.owned]))))
         assert found.entropy_production is not None
@@ -225,7 +226,7 @@ def test_the_stationary_law_stays(comm: MPI.Intracomm) -> None:
 
 @pytest.mark.ranks
 def test_what_has_no_stationary_law_is_refused(comm: MPI.Intracomm) -> None:
-    line, circle = box(comm, [-2.0], [2.0], [20]), box(comm, [0.0], [TWO_PI], [20], [True])
+    line, circle = box([-2.0], [2.0], [20], comm=comm), box([0.0], [TWO_PI], [20], [True], comm=comm)
     with pytest.raises(CaseError, match="branches"):
         solve(kuramoto(1.0, 0.2), circle)
     with pytest.raises(CaseError, match="temperature"):

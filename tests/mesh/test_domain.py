@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mvpde.mesh.domain import Domain, box
+from mvpde.mesh.box import box
+from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
-from mvpde.runtime import MPI, CaseError
+from mvpde.runtime import MPI, ArgumentError
 
 pytestmark = pytest.mark.ranks
 
@@ -30,7 +31,7 @@ def rows(domain: Domain) -> np.ndarray:
 def test_counts_volume_and_signs(
     comm: MPI.Intracomm, lower: list[float], upper: list[float], cells: list[int], periodic: list[bool]
 ) -> None:
-    domain = box(comm, lower, upper, cells, periodic)
+    domain = box(lower, upper, cells, periodic, comm=comm)
     assert domain.nodes == np.prod([n if p else n + 1 for n, p in zip(cells, periodic, strict=True)])
     volume = float(np.prod(np.subtract(upper, lower)))
     assert domain.sum(np.array([domain.graph.lumped.sum()]))[0] == pytest.approx(volume, rel=1e-13)
@@ -47,7 +48,7 @@ def test_linear_functions_are_harmonic_inside(
     comm: MPI.Intracomm, lower: list[float], upper: list[float], cells: list[int], periodic: list[bool]
 ) -> None:
     """Σ_j s_ij (u_j − u_i) = 0 for linear u at every unknown off the walls and off the seam of a periodic direction."""
-    domain = box(comm, lower, upper, cells, periodic)
+    domain = box(lower, upper, cells, periodic, comm=comm)
     graph, z, row = domain.graph, domain.coordinates, rows(domain)
     for k in range(domain.dimension):
         width = (upper[k] - lower[k]) / cells[k]
@@ -63,7 +64,7 @@ def test_linear_functions_are_harmonic_inside(
 def test_periodic_laplacian_has_its_eigenvalue(comm: MPI.Intracomm) -> None:
     """On a circle of n cells cos 2πx/L is an eigenvector to (2 − 2cos 2π/n)/h², also across the seam."""
     n, length = 12, 3.0
-    domain = box(comm, [1.0], [1.0 + length], [n], [True])
+    domain = box([1.0], [1.0 + length], [n], [True], comm=comm)
     u = np.cos(2.0 * np.pi * domain.coordinates[:, 0] / length)
     row, graph = rows(domain), domain.graph
     image = np.bincount(row, weights=graph.stiffness * (u[graph.columns] - u[row]), minlength=domain.owned) / graph.lumped
@@ -76,7 +77,7 @@ def test_mesh_order_is_that_of_one_rank(
     comm: MPI.Intracomm, lower: list[float], upper: list[float], cells: list[int], periodic: list[bool]
 ) -> None:
     """Points, cells and gathered values in mesh-input order do not depend on the ranks; seams carry their partner's value."""
-    domain, alone = box(comm, lower, upper, cells, periodic), box(MPI.COMM_SELF, lower, upper, cells, periodic)
+    domain, alone = box(lower, upper, cells, periodic, comm=comm), box(lower, upper, cells, periodic, comm=MPI.COMM_SELF)
 
     def wave(d: Domain) -> np.ndarray:
         phase = np.zeros(d.owned)
@@ -102,7 +103,7 @@ def test_mesh_order_is_that_of_one_rank(
 
 
 def test_loads_integrate_polynomials(comm: MPI.Intracomm) -> None:
-    domain = box(comm, [0.0, 0.0], [2.0, 1.0], [5, 4], [True, False])
+    domain = box([0.0, 0.0], [2.0, 1.0], [5, 4], [True, False], comm=comm)
     loads = integrate_against_basis(domain, lambda z: 1.0 + 0.1 * z[:, 1] ** 2)
     y = domain.coordinates[: domain.owned, 1]
     assert domain.sum(np.array([loads.sum()]))[0] == pytest.approx(2.0 + 0.2 / 3.0, rel=1e-13)
@@ -120,5 +121,6 @@ def test_loads_integrate_polynomials(comm: MPI.Intracomm) -> None:
     ],
 )
 def test_boxes_that_are_none(comm: MPI.Intracomm, arguments: tuple[list[float], ...], words: str) -> None:
-    with pytest.raises(CaseError, match=words):
-        box(comm, *arguments)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=words) as error:
+        box(*arguments, comm=comm)  # type: ignore[arg-type]
+    assert "[domain]" not in str(error.value)  # there is no case file

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvpde.mesh.gmsh import from_gmsh
-from mvpde.runtime import MPI, CaseError, on_first_rank
+from mvpde.mesh.gmsh import gmsh
+from mvpde.runtime import MPI, ArgumentError, on_first_rank
 
 pytestmark = pytest.mark.ranks
 
@@ -42,8 +42,8 @@ def test_what_is_no_mesh_is_refused_before_gmsh_sees_it(
     comm: MPI.Intracomm, shared_tmp_path: Path, content: bytes, name: str
 ) -> None:
     made = files(shared_tmp_path, comm, {name: content})
-    with pytest.raises(CaseError, match=r"\[domain\] mesh: .* does not begin with \$MeshFormat\); make the mesh in Gmsh"):
-        from_gmsh(comm, shared_tmp_path / name, 2)
+    with pytest.raises(ArgumentError, match=r"path: .* does not begin with \$MeshFormat\); make the mesh in Gmsh"):
+        gmsh(shared_tmp_path / name, comm=comm)
     assert not made.exists()
 
 
@@ -57,7 +57,7 @@ def test_nothing_beside_a_mesh_or_behind_it_is_carried_out(
     contents = {name: DISC + SCRIPT + b'Merge "other.geo";\n', "other.geo": SCRIPT}
     contents |= dict.fromkeys([f"{name}.opt", ".gmshrc", ".gmsh-options", "gmshrc", "gmsh-options"], SCRIPT)
     made = files(shared_tmp_path, comm, contents)
-    assert from_gmsh(comm, shared_tmp_path / name, 2).nodes == 903
+    assert gmsh(shared_tmp_path / name, comm=comm).nodes == 903
     assert not made.exists()
 
 
@@ -69,27 +69,27 @@ def test_a_script_behind_the_first_line_of_a_mesh_is_not_carried_out(
     comm: MPI.Intracomm, shared_tmp_path: Path, start: bytes
 ) -> None:
     made = files(shared_tmp_path, comm, {"mesh.msh": start + SCRIPT})
-    with pytest.raises(CaseError, match=r"\[domain\] mesh: '[^']*shared[^']*mesh\.msh'"):
-        from_gmsh(comm, shared_tmp_path / "mesh.msh", 2)
+    with pytest.raises(ArgumentError, match=r"path: '[^']*shared[^']*mesh\.msh'"):
+        gmsh(shared_tmp_path / "mesh.msh", comm=comm)
     assert not made.exists()
 
 
 @pytest.mark.usefixtures("gmsh_library")
 @pytest.mark.parametrize(("version", "binary"), [(2.2, 0), (2.2, 1), (4.1, 1)])
 def test_the_formats_of_gmsh_are_read(comm: MPI.Intracomm, shared_tmp_path: Path, version: float, binary: int) -> None:
-    import gmsh
+    import gmsh as library
 
     def convert() -> None:
-        gmsh.initialize(readConfigFiles=False)
-        gmsh.option.setNumber("General.Terminal", 0)
-        gmsh.open(str(ROOT / "meshes" / "disc.msh"))
-        gmsh.option.setNumber("Mesh.MshFileVersion", version)
-        gmsh.option.setNumber("Mesh.Binary", binary)
-        gmsh.write(str(shared_tmp_path / "again.msh"))
-        gmsh.finalize()
+        library.initialize(readConfigFiles=False)
+        library.option.setNumber("General.Terminal", 0)
+        library.open(str(ROOT / "meshes" / "disc.msh"))
+        library.option.setNumber("Mesh.MshFileVersion", version)
+        library.option.setNumber("Mesh.Binary", binary)
+        library.write(str(shared_tmp_path / "again.msh"))
+        library.finalize()
 
     on_first_rank(comm, convert)
-    assert from_gmsh(comm, shared_tmp_path / "again.msh", 2).nodes == 903
+    assert gmsh(shared_tmp_path / "again.msh", comm=comm).nodes == 903
 
 
 @pytest.mark.serial
@@ -100,8 +100,8 @@ def test_only_regular_files_are_read(comm: MPI.Intracomm, tmp_path: Path) -> Non
     (tmp_path / "nowhere.msh").symlink_to(tmp_path / "none")
     (tmp_path / "to_pipe.msh").symlink_to(tmp_path / "pipe.msh")
     for name in ("pipe", "folder", "nowhere", "to_pipe"):
-        with pytest.raises(CaseError, match="there is no file"):
-            from_gmsh(comm, tmp_path / f"{name}.msh", 2)
+        with pytest.raises(ArgumentError, match="there is no file"):
+            gmsh(tmp_path / f"{name}.msh", comm=comm)
 
 
 @pytest.mark.serial
@@ -115,21 +115,21 @@ def test_check_runs_no_command_of_a_mesh_file(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("gmsh_library")
 def test_gmsh_faults_are_named_on_all_ranks(comm: MPI.Intracomm, shared_tmp_path: Path) -> None:
-    with pytest.raises(CaseError, match="no file"):
-        from_gmsh(comm, shared_tmp_path / "none.msh", 2)
+    with pytest.raises(ArgumentError, match="no file"):
+        gmsh(shared_tmp_path / "none.msh", comm=comm)
     if comm.rank == 0:
         (shared_tmp_path / "bad.msh").write_text("nothing of the kind")
-    with pytest.raises(CaseError, match=r"bad\.msh"):
-        from_gmsh(comm, shared_tmp_path / "bad.msh", 2)
-    with pytest.raises(CaseError, match="dimension 2"):
-        from_gmsh(comm, "meshes/disc.msh", 3)
-    with pytest.raises(CaseError, match="periodic"):
-        from_gmsh(comm, "meshes/disc.msh", 2, [True, False])
+    with pytest.raises(ArgumentError, match=r"bad\.msh"):
+        gmsh(shared_tmp_path / "bad.msh", comm=comm)
+    with pytest.raises(ArgumentError, match="periodic: opposite faces"):
+        gmsh("meshes/disc.msh", periodic=[True, False], comm=comm)
+    with pytest.raises(ArgumentError, match="periodic: has 3 entries"):
+        gmsh("meshes/disc.msh", periodic=[True, False, False], comm=comm)
 
 
 @pytest.mark.usefixtures("gmsh_library")
 def test_gmsh_disc_has_its_area(comm: MPI.Intracomm) -> None:
-    domain = from_gmsh(comm, "meshes/disc.msh", 2)
+    domain = gmsh("meshes/disc.msh", comm=comm)
     area = domain.sum(np.array([domain.graph.lumped.sum()]))[0]
     assert area == pytest.approx(np.pi * 1.5**2, rel=2e-3)  # a polygon of ~95 sides: 1 − area ratio = (2π/95)²/6
     assert area < np.pi * 1.5**2

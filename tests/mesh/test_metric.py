@@ -13,7 +13,7 @@ import pytest
 from mvpde.density.density import Density
 from mvpde.equilibrium.spectrum import spectrum
 from mvpde.equilibrium.stationary import stationary
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.mesh.shell import shell
 from mvpde.models.laws import Normal, Uniform
 from mvpde.models.mean_field import Array, MeanField
@@ -23,7 +23,7 @@ from mvpde.models.spins import on_sphere
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runs.compare import prediction_error
-from mvpde.runtime import MPI, CaseError
+from mvpde.runtime import MPI, ArgumentError, CaseError
 
 pytestmark = pytest.mark.ranks
 
@@ -63,7 +63,12 @@ def order(errors: list[float], sizes: list[int]) -> float:
 def test_the_laplacian_has_the_eigenvalues_of_the_sphere_times_an_interval(comm: MPI.Intracomm) -> None:
     """l(l + 1) + k²π² on unit S² × [0, 1]: 2 three times, 6 five times, then π²."""
     model = free(UNIT, 1.0)
-    density = Density(model, shell(comm, UNIT, 0.0, 1.0, 8, 9), ShellLaw(UNIT, 3, Uniform(0.0, 1.0)), scheme="edge_averaged")
+    density = Density(
+        model,
+        shell(UNIT, lower=0.0, upper=1.0, frequency=8, layers=9, comm=comm),
+        ShellLaw(UNIT, 3, Uniform(0.0, 1.0)),
+        scheme="edge_averaged",
+    )
     values = spectrum(density, 9, stationary(density)).eigenvalues.real
     assert density.statistics()["negative_edges"] > 0  # the mesh is no better than others
     np.testing.assert_allclose(values, [2.0] * 3 + [6.0] * 5 + [math.pi**2], rtol=0.01)
@@ -92,7 +97,11 @@ def test_heat_flows_as_on_the_sphere_times_an_interval(comm: MPI.Intracomm) -> N
     sizes, errors = [5, 7, 10], []
     for n in sizes:
         density = Density(
-            free(metric, tau), shell(comm, metric, 0.0, 1.0, n, n), Wave(metric, tau), scheme="edge_averaged", tolerance=1e-7
+            free(metric, tau),
+            shell(metric, lower=0.0, upper=1.0, frequency=n, layers=n, comm=comm),
+            Wave(metric, tau),
+            scheme="edge_averaged",
+            tolerance=1e-7,
         )
         density.advance(t)
         owned, lumped = density.domain.owned, density.domain.graph.lumped
@@ -129,7 +138,7 @@ def test_transport_along_a_known_flow(comm: MPI.Intracomm) -> None:
     ]
     sizes, errors = [3, 4, 6], []
     for n in sizes:
-        density = Density(model, shell(comm, metric, -2.0, 2.5, n, 4 * n), law)
+        density = Density(model, shell(metric, lower=-2.0, upper=2.5, frequency=n, layers=4 * n, comm=comm), law)
         density.advance(t)
         errors.append(float(np.linalg.norm(np.array([density.expectation(f)[0] for f in asked]) - exact)))
         assert density.minimum >= 0.0 and density.mass_defect < 1e-12
@@ -147,7 +156,7 @@ def test_a_network_on_the_sphere_converges_to_its_characteristics(comm: MPI.Intr
     truth.advance(4.0)
     sizes, errors = [3, 4, 6], []
     for n in sizes:
-        density = Density(model, shell(comm, model.metric, -4.0, 4.0, n, 4 * n), law)
+        density = Density(model, shell(model.metric, lower=-4.0, upper=4.0, frequency=n, layers=4 * n, comm=comm), law)
         density.advance(4.0)
         errors.append(prediction_error(model, density.moments(), truth.moments()))
         assert density.minimum >= 0.0 and density.mass_defect < 1e-12
@@ -244,16 +253,21 @@ def test_laws_on_the_shell() -> None:
 @pytest.mark.serial
 def test_what_makes_no_sense_is_refused() -> None:
     comm = MPI.COMM_SELF
-    with pytest.raises(CaseError, match="frequency"):
-        shell(comm, UNIT, 0.0, 1.0, 0, 3)
+    with pytest.raises(ArgumentError, match="frequency"):
+        shell(UNIT, lower=0.0, upper=1.0, frequency=0, layers=3, comm=comm)
     with pytest.raises(CaseError, match="metric"):
-        Density(free(UNIT), box(comm, [1.0] * 3, [2.0] * 3, [3] * 3), ShellLaw(UNIT, 3, Normal(0.0, 1.0)))
+        Density(free(UNIT), box([1.0] * 3, [2.0] * 3, [3] * 3, comm=comm), ShellLaw(UNIT, 3, Normal(0.0, 1.0)))
     with pytest.raises(ValueError, match="metric"):
         replace(free(UNIT), own_drift=lambda z, m: z)
     with pytest.raises(ValueError, match="radius"):
         Shell(0.0)
     wrong: dict[str, Any] = {"scheme": "galerkin"}
     with pytest.raises(CaseError, match="galerkin"):
-        Density(free(UNIT, 1.0), shell(comm, UNIT, 0.0, 1.0, 8, 4), ShellLaw(UNIT, 3, Uniform(0.0, 1.0)), **wrong)
+        Density(
+            free(UNIT, 1.0),
+            shell(UNIT, lower=0.0, upper=1.0, frequency=8, layers=4, comm=comm),
+            ShellLaw(UNIT, 3, Uniform(0.0, 1.0)),
+            **wrong,
+        )
     with pytest.raises(ValueError, match="constant diffusion"):
         Ensemble(free(UNIT, 1.0), ShellLaw(UNIT, 3, Normal(0.0, 1.0)), particles=10, comm=comm)

@@ -17,7 +17,7 @@ from scipy.special import eval_hermitenorm
 from mvpde.cases.file import load
 from mvpde.cli.main import main
 from mvpde.density.density import Density
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.models.isotropic_gaussians import (
     CLIP,
     Classification,
@@ -48,7 +48,7 @@ def mean(h: Any, knots: list[float]) -> float:
 
 def radial(law: Any, cells: int, upper: float = 8.0, scheme: str = "auto", **keys: Any) -> tuple[MeanField, Density]:
     model = isotropic_gaussians(**{"dimension": 40, "delta": 0.8, "largest": upper, **keys})
-    domain = box(MPI.COMM_WORLD, [0.0], [upper], [cells])
+    domain = box([0.0], [upper], [cells], comm=MPI.COMM_WORLD)
     return model, Density(model, domain, ProductLaw((law,)), scheme=scheme)
 
 

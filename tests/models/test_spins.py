@@ -18,7 +18,7 @@ from at_hand.studies import compute_here, entries, write_study
 from mvpde.cases.file import load
 from mvpde.cases.problem import problem
 from mvpde.density.density import Density
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.models.data import points
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import Array, MeanField
@@ -101,7 +101,7 @@ def test_the_circle_converges_to_its_characteristics(comm: MPI.Intracomm) -> Non
     truth.advance(t)
     sizes, errors = [32, 64, 128], []
     for n in sizes:
-        density = Density(model, box(comm, [0.0, -6.0], [TWO_PI * radius, 6.0], [n, n], [True, False]), law)
+        density = Density(model, box([0.0, -6.0], [TWO_PI * radius, 6.0], [n, n], [True, False], comm=comm), law)
         density.advance(t)
         errors.append(prediction_error(model, density.moments(), truth.moments()))
     assert order(errors, sizes) > 1.8
@@ -169,7 +169,7 @@ def test_the_torus_converges_to_its_fourier_series_while_the_temperature_falls(c
     law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),) * 2)
     sizes, errors = [16, 32, 64], []
     for n in sizes:
-        density = Density(model, box(comm, [0.0, 0.0], [TWO_PI] * 2, [n, n], [True, True]), law, tolerance=1e-6)
+        density = Density(model, box([0.0, 0.0], [TWO_PI] * 2, [n, n], [True, True], comm=comm), law, tolerance=1e-6)
         density.advance(0.8)
         owned, lumped = density.domain.owned, density.domain.graph.lumped
         index = np.rint(density.domain.coordinates[:owned] / TWO_PI * 64).astype(int) % 64
@@ -212,7 +212,7 @@ def test_particles_and_density_cool_down_alike(comm: MPI.Intracomm) -> None:
 
     model, law, n = replace(well(0.5), later=((1.0, well(0.05)),)), ProductLaw((Normal(0.0, 0.5),)), 40_000
     variance = 0.05 + (0.5 + (0.25 - 0.5) * math.exp(-2.0) - 0.05) * math.exp(-1.0)
-    density = Density(model, box(comm, [-5.0], [5.0], [400]), law, scheme="edge_averaged", tolerance=1e-6)
+    density = Density(model, box([-5.0], [5.0], [400], comm=comm), law, scheme="edge_averaged", tolerance=1e-6)
     particles = Ensemble(model, law, particles=n, step=0.02, seed=1, comm=comm)
     for measure in (density, particles):
         measure.advance(0.4)  # times of output do not matter

@@ -19,7 +19,7 @@ from mvpde.cases.problem import problem
 from mvpde.cases.toml import toml_value
 from mvpde.cli.main import main
 from mvpde.density.density import Density
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.models.data import circle
 from mvpde.models.expressions.derivatives import differentiate
 from mvpde.models.expressions.parse import compile_expression
@@ -231,7 +231,7 @@ def test_interactions_that_are_refused(text: str, message: str) -> None:
 
 @pytest.mark.ranks
 def test_density_and_particles_are_those_of_the_model_by_hand(comm: MPI.Intracomm) -> None:
-    grid, results = box(comm, [-3.0], [3.0], [100]), []
+    grid, results = box([-3.0], [3.0], [100], comm=comm), []
     for model in (written(), by_hand()):
         density = Density(model, grid, LAW, scheme="edge_averaged", step=0.05)
         density.advance(0.5)
@@ -248,7 +248,7 @@ def test_a_pair_interaction_is_the_same_model(comm: MPI.Intracomm) -> None:
     keys: dict[str, Any] = {"potential": "x**4/4 - x**2/2", "temperature": 0.3, "parameters": {"theta": 1.0}}
     pair = pair_model(["x"], interaction="theta/2*(x - x')**2", lower=[-3.0], upper=[3.0], **keys)
     assert pair.facts["interaction_rank"] == 3
-    grid = box(comm, [-3.0], [3.0], [100])
+    grid = box([-3.0], [3.0], [100], comm=comm)
     runs = []
     for model in (pair, written()):
         density = Density(model, grid, LAW, scheme="edge_averaged", step=0.05)
@@ -299,7 +299,7 @@ def test_linear_mckean_has_its_exact_variances(comm: MPI.Intracomm, particles: i
 @pytest.mark.serial
 def test_a_written_model_costs_what_one_by_hand_costs() -> None:
     """A step of density and particles takes at most 1.3 times that of the same model in hand-written numpy."""
-    grid = box(MPI.COMM_SELF, [-4.0], [4.0], [2000])
+    grid = box([-4.0], [4.0], [2000], comm=MPI.COMM_SELF)
 
     def density(model: MeanField) -> float:
         one = Density(model, grid, LAW, scheme="edge_averaged", step=0.02)

@@ -15,7 +15,7 @@ import mvpde.studies.laws.sgd_alpha
 from at_hand.models import circle_network
 from at_hand.studies import compute_here, entries, write_study
 from mvpde.density.density import Density
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
@@ -100,7 +100,7 @@ def test_models_and_times_that_do_not_fit_are_refused() -> None:
 def test_all_measures_follow_the_path_of_the_minibatches(comm: MPI.Intracomm) -> None:
     """Density, particles and characteristics differ by mesh and sampling, far less than any differs from the gradient flow."""
     noise, quiet = CommonNoise(MODEL, interval=0.25, size=2, sequence=4), CommonNoise(MODEL, interval=0.25)
-    domain = box(comm, [0.0, -5.0], [2.0 * np.pi, 5.0], [48, 48], [True, False])
+    domain = box([0.0, -5.0], [2.0 * np.pi, 5.0], [48, 48], [True, False], comm=comm)
     density = Density(noise.model, domain, LAW)
     nodes = Characteristics(noise.model, LAW, nodes=[48, 12], tolerance=1e-8, comm=comm)
     particles = Ensemble(noise.model, LAW, particles=20000, seed=2, step=0.125, comm=comm)

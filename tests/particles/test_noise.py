@@ -14,7 +14,7 @@ from scipy.linalg import expm, solve_continuous_lyapunov
 
 import mvpde
 from mvpde.density.density import Density
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.models.fokker_planck import fokker_planck
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.mean_field import Array, MeanField
@@ -198,7 +198,7 @@ FUNCTIONS = {
 def test_density_and_particles_are_one_law(comm: MPI.Intracomm, pair: str) -> None:
     """Every test function within four standard errors of the particles and a quarter of one for the mesh."""
     model, n = linear(pair), 40_000
-    density = Density(model, box(comm, [-5.0, -5.0], [5.0, 5.0], [96, 96]), PLANE, tolerance=1e-6)
+    density = Density(model, box([-5.0, -5.0], [5.0, 5.0], [96, 96], comm=comm), PLANE, tolerance=1e-6)
     particles = Ensemble(model, PLANE, particles=n, step=0.02, seed=3, comm=comm)
     density.advance(0.6)
     particles.advance(0.6)

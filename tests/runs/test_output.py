@@ -16,7 +16,7 @@ import pyvista
 import mvpde
 from mvpde.fields import FieldSeries, read_fields
 from mvpde.files import replace_whole, write_json
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.runs.record import FAINT, turned, without_faint
 from mvpde.runtime import MPI, CaseError
@@ -55,7 +55,7 @@ def function(points: np.ndarray, t: float) -> np.ndarray:
 def test_fields_on_any_ranks_are_what_vtk_reads(comm: MPI.Intracomm, shared_tmp_path: Path, cells: list[int]) -> None:
     """Values compared at the points themselves, whatever their order, in 1, 2 and 3 dimensions with a periodic direction."""
     dimension = len(cells)
-    domain = box(comm, [0.0] * dimension, [2.0, 1.0, 1.0][:dimension], cells, [True, False, False][:dimension])
+    domain = box([0.0] * dimension, [2.0, 1.0, 1.0][:dimension], cells, [True, False, False][:dimension], comm=comm)
     mesh = domain.mesh_arrays()
     times = [0.0, 0.1, 1 / 3]
     series = FieldSeries(shared_tmp_path / "density", "density")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mvpde.mesh.domain import box
+from mvpde.mesh.box import box
 from mvpde.models import data
 from mvpde.runs import pictures as plots
 from mvpde.runs.progress import line
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.serial
 
 def record_of(dimension: int) -> tuple[Record, tuple[np.ndarray, np.ndarray]]:
     """A Gaussian density on a box mesh of one rank with particles of the same law."""
-    domain = box(MPI.COMM_SELF, [-4.0] * dimension, [4.0] * dimension, [12] * dimension)
+    domain = box([-4.0] * dimension, [4.0] * dimension, [12] * dimension, comm=MPI.COMM_SELF)
     mesh = domain.mesh_arrays()
     rho = np.exp(-0.5 * (domain.coordinates**2).sum(axis=1)) / (2 * np.pi) ** (dimension / 2)
     values = domain.to_mesh(rho)
