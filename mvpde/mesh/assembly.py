@@ -20,6 +20,7 @@ from dolfinx import fem, la, mesh
 from petsc4py import PETSc
 from scipy.spatial import cKDTree
 
+from mvpde.mesh.communicators import give_back_unused, keep, own
 from mvpde.mesh.domain import Array, Domain, EdgeGraph, Exchange, Integers
 from mvpde.mesh.formcache import clear_stale_forms
 from mvpde.models.shell import Shell
@@ -34,7 +35,9 @@ def from_mesh(grid: mesh.Mesh, periodic: Sequence[bool], metric: Shell | None = 
     Raises:
         ArgumentError: if a periodic direction has no matching nodes on opposite faces, on all ranks alike.
     """
-    comm, dimension = grid.comm, grid.geometry.dim
+    comm, dimension = own(grid.comm), grid.geometry.dim
+    keep(comm, grid, [grid._cpp_object].clear)  # its communicator carries mpi4py's lock
+    give_back_unused(comm)
     clear_stale_forms(comm)
     space = fem.functionspace(grid, basix.ufl.element("P", grid.basix_cell(), 1))
     position = space.tabulate_dof_coordinates()[:, :dimension].copy()
@@ -98,7 +101,7 @@ def identified_rows(
     matrix.scatter_reverse()
     rows = space.dofmap.index_map.size_local
     end = matrix.indptr[rows]
-    identified = PETSc.Mat().create(space.mesh.comm)
+    identified = PETSc.Mat().create(own(space.mesh.comm))
     identified.setSizes(((owned, None), (owned, None)))
     identified.setType(PETSc.Mat.Type.AIJ)
     row = np.repeat(numbers[:rows], np.diff(matrix.indptr[: rows + 1])).astype(PETSc.IntType)
@@ -114,7 +117,7 @@ def identified_rows(
 
 def identified_sum(space: fem.FunctionSpace, numbers: NDArray[np.int64], owned: int, values: Array) -> Array:
     """Pᵀb: contributions at the local degrees of freedom (ghosts included), summed into owned unknowns (local). Collective."""
-    vector = PETSc.Vec().createMPI((owned, None), comm=space.mesh.comm)
+    vector = PETSc.Vec().createMPI((owned, None), comm=own(space.mesh.comm))
     vector.setValues(numbers.astype(PETSc.IntType), values, addv=PETSc.InsertMode.ADD_VALUES)
     vector.assemble()
     total = vector.getArray().copy()
@@ -138,7 +141,7 @@ def _identify(
 
     Returns the numbers of the local degrees of freedom, ghosts included, and the owned degrees of freedom that are unknowns.
     """
-    comm, index_map = space.mesh.comm, space.dofmap.index_map
+    comm, index_map = own(space.mesh.comm), space.dofmap.index_map
     tolerance = _MATCH * (upper - lower)
     on_upper = (np.abs(position - upper) < tolerance) & periodic
     on_lower = (np.abs(position - lower) < tolerance) & periodic
@@ -174,13 +177,16 @@ def _exchange(comm: MPI.Intracomm, ghosts: NDArray[np.int64], first: int, owned:
     asked = comm.alltoall(wanted)
     sources = [rank for rank in range(comm.size) if len(wanted[rank])]
     targets = [rank for rank in range(comm.size) if len(asked[rank])]
-    return Exchange(
-        comm=comm.Create_dist_graph_adjacent(sources, targets),
+    neighbours = comm.Create_dist_graph_adjacent(sources, targets)
+    exchange = Exchange(
+        comm=neighbours,
         owned=owned,
         send=np.concatenate([asked[rank] - first for rank in targets] or [np.zeros(0)]).astype(np.int32),
         send_counts=np.array([len(asked[rank]) for rank in targets], np.int32),
         receive_counts=np.array([len(wanted[rank]) for rank in sources], np.int32),
     )
+    keep(comm, exchange, neighbours.Free)
+    return exchange
 
 
 def _with_ghosts(exchange: Exchange, points: Array, ghosts: int) -> Array:

@@ -13,6 +13,7 @@ import dolfinx.graph
 from dolfinx import mesh
 
 from mvpde.mesh.assembly import from_mesh
+from mvpde.mesh.communicators import own
 from mvpde.mesh.domain import Domain
 
 _IMBALANCE = 0.01  # the ranks' shares of a box differ by less; DOLFINx's 0.025 leaves one of two ranks 1.2 % more than its half
@@ -41,8 +42,7 @@ def box(
     periodic = tuple(periodic) if periodic is not None else (False,) * dimension
     _check_box(lower, upper, cells, periodic)
     grid: mesh.Mesh
-    even = _even_shares()
-    comm = MPI.COMM_WORLD if comm is None else comm
+    comm, even = own(comm), _even_shares()
     corners = [np.array(lower, float), np.array(upper, float)]
     if dimension == 1:
         grid = mesh.create_interval(comm, int(cells[0]), [float(lower[0]), float(upper[0])], partitioner=even)

@@ -73,7 +73,7 @@ class Domain:
     """A mesh of D dimensions and the graph of its unknowns; arrays are local to the rank.
 
     Attributes:
-        comm: the communicator the mesh lives on.
+        comm: the communicator of its ranks, of ours (see `mvpde.mesh.communicators`).
         dimension: D, 1 to 3.
         nodes: number of unknowns over all ranks, identified ones counted once.
         lower, upper: bounding box, D numbers each.

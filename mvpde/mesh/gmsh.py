@@ -19,6 +19,7 @@ from dolfinx import mesh
 from dolfinx.io import gmsh as reader
 
 from mvpde.mesh.assembly import from_mesh
+from mvpde.mesh.communicators import own
 from mvpde.mesh.domain import Domain
 from mvpde.models.shell import Shell
 
@@ -58,7 +59,7 @@ def read(path: str | Path, comm: MPI.Intracomm | None = None) -> mesh.Mesh:
     Raises:
         ArgumentError: as `gmsh`.
     """
-    comm = MPI.COMM_WORLD if comm is None else comm
+    comm = own(comm)
     dimension = on_first_rank(comm, lambda: _load(Path(path)))
     library = _library()
     try:

@@ -16,6 +16,7 @@ import ufl
 from dolfinx import mesh
 
 from mvpde.mesh.assembly import from_mesh
+from mvpde.mesh.communicators import own
 from mvpde.mesh.domain import Domain
 from mvpde.models.shell import Shell
 
@@ -40,7 +41,7 @@ def shell(metric: Shell, *, lower: float, upper: float, frequency: int, layers: 
         raise ArgumentError(
             "shell", f"needs lower < upper, frequency ≥ 1 and layers ≥ 1, not {lower}, {upper}, {frequency}, {layers}"
         )
-    comm = MPI.COMM_WORLD if comm is None else comm
+    comm = own(comm)
     points, cells = np.zeros((0, 3)), np.zeros((0, 4), np.int64)
     if comm.rank == 0:
         directions, triangles = icosphere(frequency)
