@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from pydantic import ValidationError, create_model
 
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.messages import explain, listed, nearest
 from mvpde.cases.schema import CaseSections, DataSection, ModelSection
-from mvpde.cases.toml import toml_text
 from mvpde.runtime import MPI, CaseError, on_first_rank
 
 
@@ -42,7 +42,7 @@ class Case:
 
     def text(self) -> str:
         """The case as a TOML document with every default."""
-        return toml_text(self.table())
+        return tomli_w.dumps(self.table())
 
 
 def load(path: str | Path, set: Mapping[str, Any] | None = None, comm: MPI.Intracomm = MPI.COMM_SELF) -> Case:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import tomli_w
 from pydantic import AfterValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mvpde import registry as names
 from mvpde.cases.laws import LawSection, law_sections
-from mvpde.cases.toml import toml_value
 from mvpde.cases.values import Choice, Section
 
 
@@ -25,6 +25,19 @@ def nearest(name: str, options: Iterable[str]) -> str:
 def listed(options: Iterable[str]) -> str:
     """`a`, `b`, `c`."""
     return ", ".join(f"`{name}`" for name in options)
+
+
+def toml_value(value: object) -> str:
+    """A value as TOML writes it, on one line; what TOML cannot write as it is."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, dict):
+        entries = (tomli_w.dumps({key: 0}).removesuffix("0\n") + toml_value(inner) for key, inner in value.items())
+        return f"{{ {', '.join(entries)} }}" if value else "{}"
+    try:
+        return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
+    except TypeError:
+        return str(value)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import xarray
 
-from mvpde.cases.toml import toml_text
 from mvpde.runtime import MPI, CaseError, SolverError
 from mvpde.studies.points import compute
 from mvpde.studies.runner import conclude, plan, prepare
@@ -42,7 +42,7 @@ SLOPE = {
 def write_study(folder: Path, **table: Any) -> Path:
     path = folder / "study.toml"
     content = {"title": "small", "base": str(CASE), "set": SMALL, **table}
-    path.write_text(toml_text({key: value for key, value in content.items() if value is not None}), encoding="utf-8")
+    path.write_text(tomli_w.dumps({key: value for key, value in content.items() if value is not None}), encoding="utf-8")
     return path
 
 

@@ -30,9 +30,9 @@ from unittest import mock
 
 import mvpde.runtime  # isort: skip - loads the solver libraries in the right order
 import llvmlite.binding
+import tomli_w
 
 import mvpde
-from mvpde.cases.toml import toml_text
 from mvpde.runtime import MPI
 from mvpde.studies.points import compute
 from mvpde.studies.runner import conclude, plan, prepare
@@ -94,7 +94,7 @@ def summary(name: str, folder: Path) -> Content:
 def verdict(name: str, folder: Path) -> Content:
     """Verdicts and table of a study at reduced size, its points computed in this process and its figures not drawn."""
     path, out = folder / f"{name}.toml", folder / name
-    path.write_text(toml_text(reduced(name)), encoding="utf-8")
+    path.write_text(tomli_w.dumps(reduced(name)), encoding="utf-8")
     with mock.patch("matplotlib.figure.Figure.savefig", lambda figure, file, **_: Path(file).touch()):
         study = plan(path, out)
         prepare(study)

@@ -15,8 +15,8 @@ import mvpde
 from at_hand.expressions import random_expression
 from at_hand.models import TWO_PI, kuramoto
 from mvpde.cases.file import load
+from mvpde.cases.messages import toml_value
 from mvpde.cases.problem import problem
-from mvpde.cases.toml import toml_value
 from mvpde.cli.main import main
 from mvpde.density.density import Density
 from mvpde.mesh.box import box

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mvpde.cases.schema import CaseSections, DataSection, ModelSection
 from mvpde.models.data import Data
-from mvpde.models.isotropic_gaussians import Classification
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import MeanField
-from mvpde.models.sgd_network import SgdNetwork
 from mvpde.models.shell import ShellLaw
 from mvpde.registry import At, Registry
+
+if TYPE_CHECKING:  # the models of other kinds than a case's are not loaded
+    from mvpde.models.isotropic_gaussians import Classification
+    from mvpde.models.sgd_network import SgdNetwork
 
 
 @dataclass(frozen=True)
