@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import roots_legendre
 
 from mvpde.models.expressions.parse import compile_expression
+from mvpde.models.expressions.programs import program
 from mvpde.registry import Registry, hint
 
 Array = NDArray[np.float64]
@@ -74,8 +75,15 @@ def target_function(text: str, inputs: int = 1) -> Target:
         ExpressionError: if the text is no name of `TARGETS` and not an expression either.
     """
     names = ("x",) if inputs == 1 else tuple(f"x{k + 1}" for k in range(inputs))
-    expression = compile_expression(TARGETS.get(text, text), names)
-    return lambda x: expression(dict(zip(names, x.T, strict=True)))
+    run = program([compile_expression(TARGETS.get(text, text), names).tree], names)
+
+    def target(x: Array) -> Array:
+        if x.shape[1] != inputs:
+            raise ValueError(f"the target is a function of {inputs} input(s), the data have {x.shape[1]}")
+        with np.errstate(all="ignore"):  # `Data` refuses what is not finite
+            return run.at(x)[0]
+
+    return target
 
 
 def circle(points: int, target: Target) -> Data:

@@ -9,17 +9,25 @@ given by a function of two particles is in `pair_interaction`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from mvpde.models.expressions.derivatives import ONE, derivative, gradient
 from mvpde.models.expressions.parse import NO_PARAMETERS, ExpressionError, Node, compile_expression, has_variable
 from mvpde.models.expressions.programs import program
-from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, NO_PERIODS, Setting, external, naming, observed
-from mvpde.models.fokker_planck import check_diffusion
+from mvpde.models.expressions.vocabulary import (
+    NO_EXPRESSIONS,
+    NO_PERIODS,
+    Vocabulary,
+    external,
+    naming,
+    observed,
+    tensor_function,
+)
 from mvpde.models.mean_field import Array, MeanField
+
+ROUNDING = 1e-12  # relative asymmetry or negative eigenvalue that counts as rounding
 
 # --- gradient flows -------------------------------------------------------------------------------------------------------------
 
@@ -54,24 +62,30 @@ def gradient_model(
         ValueError: features without outer energy or the other way round, names that are none, functions without the periods.
         `ExpressionError`: an expression is refused, or jumps, so that there is no gradient.
     """
-    setting = Setting(tuple(coordinates), periods, parameters)
+    words = Vocabulary(tuple(coordinates), periods, parameters)
     if bool(features) != (outer_energy is not None):
         raise ValueError("outer_energy: R(m) and the features whose means it depends on belong together; give both or none")
-    trees = [e.tree for e in setting.expressions("features", features)]
-    setting.check_periods("features", trees)
-    weighted = _without_weight(trees, setting.coordinates)
-    inner = setting.coordinates[:-1] if weighted else setting.coordinates
+    trees = [e.tree for e in words.expressions("features", features)]
+    words.check_periods("features", trees)
+    weighted = _without_weight(trees, words.coordinates)
+    inner = words.coordinates[:-1] if weighted else words.coordinates
     profile = weighted or trees or [ONE]
+    values, field = profile_functions(profile, inner, "features")
+    energy, slope = outer(words, outer_energy or "0", len(profile))
+    v0, push = external(words, potential)
     return MeanField(
-        coordinates=setting.coordinates,
-        **profile_functions(profile, inner, "features"),
-        **outer(setting, outer_energy or "0", len(profile)),
-        **external(setting, potential),
+        coordinates=words.coordinates,
+        profile=values,
+        profile_field=field,
+        outer_energy=energy,
+        outer_gradient=slope,
+        external_potential=v0,
+        external_gradient=push,
         temperature=temperature,
         output_weight=bool(weighted),
-        periods=setting.period_list(),
+        periods=words.period_list(),
         interacting=bool(trees),
-        observables=observed(setting, trees, observables),
+        observables=observed(words, trees, observables),
     )
 
 
@@ -90,7 +104,9 @@ def _without_weight(trees: Sequence[Node], coordinates: Sequence[str]) -> list[N
     return slopes if np.all(program(trees, coordinates).at(points) == 0.0) else []
 
 
-def profile_functions(trees: Sequence[Node], variables: tuple[str, ...], key: str) -> dict[str, Any]:
+def profile_functions(
+    trees: Sequence[Node], variables: tuple[str, ...], key: str
+) -> tuple[Callable[[Array], Array], Callable[[Array, Array], tuple[Array, Array]]]:
     """`profile` and `profile_field` of a `MeanField`, from the trees φ_k."""
     with naming(key):
         slopes = [derivative(tree, variable) for variable in variables for tree in trees]
@@ -101,20 +117,20 @@ def profile_functions(trees: Sequence[Node], variables: tuple[str, ...], key: st
         sums = r @ both.at(y).reshape(1 + len(variables), count, len(y))
         return sums[0], sums[1:].T
 
-    return {"profile": lambda y: values.at(y).T, "profile_field": profile_field}
+    return lambda y: values.at(y).T, profile_field
 
 
-def outer(setting: Setting, text: str, count: int) -> dict[str, Any]:
+def outer(words: Vocabulary, text: str, count: int) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
     """`outer_energy` and `outer_gradient` of a `MeanField`, R an expression in m0, …, m_{count−1}."""
     names = tuple(f"m{k}" for k in range(count))
     with naming("outer_energy"):
-        expression = compile_expression(text, names, setting.parameters)
+        expression = compile_expression(text, names, words.parameters)
         slopes = [e.tree for e in gradient(expression, names)]
     energy, slope = program([expression.tree], names), program(slopes, names)
-    return {
-        "outer_energy": lambda m: energy.at(m.reshape(-1, count))[0].reshape(m.shape[:-1]),
-        "outer_gradient": lambda m: slope.at(m.reshape(-1, count)).T.reshape(m.shape),
-    }
+    return (
+        lambda m: energy.at(m.reshape(-1, count))[0].reshape(m.shape[:-1]),
+        lambda m: slope.at(m.reshape(-1, count)).T.reshape(m.shape),
+    )
 
 
 # --- drift and diffusion --------------------------------------------------------------------------------------------------------
@@ -145,48 +161,66 @@ def drift_model(
         ValueError: not one expression per coordinate; both or none of ``diffusion`` and ``temperature``; a diffusion that is not
             symmetric positive semidefinite at generic points. `ExpressionError`: an expression is refused.
     """
-    setting = Setting(tuple(coordinates), periods, parameters)
-    dimension, moments = len(setting.coordinates), setting.moments(features)
+    words = Vocabulary(tuple(coordinates), periods, parameters)
+    dimension, moments = len(words.coordinates), words.moments(features)
     if len(drift) != dimension:
-        raise ValueError(f"drift: has {len(drift)} expressions for the coordinates {', '.join(setting.coordinates)}")
+        raise ValueError(f"drift: has {len(drift)} expressions for the coordinates {', '.join(words.coordinates)}")
     if (diffusion is None) == (temperature is None):
         raise ValueError("diffusion: give either `diffusion` or `temperature`")
-    trees = [e.tree for e in setting.expressions("features", features)]
-    b = [e.tree for e in setting.expressions("drift", drift, moments)]
-    a = _diffusion_trees(setting, diffusion or [], moments)
-    setting.check_periods("features", trees)
-    setting.check_periods("drift", b, moments)
-    setting.check_periods("diffusion", a, moments)
-    profile = trees or [ONE]
+    trees = [e.tree for e in words.expressions("features", features)]
+    b = [e.tree for e in words.expressions("drift", drift, moments)]
+    a = _diffusion_trees(words, diffusion or [], moments)
+    words.check_periods("features", trees)
+    words.check_periods("drift", b, moments)
+    words.check_periods("diffusion", a, moments)
+    values, field = profile_functions(trees or [ONE], words.coordinates, "features")
     return MeanField(
-        coordinates=setting.coordinates,
-        **profile_functions(profile, setting.coordinates, "features"),
+        coordinates=words.coordinates,
+        profile=values,
+        profile_field=field,
         outer_energy=lambda m: 0.0 * m[..., 0],
         outer_gradient=np.zeros_like,
         temperature=temperature or 0.0,
-        periods=setting.period_list(),
-        own_drift=_with_moments(b, setting, moments, (dimension,)),
-        own_diffusion=_with_moments(a, setting, moments, (dimension, dimension)) if a else None,
+        periods=words.period_list(),
+        own_drift=tensor_function(b, words.coordinates, moments, (dimension,)),
+        own_diffusion=tensor_function(a, words.coordinates, moments, (dimension, dimension)) if a else None,
         interacting=any(has_variable(tree, moments) for tree in [*b, *a]),
         constant_diffusion=not any(has_variable(tree) for tree in a),
-        observables=observed(setting, trees, observables),
+        observables=observed(words, trees, observables),
     )
 
 
-def _with_moments(
-    trees: Sequence[Node], setting: Setting, moments: Collection[str], shape: tuple[int, ...]
-) -> Callable[[Array, Array], Array]:
-    """(z, m) with shapes (N, D), (K,) → values, shape (N, *shape)."""
-    run, count = program(trees, setting.coordinates, tuple(moments)), len(moments)
-    return lambda z, m: np.ascontiguousarray(run.at(z, m[:count]).T).reshape(len(z), *shape)
-
-
-def _diffusion_trees(setting: Setting, rows: Sequence[Sequence[str]], moments: Sequence[str]) -> list[Node]:
-    d = len(setting.coordinates)
-    if rows and (len(rows) != d or any(len(row) != d for row in rows)):
-        said = ", ".join(str(len(row)) for row in rows)
-        raise ValueError(f"diffusion: needs {d} rows of {d} expressions, it has rows of {said}")
-    trees = [e.tree for i, row in enumerate(rows) for e in setting.expressions(f"diffusion, row {i}", row, moments)]
+def _diffusion_trees(words: Vocabulary, rows: Sequence[Sequence[str]], moments: Sequence[str]) -> list[Node]:
+    d = len(words.coordinates)
+    if rows:
+        check_rows(rows, d)
+    trees = [e.tree for i, row in enumerate(rows) for e in words.expressions(f"diffusion, row {i}", row, moments)]
     if trees and not any(has_variable(tree) for tree in trees):
-        check_diffusion(program(trees, setting.coordinates).at(np.zeros((1, d)))[:, 0].reshape(d, d), "diffusion")
+        check_diffusion(program(trees, words.coordinates).at(np.zeros((1, d)))[:, 0].reshape(d, d), "diffusion")
     return trees
+
+
+def check_rows(rows: Sequence[Sequence[str]], dimension: int) -> None:
+    """Refuse a tensor that is not written as D rows of D expressions."""
+    if len(rows) != dimension or any(len(row) != dimension for row in rows):
+        said = ", ".join(str(len(row)) for row in rows)
+        raise ValueError(f"diffusion: needs {dimension} rows of {dimension} expressions, it has rows of {said}")
+
+
+def check_diffusion(a: Array, name: str) -> None:
+    """Refuse a matrix, shape (D, D), that is not symmetric and positive semidefinite up to rounding.
+
+    Raises:
+        ValueError: naming the entries that differ or the negative eigenvalue.
+    """
+    size = float(np.abs(a).max())
+    skew = np.abs(a - a.T)
+    if skew.max() > ROUNDING * size:
+        i, j = np.unravel_index(int(np.argmax(skew)), a.shape)
+        raise ValueError(f"{name}: must be symmetric, but [{i}][{j}] = {a[i, j]:g} and [{j}][{i}] = {a[j, i]:g} differ")
+    smallest = float(np.linalg.eigvalsh(a)[0])
+    if smallest < -ROUNDING * size:
+        raise ValueError(
+            f"{name}: must be positive semidefinite, but has the eigenvalue {smallest:.6g}; off the diagonal, "
+            "[i][j]² may be at most [i][i]·[j][j]"
+        )

@@ -27,7 +27,8 @@ from mvpde.models.shell import Shell
 Array = NDArray[np.float64]
 
 
-def _zero_potential(z: Array) -> Array:
+def no_potential(z: Array) -> Array:
+    """V0 = 0, shape (N,)."""
     return np.zeros(len(z))
 
 
@@ -79,7 +80,7 @@ class MeanField:
     outer_energy: Callable[[Array], Array]
     outer_gradient: Callable[[Array], Array]
     temperature: float = 0.0
-    external_potential: Callable[[Array], Array] = _zero_potential
+    external_potential: Callable[[Array], Array] = no_potential
     external_gradient: Callable[[Array], Array] = np.zeros_like
     output_weight: bool = False
     periods: tuple[float | None, ...] = ()

@@ -15,15 +15,14 @@ b = −∇V0 − Σ_k m_k∇l_k, m_k = ∫r_k dρ, without a free energy.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mvpde.models.expressions.derivatives import gradient
 from mvpde.models.expressions.parse import NO_PARAMETERS
 from mvpde.models.expressions.programs import program
-from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, NO_PERIODS, Setting, external, naming, observed
+from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, NO_PERIODS, Vocabulary, external, naming, observed
 from mvpde.models.mean_field import Array, MeanField
 
 LARGEST_RANK = 200
@@ -89,42 +88,41 @@ def pair_model(
         ValueError: a W that is not finite on the box or needs more than 200 terms; names that are none; a function without the
             periods. `ExpressionError`: an expression is refused.
     """
-    setting = Setting(tuple(coordinates), periods, parameters)
+    words = Vocabulary(tuple(coordinates), periods, parameters)
     if not 0.0 < rank_tolerance < 1.0:
         raise ValueError(f"rank_tolerance: is {rank_tolerance}; it must lie in (0, 1)")
-    kernel = _kernel(setting, interaction)
-    skeleton = compress(kernel, *_box(setting, lower, upper), rank_tolerance)
-    shared: dict[str, Any] = {
-        "coordinates": setting.coordinates,
-        **external(setting, potential),
-        "temperature": temperature,
-        "periods": setting.period_list(),
-        "observables": observed(setting, [], observables),
-        "facts": {"interaction_rank": skeleton.rank, "interaction_error": skeleton.error},
-    }
-    return _flow(kernel, skeleton, shared) if skeleton.signs is not None else _drifting(kernel, skeleton, shared)
+    kernel = _kernel(words, interaction)
+    skeleton = compress(kernel, *_box(words, lower, upper), rank_tolerance)
+    model = _flow if skeleton.signs is not None else _drifting
+    return replace(
+        model(words.coordinates, kernel, skeleton, external(words, potential)),
+        temperature=temperature,
+        periods=words.period_list(),
+        observables=observed(words, [], observables),
+        facts={"interaction_rank": skeleton.rank, "interaction_error": skeleton.error},
+    )
 
 
-def _box(setting: Setting, lower: Sequence[float], upper: Sequence[float]) -> tuple[Array, Array, list[bool]]:
+def _box(words: Vocabulary, lower: Sequence[float], upper: Sequence[float]) -> tuple[Array, Array, list[bool]]:
     low, high = np.array(lower, float), np.array(upper, float)
-    periodic = [period is not None for period in setting.period_list()]
-    for axis, period in enumerate(setting.period_list()):
+    periodic = [period is not None for period in words.period_list()]
+    for axis, period in enumerate(words.period_list()):
         if period is not None:
             high[axis] = low[axis] + period
     return low, high, periodic
 
 
-def _kernel(setting: Setting, text: str) -> Kernel:
-    names = setting.coordinates
+def _kernel(words: Vocabulary, text: str) -> Kernel:
+    names = words.coordinates
     others = tuple(f"{name}_" for name in names)
-    taken = [name for name in others if name in names or name in setting.parameters]
+    taken = [name for name in others if name in names or name in words.parameters]
     if taken:
         raise ValueError(f"parameters: '{taken[0]}' is the place of the other particle in interaction; choose another name")
-    expression = setting.expression("interaction", text.replace("'", "_"), others)
+    expression = words.expression("interaction", text.replace("'", "_"), others)
     with naming("interaction"):
         trees = [expression.tree, *(e.tree for e in gradient(expression, names))]
-    both = {**setting.periods, **{f"{name}_": period for name, period in setting.periods.items()}}
-    Setting((*names, *others), both, setting.parameters).check_periods("interaction", trees[:1])
+    both = {**words.periods, **{f"{name}_": period for name, period in words.periods.items()}}
+    Vocabulary((*names, *others), both, words.parameters).check_periods("interaction", trees[:1])
     run = program(trees, names, (), others)
 
     def kernel(x: Array, other: Array) -> Array:
@@ -236,7 +234,10 @@ def _right(kernel: Kernel, skeleton: Skeleton, other: Array) -> Array:
 # --- models ---------------------------------------------------------------------------------------------------------------------
 
 
-def _flow(kernel: Kernel, skeleton: Skeleton, shared: Mapping[str, Any]) -> MeanField:
+Field = Callable[[Array], Array]
+
+
+def _flow(coordinates: tuple[str, ...], kernel: Kernel, skeleton: Skeleton, outside: tuple[Field, Field]) -> MeanField:
     """R(m) = ½Σ s_k m_k², g(x) = W(x, J)·factor."""
     signs = np.ones(skeleton.rank) if skeleton.signs is None else skeleton.signs
 
@@ -245,24 +246,24 @@ def _flow(kernel: Kernel, skeleton: Skeleton, shared: Mapping[str, Any]) -> Mean
         return sums[0], sums[1:].T
 
     return MeanField(
-        **shared,
+        coordinates=coordinates,
         profile=lambda x: kernel(x, skeleton.right)[0].T @ skeleton.left_factor,
         profile_field=profile_field,
         outer_energy=lambda m: 0.5 * (np.square(m) @ signs),
         outer_gradient=lambda m: signs * m,
+        external_potential=outside[0],
+        external_gradient=outside[1],
     )
 
 
-def _drifting(kernel: Kernel, skeleton: Skeleton, shared: Mapping[str, Any]) -> MeanField:
+def _drifting(coordinates: tuple[str, ...], kernel: Kernel, skeleton: Skeleton, outside: tuple[Field, Field]) -> MeanField:
     """b(x; m) = −∇V0 − Σ_k m_k∇l_k, with the features r_k."""
-    slope = shared.get("external_gradient", np.zeros_like)
-    names = {key: value for key, value in shared.items() if not key.startswith("external")}
 
     def drift(x: Array, m: Array) -> Array:
-        return -np.asarray(slope(x)) - ((skeleton.left_factor @ m) @ kernel(x, skeleton.right)[1:]).T
+        return -np.asarray(outside[1](x)) - ((skeleton.left_factor @ m) @ kernel(x, skeleton.right)[1:]).T
 
     return MeanField(
-        **names,
+        coordinates=coordinates,
         profile=lambda x: _right(kernel, skeleton, x).T,
         profile_field=lambda x, r: (r @ _right(kernel, skeleton, x), np.zeros_like(x)),
         outer_energy=lambda m: 0.0 * m[..., 0],

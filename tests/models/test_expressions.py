@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
+from at_hand.expressions import evaluated
 from mvpde.models.data import TARGETS
 from mvpde.models.expressions.parse import FUNCTIONS, MAX_LENGTH, ExpressionError, compile_expression, constant
 
@@ -35,22 +36,22 @@ MEANING = {
 
 @pytest.mark.parametrize("text", MEANING)
 def test_an_expression_means_what_python_means_by_it(text: str) -> None:
-    np.testing.assert_allclose(compile_expression(text, ("x", "y"))({"x": X, "y": Y}), MEANING[text], rtol=1e-15)
+    np.testing.assert_allclose(evaluated(compile_expression(text, ("x", "y")), X, Y), MEANING[text], rtol=1e-15)
 
 
 def test_a_constant_expression_has_the_shape_of_its_variables() -> None:
-    assert compile_expression("3", ("x",))({"x": X}).shape == X.shape
+    assert evaluated(compile_expression("3", ("x",)), X).shape == X.shape
 
 
 def test_every_function_is_evaluated() -> None:
     for name, operation in FUNCTIONS.items():
         arguments = ", ".join("xy"[: operation.arguments])
-        assert compile_expression(f"{name}({arguments})", ("x", "y"))({"x": X, "y": Y}).shape == X.shape
+        assert evaluated(compile_expression(f"{name}({arguments})", ("x", "y")), X, Y).shape == X.shape
 
 
 def test_the_named_targets_are_expressions_in_x() -> None:
     for text in TARGETS.values():
-        assert np.all(np.isfinite(compile_expression(text, ("x",))({"x": X})))
+        assert np.all(np.isfinite(evaluated(compile_expression(text, ("x",)), X)))
 
 
 REFUSED = {  # text: (part of the message, column)

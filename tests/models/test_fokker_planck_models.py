@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from at_hand.expressions import random_expression
+from at_hand.expressions import evaluated, random_expression
 from mvpde.models.expressions.derivatives import RULES, differentiate
 from mvpde.models.expressions.parse import FUNCTIONS, OPERATORS, ExpressionError, compile_expression
 from mvpde.models.fokker_planck import fokker_planck
@@ -27,8 +27,8 @@ def test_a_derivative_is_the_limit_of_difference_quotients():
         text = random_expression(rng, int(rng.integers(1, 5)))
         expression = compile_expression(text, ("x", "y"))
         x, y = rng.uniform(0.3, 1.7, (2, 50))
-        exact = differentiate(expression, "x")({"x": x, "y": y})
-        values = {k: expression({"x": x + k * h, "y": y}) for k in (-2, -1, 1, 2)}
+        exact = evaluated(differentiate(expression, "x"), x, y)
+        values = {k: evaluated(expression, x + k * h, y) for k in (-2, -1, 1, 2)}
         one, two = (values[1] - values[-1]) / (2 * h), (values[2] - values[-2]) / (4 * h)
         size = np.max(np.abs(list(values.values())), axis=0)
         smooth = np.isfinite(size) & (np.abs(two - one) < 1e-3 * (1.0 + np.abs(one))) & (size < 1e6)
@@ -57,7 +57,7 @@ def test_every_operation_of_the_vocabulary_has_a_rule():
 def test_known_derivatives(text, derivative):
     """Also at negative numbers under a power, where x^n must not pass through a logarithm, and at kinks, where it is the mean."""
     x = np.array([-1.5, -0.2, 0.0, 0.4, 2.0])
-    found = differentiate(compile_expression(text, ("x",)), "x")({"x": x})
+    found = evaluated(differentiate(compile_expression(text, ("x",)), "x"), x)
     np.testing.assert_allclose(found, derivative(x), rtol=1e-14, atol=1e-15)
 
 
@@ -74,9 +74,9 @@ def test_derivatives_of_deeply_nested_expressions_stay_small():
         chain = f"sin({chain})"
     product = "*".join(["x"] * 100)
     x = np.array([0.9])
-    assert np.isfinite(differentiate(compile_expression(chain, ("x",)), "x")({"x": x}))[0]
+    assert np.isfinite(evaluated(differentiate(compile_expression(chain, ("x",)), "x"), x))[0]
     second = differentiate(differentiate(compile_expression(product, ("x",)), "x"), "x")
-    np.testing.assert_allclose(second({"x": x}), 9900 * x**98, rtol=1e-12)
+    np.testing.assert_allclose(evaluated(second, x), 9900 * x**98, rtol=1e-12)
 
 
 def test_only_a_variable_of_the_expression():

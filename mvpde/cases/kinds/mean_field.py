@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mvpde.cases.kinds import Given, Kind
 from mvpde.cases.schema import CaseSections, ModelSection, Number, Positive, refuse
-from mvpde.models.expressions.vocabulary import Setting, check_finite, evaluate_number
+from mvpde.models.expressions.vocabulary import Vocabulary, check_finite, evaluate_number
 from mvpde.models.interaction import drift_model, gradient_model
 from mvpde.models.mean_field import MeanField
 from mvpde.models.pair_interaction import pair_model
@@ -90,7 +90,7 @@ def _build(model: InteractionModel, given: Given) -> MeanField:
 def _written_model(model: InteractionModel, sections: CaseSections) -> MeanField:
     """The model that [model] of kind "mean_field" writes out."""
     keys = model.model_dump(include={"coordinates", "periods", "parameters", "observables"})
-    Setting(tuple(model.coordinates), model.periods, model.parameters)  # refuses names before they are used
+    Vocabulary(tuple(model.coordinates), model.periods, model.parameters)  # refuses names before they are used
     temperature = None if model.temperature is None else evaluate_number("temperature", model.temperature, model.parameters)
     if model.drift is not None:
         keys |= {"drift": model.drift, "diffusion": model.diffusion, "temperature": temperature, "features": model.features}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from mvpde.models.expressions.parse import Apply, Expression, ExpressionError, Node, Number, Variable, evaluate
+from mvpde.models.expressions.parse import Apply, Expression, ExpressionError, Node, Number, Variable, number
 
 ZERO, ONE, TWO = Number(0.0), Number(1.0), Number(2.0)
 
@@ -55,7 +55,7 @@ def _folded(operation: str, *arguments: Node) -> Node:
     """The operation as a number where all its arguments are numbers and the result is finite, else as a node."""
     tree = Apply(operation, arguments)
     if all(isinstance(a, Number) for a in arguments):
-        value = float(evaluate(tree, {}))
+        value = number(tree)
         if math.isfinite(value):
             return Number(value)
     return tree

@@ -1,4 +1,4 @@
-"""Expressions of case files: parsed into a small tree over a fixed vocabulary, evaluated by numpy, never by `eval`.
+"""Expressions of case files: parsed into a small tree over a fixed vocabulary, never by `eval`; `programs` evaluates it.
 
     expression = number | name | -e | +e | e + e | e - e | e * e | e / e | e ** e | function(e, …)
 
@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +32,19 @@ CONSTANTS: dict[str, float] = {"pi": math.pi, "e": math.e}
 NO_PARAMETERS: Mapping[str, float] = MappingProxyType({})
 
 
+Value = Array | float
+
+
 @dataclass(frozen=True)
 class Operation:
-    """An operation of the vocabulary: its number of arguments and the numpy function that evaluates it."""
+    """An operation of the vocabulary: its number of arguments and the numpy function behind it, which takes ``out``."""
 
     arguments: int
-    evaluate: Callable[..., Any]
+    call: Callable[..., Value]
+
+
+def _heaviside(x: Value, out: Array | None = None) -> Value:
+    return np.heaviside(x, 0.5, out=out)
 
 
 FUNCTIONS: dict[str, Operation] = {
@@ -51,7 +57,7 @@ FUNCTIONS: dict[str, Operation] = {
     "tanh": Operation(1, np.tanh),
     "abs": Operation(1, np.abs),
     "sign": Operation(1, np.sign),
-    "heaviside": Operation(1, lambda x: np.heaviside(x, 0.5)),
+    "heaviside": Operation(1, _heaviside),
     "erf": Operation(1, erf),
     "minimum": Operation(2, np.minimum),
     "maximum": Operation(2, np.maximum),
@@ -101,7 +107,7 @@ Node = Number | Variable | Apply
 
 @dataclass(frozen=True)
 class Expression:
-    """A compiled expression: call it with a mapping from its variables to arrays that broadcast together.
+    """An expression that has been checked.
 
     Attributes:
         text: as it was written.
@@ -113,24 +119,16 @@ class Expression:
     variables: tuple[str, ...]
     tree: Node
 
-    def __call__(self, values: Mapping[str, Array]) -> Array:
-        """The value at ``values``, in the shape that the variables broadcast to, also where the expression is constant."""
-        arrays = {name: np.asarray(values[name], dtype=np.float64) for name in self.variables}
-        with np.errstate(all="ignore"):
-            value = evaluate(self.tree, arrays)
-        return np.array(np.broadcast_to(value, np.broadcast_shapes(*(a.shape for a in arrays.values()))), dtype=np.float64)
 
-
-def evaluate(tree: Node, values: Mapping[str, Array]) -> Any:
-    """The value of a tree, a float or an array, given the values of its variables."""
+def number(tree: Node) -> float:
+    """The value of a tree without variables; it may be infinite or NaN."""
     match tree:
         case Number(value):
             return value
-        case Variable(name):
-            return values[name]
         case Apply(operation, arguments):
-            vocabulary = OPERATORS if operation in OPERATORS else FUNCTIONS
-            return vocabulary[operation].evaluate(*(evaluate(a, values) for a in arguments))
+            with np.errstate(all="ignore"):
+                return float((OPERATORS | FUNCTIONS)[operation].call(*(number(a) for a in arguments)))
+    raise ValueError(f"'{tree.name}' is no number")
 
 
 def compile_expression(text: str, variables: Sequence[str], parameters: Mapping[str, float] = NO_PARAMETERS) -> Expression:
@@ -161,7 +159,7 @@ def constant(value: str | float) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ExpressionError(f"{value!r} is not a number")
-    result = float(compile_expression(value, ())({})) if isinstance(value, str) else _finite(value, 1)
+    result = number(compile_expression(value, ()).tree) if isinstance(value, str) else _finite(value, 1)
     if not math.isfinite(result):
         raise ExpressionError(f"'{value}' is not a finite number (at column 1)")
     return result
@@ -273,8 +271,7 @@ def _function(name: str, given: int, names: Mapping[str, Node], column: int) -> 
 def _bounded(node: Apply, column: int) -> Apply:
     """Refuse a power whose exponent is a number beyond ±MAX_EXPONENT: never meant, and all but 0, 1, -1 overflow or vanish."""
     if node.operation == "**" and not has_variable(node.arguments[1]):
-        with np.errstate(all="ignore"):
-            exponent = float(evaluate(node.arguments[1], {}))
+        exponent = number(node.arguments[1])
         if not abs(exponent) <= MAX_EXPONENT:
             raise ExpressionError(f"the exponent {exponent:g} is beyond {MAX_EXPONENT:g} at column {column}")
     return node

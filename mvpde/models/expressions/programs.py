@@ -10,24 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
 
-from mvpde.models.expressions.parse import FUNCTIONS, OPERATORS, Apply, Node, Number, Variable
+from mvpde.models.expressions.parse import FUNCTIONS, OPERATORS, Apply, Node, Number, Value, Variable
 
 Array = NDArray[np.float64]
-Call = Callable[..., Any]
+Call = Callable[..., Value]
 
 ROWS = 4096  # points in work at once
 _PRODUCTS = 16  # whole powers up to here are products
 
 _CALLS: dict[str, Call] = {
-    **{name: operation.evaluate for name, operation in (FUNCTIONS | OPERATORS).items()},
-    "heaviside": lambda x, out=None: np.heaviside(x, 0.5, out=out),
-    "erf": erf,
+    **{name: operation.call for name, operation in (FUNCTIONS | OPERATORS).items()},
     "square": np.square,
     "reciprocal": np.reciprocal,
 }
@@ -44,21 +40,21 @@ class Program:
 
     Attributes:
         inputs: names, in the order of the values that a run is given.
-        start: places before a run: numbers, and None where a run puts its inputs and results.
+        start: places before a run: numbers, and 0 where a run puts its inputs and results.
         steps: in order.
         outputs: place of each tree's value.
         unwritten: outputs that no step writes into the result: inputs, numbers and scalars.
     """
 
     inputs: tuple[str, ...]
-    start: tuple[Any, ...]
+    start: tuple[float, ...]
     steps: tuple[Step, ...]
     outputs: tuple[int, ...]
     unwritten: tuple[int, ...]
 
-    def run(self, values: Sequence[Any], result: Array) -> None:
+    def run(self, values: Sequence[Value], result: Array) -> None:
         """The trees' values at ``values``, arrays that broadcast together, into ``result``, one row for each tree."""
-        places = list(self.start)
+        places: list[Value] = list(self.start)
         places[: len(values)] = values
         for call, first, second, place, into in self.steps:
             out = None if into is None else places[into] if into >= 0 else result[-1 - into]
@@ -93,7 +89,9 @@ def program(trees: Sequence[Node], points: Sequence[str], scalars: Sequence[str]
     kinds = {**dict.fromkeys(points, 1), **dict.fromkeys(scalars, 0), **dict.fromkeys(others, 2)}
     maker = _Maker(dict(zip(names, range(len(names)), strict=True)), [kinds[name] for name in names], [None] * len(names))
     outputs = tuple(maker.place(tree) for tree in trees)
-    return Program(names, tuple(maker.start), *maker.finished(outputs, 3 if others else 1))
+    return Program(
+        names, tuple(0.0 if value is None else value for value in maker.start), *maker.finished(outputs, 3 if others else 1)
+    )
 
 
 @dataclass
@@ -102,9 +100,9 @@ class _Maker:
 
     inputs: dict[str, int]
     kinds: list[int]
-    start: list[Any]
+    start: list[float | None]
     steps: list[Step] = field(default_factory=list)
-    known: dict[Any, int] = field(default_factory=dict)
+    known: dict[tuple[object, ...], int] = field(default_factory=dict)
     seen: dict[int, int] = field(default_factory=dict)  # by identity: trees of derivatives share their branches
 
     def place(self, tree: Node) -> int:
@@ -137,7 +135,7 @@ class _Maker:
     def _number(self, value: float) -> int:
         return self._new(("number", value, math.copysign(1.0, value)), 0, value)
 
-    def _new(self, key: Any, kind: int, value: Any) -> int:
+    def _new(self, key: tuple[object, ...], kind: int, value: float | None) -> int:
         if key not in self.known:
             self.known[key] = len(self.start)
             self.start.append(value)
@@ -148,10 +146,10 @@ class _Maker:
         key = (operation, *arguments)
         if key in self.known:
             return self.known[key]
-        values = [self.start[k] for k in arguments]
-        if None not in values:
+        numbers = [value for k in arguments if (value := self.start[k]) is not None]
+        if len(numbers) == len(arguments):
             with np.errstate(all="ignore"):
-                return self._number(float(_CALLS[operation](*values)))
+                return self._number(float(_CALLS[operation](*numbers)))
         kind = 0
         for k in arguments:
             kind |= self.kinds[k]

@@ -6,14 +6,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mvpde.models.expressions.derivatives import gradient
-from mvpde.models.expressions.parse import CONSTANTS, FUNCTIONS, Expression, ExpressionError, Node, compile_expression
+from mvpde.models.expressions.parse import CONSTANTS, FUNCTIONS, Expression, ExpressionError, Node, compile_expression, number
 from mvpde.models.expressions.programs import program
-from mvpde.models.mean_field import Array, MeanField
+from mvpde.models.mean_field import Array, MeanField, no_potential
 from mvpde.registry import nearest
 
 NO_PERIODS: Mapping[str, float] = {}
@@ -25,7 +24,7 @@ _MOMENT = re.compile(r"m[0-9]+")
 
 
 @dataclass(frozen=True)
-class Setting:
+class Vocabulary:
     """What the expressions of a model are written in.
 
     Attributes:
@@ -125,7 +124,7 @@ def evaluate_number(key: str, value: float | str, parameters: Mapping[str, float
     if not isinstance(value, str):
         return float(value)
     with naming(key):
-        result = float(compile_expression(value, (), parameters)({}))
+        result = number(compile_expression(value, (), parameters).tree)
     if not np.isfinite(result):
         raise ExpressionError(f"{key}: '{value}' is not a finite number (at column 1)")
     return result
@@ -146,35 +145,36 @@ def vector_function(trees: Sequence[Node], coordinates: Sequence[str]) -> Callab
     return lambda z: run.at(z).T
 
 
-def external(setting: Setting, potential: str | None) -> dict[str, Any]:
-    """V0 and its gradient as fields of a `MeanField`."""
+def tensor_function(
+    trees: Sequence[Node], coordinates: Sequence[str], moments: Sequence[str], shape: tuple[int, ...]
+) -> Callable[[Array, Array], Array]:
+    """(z, m) with shapes (N, D), (K,) → values, shape (N, *shape), row by row; the trees may use the moments m0, m1, …."""
+    run, count = program(trees, coordinates, moments), len(moments)
+    return lambda z, m: np.ascontiguousarray(run.at(z, m[:count]).T).reshape(len(z), *shape)
+
+
+def external(words: Vocabulary, potential: str | None) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """V0 and its gradient."""
     if potential is None:
-        return {}
-    expression = setting.expression("potential", potential)
-    slopes = [e.tree for e in _gradient("potential", expression, setting.coordinates)]
-    setting.check_periods("potential", [expression.tree])
-    return {
-        "external_potential": scalar_function(expression.tree, setting.coordinates),
-        "external_gradient": vector_function(slopes, setting.coordinates),
-    }
+        return no_potential, np.zeros_like
+    expression = words.expression("potential", potential)
+    with naming("potential"):
+        slopes = [e.tree for e in gradient(expression, words.coordinates)]
+    words.check_periods("potential", [expression.tree])
+    return scalar_function(expression.tree, words.coordinates), vector_function(slopes, words.coordinates)
 
 
-def observed(setting: Setting, features: Sequence[Node], observables: Mapping[str, str]) -> dict[str, Callable[[Array], Array]]:
+def observed(words: Vocabulary, features: Sequence[Node], observables: Mapping[str, str]) -> dict[str, Callable[[Array], Array]]:
     """The first moments under the names m0, m1, …, and further means by name."""
-    functions = {f"m{k}": scalar_function(tree, setting.coordinates) for k, tree in enumerate(features[:OBSERVED])}
+    functions = {f"m{k}": scalar_function(tree, words.coordinates) for k, tree in enumerate(features[:OBSERVED])}
     for name, text in observables.items():
         if not _NAME.fullmatch(name) or name in functions or name in _TAKEN:
             raise ValueError(f"observables: '{name[:40]}' cannot be the name of one; choose another")
-        functions[name] = scalar_function(setting.expression(f"observables.{name}", text).tree, setting.coordinates)
+        functions[name] = scalar_function(words.expression(f"observables.{name}", text).tree, words.coordinates)
     return functions
 
 
 _TAKEN = ("loss", "free_energy", "outer_mass", "step", "steps", "minimum", "mass_defect", "loss_standard_error", "seconds")
-
-
-def _gradient(key: str, expression: Expression, variables: tuple[str, ...]) -> tuple[Expression, ...]:
-    with naming(key):
-        return gradient(expression, variables)
 
 
 def check_finite(model: MeanField, lower: Sequence[float], upper: Sequence[float]) -> None:
@@ -183,15 +183,15 @@ def check_finite(model: MeanField, lower: Sequence[float], upper: Sequence[float
     Raises:
         ValueError: naming the first such thing and the place.
     """
-    z = Setting(model.coordinates, {}, {}).points(lower, upper, 256)
+    z = Vocabulary(model.coordinates, {}, {}).points(lower, upper, 256)
     with np.errstate(all="ignore"):
         features = model.feature_values(z)
         m = np.nan_to_num(features).mean(axis=0)
-        found: dict[str, Array] = {"features": features, "potential": model.external_potential(z)}
-        found |= {} if model.own_drift is None else {"drift": model.drift(z, m)}
-        found |= {} if model.own_diffusion is None else {"diffusion": model.diffusion(z, m)}
+        everything = {"features": features, "potential": model.external_potential(z)}
+        everything |= {} if model.own_drift is None else {"drift": model.drift(z, m)}
+        everything |= {} if model.own_diffusion is None else {"diffusion": model.diffusion(z, m)}
         energy = model.outer_energy(m)
-    for key, values in found.items():
+    for key, values in everything.items():
         wrong = np.flatnonzero(~np.isfinite(values.reshape(len(z), -1)).all(axis=1))
         if len(wrong):
             place = ", ".join(f"{name} = {x:.4g}" for name, x in zip(model.coordinates, z[wrong[0]], strict=True))
