@@ -1,6 +1,6 @@
 """Outer energies R(m): the loss of a network as a function of its predictions m_p = f[ρ](x_p) at the data.
 
-A new loss is one builder and one entry of `LOSSES`.
+A new loss is one builder and one entry of `LOSSES`. Training by SGD takes the loss of one sample, an entry of `SAMPLE_LOSSES`.
 """
 
 from __future__ import annotations
@@ -51,3 +51,23 @@ def logistic(data: Data) -> Outer:
 
 
 LOSSES: Registry[Callable[[Data], Outer]] = Registry("loss", {"least_squares": least_squares, "logistic": logistic})
+
+
+@dataclass(frozen=True)
+class SampleLoss:
+    """ℓ(f, y), ∂ℓ/∂f, ∂²ℓ/∂f² as functions of (f, y)."""
+
+    value: Callable[[Array, Array], Array]
+    slope: Callable[[Array, Array], Array]
+    curvature: Callable[[Array, Array], Array]
+
+
+SAMPLE_LOSSES: Registry[SampleLoss] = Registry(
+    "loss",
+    {
+        "least_squares": SampleLoss(lambda f, y: 0.5 * (f - y) ** 2, lambda f, y: f - y, lambda f, y: np.ones_like(f)),
+        "logistic": SampleLoss(
+            lambda f, y: np.logaddexp(0.0, -y * f), lambda f, y: -y * expit(-y * f), lambda f, y: expit(f) * expit(-f)
+        ),  # y = ±1
+    },
+)

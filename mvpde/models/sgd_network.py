@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from mvpde.models.data import Data
-from mvpde.models.losses import LOSSES
+from mvpde.models.losses import LOSSES, SAMPLE_LOSSES, SampleLoss
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.registry import Registry, check_known
 
@@ -51,26 +50,6 @@ ACTIVATIONS: Registry[Activation] = Registry(
         "relu": Activation(
             lambda u: np.maximum(u, 0.0), lambda u, s: np.greater(u, 0.0).astype(np.float64), lambda u, s, ds: np.zeros_like(u)
         ),
-    },
-)
-
-
-@dataclass(frozen=True)
-class SampleLoss:
-    """ℓ(f, y), ∂ℓ/∂f, ∂²ℓ/∂f² as functions of (f, y)."""
-
-    value: Callable[[Array, Array], Array]
-    slope: Callable[[Array, Array], Array]
-    curvature: Callable[[Array, Array], Array]
-
-
-SAMPLE_LOSSES: Registry[SampleLoss] = Registry(
-    "loss",
-    {
-        "least_squares": SampleLoss(lambda f, y: 0.5 * (f - y) ** 2, lambda f, y: f - y, lambda f, y: np.ones_like(f)),
-        "logistic": SampleLoss(
-            lambda f, y: np.logaddexp(0.0, -y * f), lambda f, y: -y * expit(-y * f), lambda f, y: expit(f) * expit(-f)
-        ),  # y = ±1
     },
 )
 
@@ -128,11 +107,11 @@ def _second_derivatives(
     terms: Sequence[Term], sigma: Activation, columns: Sequence[Array], x: Array
 ) -> dict[tuple[int, int], Array]:
     """∂²f/∂W_j∂W_k by (j, k), both orders; pairs that are not there are 0."""
-    found: dict[tuple[int, int], Array] = {}
+    sums: dict[tuple[int, int], Array] = {}
 
     def add(j: int, k: int, value: Array) -> None:
         for pair in {(j, k), (k, j)}:
-            found[pair] = found[pair] + value if pair in found else value
+            sums[pair] = sums[pair] + value if pair in sums else value
 
     for term in terms:
         u = columns[term.w] * x + (0.0 if term.b is None else columns[term.b])
@@ -146,7 +125,7 @@ def _second_derivatives(
                 add(j, k, v * dds * factor * other)
             if term.v is not None:
                 add(j, term.v, ds * factor)
-    return found
+    return sums
 
 
 # --- the problem ----------------------------------------------------------------------------------------------------------------
@@ -374,32 +353,6 @@ def diffusion_model(problem: SgdNetwork, order: int = 1) -> MeanField:
         own_diffusion=lambda w, _: problem.diffusion(w),
         interacting=False,
     )
-
-
-def sgd_network(
-    network: str,
-    data: Data,
-    *,
-    learning_rate: float,
-    batch_size: int,
-    unit: str = "tanh",
-    replacement: bool = True,
-    loss: str = "least_squares",
-    weight_decay: float = 0.0,
-    order: int = 1,
-) -> MeanField:
-    """`diffusion_model` of the `sgd_problem` with these arguments."""
-    problem = sgd_problem(
-        network,
-        data,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        unit=unit,
-        replacement=replacement,
-        loss=loss,
-        weight_decay=weight_decay,
-    )
-    return diffusion_model(problem, order)
 
 
 def _require(condition: bool, message: str) -> None:

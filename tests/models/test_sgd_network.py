@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mvpde.models import data
-from mvpde.models.sgd_network import ACTIVATIONS, IN_WORK, NETWORKS, SAMPLE_LOSSES, diffusion_model, sgd_network, sgd_problem
+from mvpde.models.losses import SAMPLE_LOSSES
+from mvpde.models.sgd_network import ACTIVATIONS, IN_WORK, NETWORKS, diffusion_model, sgd_problem
 
 SAMPLES = 7
 X = np.array([-1.3, -0.6, -0.2, 0.1, 0.5, 0.9, 1.7])
@@ -138,14 +139,6 @@ def test_the_model_has_the_loss_as_potential_and_as_moment(order):
     np.testing.assert_allclose(model.drift(w, NO_MOMENTS), one.drift(w, order), rtol=1e-14)
     np.testing.assert_allclose(model.diffusion(w, NO_MOMENTS), one.diffusion(w), rtol=1e-14)
     assert model.outer_energy(np.array([[3.0]])) == [3.0]
-
-
-def test_the_builder_makes_the_model_of_the_problem():
-    table = data.points(X, TARGETS["least_squares"])
-    model = sgd_network("neuron", table, learning_rate=0.2, batch_size=1, weight_decay=0.1, unit="sigmoid", order=2)
-    one = sgd_problem("neuron", table, learning_rate=0.2, batch_size=1, weight_decay=0.1, unit="sigmoid")
-    w = points(2)
-    np.testing.assert_array_equal(model.drift(w, NO_MOMENTS), one.drift(w, 2))
 
 
 @pytest.mark.parametrize(

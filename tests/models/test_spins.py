@@ -190,6 +190,8 @@ def test_the_models_that_rule_in_turn() -> None:
     assert [(t, m.temperature) for t, m in model.stretches(1.0, 1.5)] == [(1.5, 0.2)]
     assert [(t, m.temperature) for t, m in model.stretches(0.5, 1.0)] == [(1.0, 0.3)]
     assert list(model.stretches(2.0, 2.0)) == []
+    assert [model.at(t) for t in (0.0, 0.9, 1.0, 5.0)] == [model, model, second, third]
+    assert model.temperatures == (0.3, 0.2, 0.1) and model.ever_hot
     with pytest.raises(ValueError, match="increase"):
         replace(first, later=((2.0, second), (1.0, third)))
 

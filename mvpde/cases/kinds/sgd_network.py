@@ -10,8 +10,9 @@ from mvpde.cases.kinds import Given, Kind
 from mvpde.cases.schema import Count, ModelSection, Number, Positive, one_of
 from mvpde.cases.sources import SOURCES
 from mvpde.models.data import Data
+from mvpde.models.losses import SAMPLE_LOSSES
 from mvpde.models.mean_field import MeanField
-from mvpde.models.sgd_network import ACTIVATIONS, NETWORKS, SAMPLE_LOSSES, SgdNetwork, diffusion_model, sgd_problem
+from mvpde.models.sgd_network import ACTIVATIONS, NETWORKS, SgdNetwork, diffusion_model, sgd_problem
 
 SAMPLED = ("csv", "points")  # sources of data sets with equal weights, from which SGD draws
 
