@@ -6,7 +6,7 @@ import copy
 import functools
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,30 @@ class Case:
     Attributes:
         path: the file it came from; names of data and mesh files are relative to its folder.
         sections: what the file says, with defaults.
+        contents: data files that were read, on the rank that did: what is computed with is what is copied into a run's folder.
     """
 
     path: Path
     sections: CaseSections
+    contents: dict[Path, bytes] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def directory(self) -> Path:
         """The folder of the case file."""
         return self.path.parent
+
+    def inputs(self) -> dict[tuple[str, str], Path]:
+        """The files that the case names, by section and key."""
+        data, domain = self.sections.data, self.sections.domain
+        names = {} if data is None else {("data", key): name for key, name in data.files().items()}
+        names |= {} if domain is None or domain.mesh is None else {("domain", "mesh"): domain.mesh}
+        return {place: self.directory / name for place, name in names.items()}
+
+    def read(self, path: Path) -> bytes:
+        """What a data file holds: it is read once."""
+        if path not in self.contents:
+            self.contents[path] = path.read_bytes()
+        return self.contents[path]
 
     def table(self) -> dict[str, Any]:
         """The case as plain data, keys without a value left out."""

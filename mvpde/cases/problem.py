@@ -78,7 +78,7 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
     """
     with in_file(case):
         sections = case.sections.model_copy(update={"initial": _complete(case.sections)})
-        data = on_first_rank(comm, lambda: data_of(sections.data, case.directory))
+        data = on_first_rank(comm, lambda: data_of(sections.data, case.directory, case.read))
         model = _annealed(_model(sections, data), sections, data)
         with blaming("[initial]"):
             law = _law("initial", sections.initial, model)

@@ -5,6 +5,7 @@ A new source of data is one `DataSet` and one entry of `SOURCES`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -19,6 +20,8 @@ from mvpde.models.data import TARGETS, Data, target_function
 from mvpde.registry import Registry
 from mvpde.runtime import CaseError
 
+Content = Callable[[Path], bytes]
+
 
 class DataSet(DataSection):
     """A source of points with weights and targets.
@@ -31,8 +34,12 @@ class DataSet(DataSection):
     blamed: ClassVar[str] = "target"
     remedy: ClassVar[str] = "choose a target that is finite at all data points"
 
-    def read(self, directory: Path) -> Data:
-        """The data set; names of files are relative to the directory.
+    def read(self, directory: Path, content: Content) -> Data:
+        """The data set.
+
+        Args:
+            directory: that names of files are relative to.
+            content: what a file holds.
 
         Raises:
             ValueError: for a file or a target without meaning.
@@ -60,7 +67,7 @@ class CircleData(DataSet):
     points: Points
     target: Target
 
-    def read(self, directory: Path) -> Data:
+    def read(self, directory: Path, content: Content) -> Data:
         """The angles and the target there."""
         return datasets.circle(self.points, target_function(self.target))
 
@@ -79,7 +86,7 @@ class IntervalData(DataSet):
             raise refuse(f"lower = {self.lower:g} must lie below upper = {self.upper:g}; exchange or correct them")
         return self
 
-    def read(self, directory: Path) -> Data:
+    def read(self, directory: Path, content: Content) -> Data:
         """The quadrature points and the target there."""
         return datasets.interval(self.lower, self.upper, self.points, target_function(self.target))
 
@@ -105,7 +112,7 @@ class PointsData(DataSet):
             raise refuse("every point in `x` needs the same number of inputs, at least one; correct the list")
         return self
 
-    def read(self, directory: Path) -> Data:
+    def read(self, directory: Path, content: Content) -> Data:
         """The points."""
         return datasets.points(np.array(self.x), np.array(self.target), None if self.weights is None else np.array(self.weights))
 
@@ -129,9 +136,9 @@ class CsvData(DataSet):
         """The CSV file."""
         return {"file": self.file}
 
-    def read(self, directory: Path) -> Data:
+    def read(self, directory: Path, content: Content) -> Data:
         """The rows of the file."""
-        return datasets.from_csv(directory / self.file, self.inputs, self.output, self.standardise)
+        return datasets.from_csv(directory / self.file, self.inputs, self.output, self.standardise, content)
 
 
 class ThreeSpinData(DataSet):
@@ -146,7 +153,7 @@ class ThreeSpinData(DataSet):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the couplings, a whole number ≥ 0", examples=[0])
     points: Points
 
-    def read(self, directory: Path) -> Data:
+    def read(self, directory: Path, content: Content) -> Data:
         """The quadrature points and the energy there."""
         return spins.MEASURES[self.dimension](self.points, self.seed)
 
@@ -157,7 +164,7 @@ SOURCES: Registry[type[DataSet]] = Registry(
 )
 
 
-def data_of(section: DataSection | None, directory: Path) -> Data | None:
+def data_of(section: DataSection | None, directory: Path, content: Content) -> Data | None:
     """The data set that a section [data] describes, None for a model without one.
 
     Raises:
@@ -166,6 +173,6 @@ def data_of(section: DataSection | None, directory: Path) -> Data | None:
     if not isinstance(section, DataSet):
         return None
     try:
-        return section.read(directory)
+        return section.read(directory, content)
     except ValueError as error:
         raise CaseError(f"[data] {section.blamed}: {error}; {section.remedy}") from None

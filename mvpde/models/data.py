@@ -129,7 +129,13 @@ def points(x: ArrayLike, target: Target | ArrayLike, weights: ArrayLike | None =
     return Data(inputs, shares, values)
 
 
-def from_csv(path: str | Path, inputs: Sequence[str], target: str, standardise: bool = False) -> Data:
+def from_csv(
+    path: str | Path,
+    inputs: Sequence[str],
+    target: str,
+    standardise: bool = False,
+    content: Callable[[Path], bytes] = Path.read_bytes,
+) -> Data:
     """The empirical measure of a table: weights 1/P. Lines starting with # are comments; the first other line names the columns.
 
     Args:
@@ -137,12 +143,13 @@ def from_csv(path: str | Path, inputs: Sequence[str], target: str, standardise: 
         inputs: names of the columns of x.
         target: name of the column of f.
         standardise: subtract the mean from each column used and divide by its standard deviation.
+        content: reads the file.
 
     Raises:
         ValueError: for a missing file or column, a ragged line, a field that is not a finite number, or fewer than two rows; the
             message names line and column.
     """
-    lines = _table_lines(Path(path))
+    lines = _table_lines(Path(path), content)
     header = next(lines, (0, []))[1]
     if not inputs:
         raise ValueError(f"{path}: name at least one input column")
@@ -165,10 +172,10 @@ def _evaluated(target: Target, x: Array) -> Array:
     return np.asarray(target(x), dtype=np.float64)
 
 
-def _table_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of the lines that are neither blank nor comments."""
+def _table_lines(path: Path, content: Callable[[Path], bytes]) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of the lines that are neither blank nor comments. (pandas forgets the numbers.)"""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = content(path).decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"cannot read the data file {path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -8,13 +8,14 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+import tomli_w
 
 import mvpde
-from mvpde.cases.file import Case, parse
+from mvpde.cases.file import Case
 from mvpde.files import write_aside, write_json
 from mvpde.runtime import CaseError
 
@@ -52,7 +53,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         )
 
 
-def create_folder(folder: Path, case: Case, provenance: dict[str, Any]) -> None:
+def create_folder(folder: Path, case: Case, provenance: Mapping[str, object]) -> None:
     """Make or empty the folder and put the resolved case, its input files and the provenance there.
 
     Of an earlier run only files that a run writes are removed; whatever else lies there stays.
@@ -60,8 +61,7 @@ def create_folder(folder: Path, case: Case, provenance: dict[str, Any]) -> None:
     Raises:
         CaseError: if the folder cannot be made.
     """
-    portable, inputs = _portable(case)
-    contents = {name: path.read_bytes() for name, path in inputs.items()}  # before an earlier run's copies are removed
+    text, contents = _portable(case)  # before an earlier run's copies are removed
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (*FILES, *PICTURES):
@@ -73,28 +73,23 @@ def create_folder(folder: Path, case: Case, provenance: dict[str, Any]) -> None:
             (folder / INPUTS).mkdir()
         for name, content in contents.items():
             (folder / name).write_bytes(content)
-        write_aside(folder / "case.toml", portable.text())
+        write_aside(folder / "case.toml", text)
         write_json(folder / "provenance.json", provenance)
     except OSError as error:
         raise CaseError(f"--out {folder}: cannot be written ({error.strerror}); choose another folder") from None
 
 
-def _portable(case: Case) -> tuple[Case, dict[str, Path]]:
-    """The case with its data and mesh files under `inputs/`, and where each of them is now."""
-    table: dict[str, Any] = case.table()
-    inputs: dict[str, Path] = {}
-    data: Any = case.sections.data
-    named = {"domain": ["mesh"], "data": [] if data is None else list(data.files())}
-    for section, keys in named.items():
-        for key in keys:
-            if table.get(section, {}).get(key) is not None:
-                source = case.directory / table[section][key]
-                table[section][key] = f"{INPUTS}/{source.name}"
-                inputs[table[section][key]] = source
-    return parse(table, case.path), inputs
+def _portable(case: Case) -> tuple[str, dict[str, bytes]]:
+    """The case as text, with its data and mesh files under `inputs/`, and what each of these holds."""
+    table, inputs = case.table(), case.inputs()
+    for (section, key), path in inputs.items():
+        table[section][key] = f"{INPUTS}/{path.name}"
+    return tomli_w.dumps(table), {
+        f"{INPUTS}/{path.name}": case.contents.get(path) or path.read_bytes() for path in inputs.values()
+    }
 
 
-def provenance(case: Case, ranks: int, command: Sequence[str]) -> dict[str, Any]:
+def provenance(case: Case, ranks: int, command: Sequence[str]) -> dict[str, object]:
     """What it takes to know, later, how a run came about."""
     ensemble = case.sections.ensemble
     return {

@@ -115,7 +115,7 @@ class OnePoint(DataSet):
 
     value: Number = Field(description="the target there", examples=[1.0])
 
-    def read(self, directory: Path) -> datasets.Data:
+    def read(self, directory: Path, content: Any) -> datasets.Data:
         return datasets.points([0.0], [self.value])
 
 
