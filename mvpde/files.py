@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 _WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # s between attempts to open a file that another one holds or is writing
 
 
-def replace_whole(path: Path, write: Callable[[Path], Any]) -> None:
+def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path` and rename it to `path`; the suffix stays, for writers that look at it."""
     aside = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
@@ -38,7 +38,7 @@ def write_aside(path: Path, text: str) -> None:
     replace_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """JSON has no NaN and no infinity: they become null; numpy numbers become Python's."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
@@ -53,7 +53,7 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     write_aside(path, json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Replace a CSV file; its columns are the keys of the rows in order of appearance, numbers keep their last digit."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
@@ -63,7 +63,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_aside(path, text.getvalue())
 
 
-def write_arrays(path: Path, groups: Mapping[str, Mapping[str, Any]]) -> None:
+def write_arrays(path: Path, groups: Mapping[str, Mapping[str, object]]) -> None:
     """Replace an HDF5 file of groups of arrays."""
 
     def write(aside: Path) -> None:

@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 # One thread per rank unless the user says otherwise: ranks are the parallelism here, and BLAS threads would fight over their
 # cores.
@@ -75,7 +75,7 @@ def on_first_rank(comm: MPI.Intracomm, work: Callable[[], Result]) -> Result:
 
     Whatever one rank can find out (a file, a case, a folder) goes through here, so that all ranks stop together with one message.
     """
-    outcome: tuple[Any, Exception | None] = (None, None)
+    outcome: tuple[Result | None, Exception | None] = (None, None)
     if comm.rank == 0:
         try:
             outcome = (work(), None)

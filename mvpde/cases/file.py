@@ -8,7 +8,6 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import tomli_w
 from pydantic import ValidationError, create_model
@@ -16,6 +15,7 @@ from pydantic import ValidationError, create_model
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.messages import explain, listed, nearest
 from mvpde.cases.schema import CaseSections, DataSection, ModelSection
+from mvpde.cases.values import Table
 from mvpde.runtime import MPI, CaseError, on_first_rank
 
 
@@ -51,7 +51,7 @@ class Case:
             self.contents[path] = path.read_bytes()
         return self.contents[path]
 
-    def table(self) -> dict[str, Any]:
+    def table(self) -> Table:
         """The case as plain data, keys without a value left out."""
         return self.sections.model_dump(exclude_none=True)
 
@@ -60,7 +60,7 @@ class Case:
         return tomli_w.dumps(self.table())
 
 
-def load(path: str | Path, set: Mapping[str, Any] | None = None, comm: MPI.Intracomm = MPI.COMM_SELF) -> Case:
+def load(path: str | Path, set: Mapping[str, object] | None = None, comm: MPI.Intracomm = MPI.COMM_SELF) -> Case:
     """Read and validate a case file. Collective.
 
     Args:
@@ -78,7 +78,7 @@ def load(path: str | Path, set: Mapping[str, Any] | None = None, comm: MPI.Intra
     return parse(table, path)
 
 
-def parse(table: Mapping[str, Any], path: Path) -> Case:
+def parse(table: Mapping[str, object], path: Path) -> Case:
     """Validate a case given as plain data; `path` says whose folder its file names are relative to.
 
     Raises:
@@ -93,29 +93,29 @@ def parse(table: Mapping[str, Any], path: Path) -> Case:
         raise CaseError(f"{path}: {error}") from None
 
 
-def assignments(texts: Sequence[str]) -> dict[str, Any]:
+def assignments(texts: Sequence[str]) -> dict[str, object]:
     """{"a.b": v} from texts "a.b=v"; v is read as TOML, else taken as a string.
 
     Raises:
         CaseError: for a text without `=` or without a key.
     """
-    found = {}
+    values = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise CaseError(f"--set {text}: write it as section.key=value, for example --set domain.cells=[64,64]")
-        found[key.strip()] = _value(value.strip())
-    return found
+        values[key.strip()] = _value(value.strip())
+    return values
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Table:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise CaseError(f"{path}: is not valid TOML: {error}") from None
 
 
-def _override(table: dict[str, Any], key: str, value: Any) -> None:
+def _override(table: Table, key: str, value: object) -> None:
     *sections, name = key.split(".")
     for section in sections:
         table = table.setdefault(section, {})
@@ -136,7 +136,7 @@ def _override(table: dict[str, Any], key: str, value: Any) -> None:
     table[name] = copy.deepcopy(value)
 
 
-def _choose(table: Mapping[str, Any], section: str, key: str, options: Sequence[str]) -> str:
+def _choose(table: Mapping[str, object], section: str, key: str, options: Sequence[str]) -> str:
     """The name that decides which keys a section has."""
     content = table.get(section)
     if not isinstance(content, dict):
@@ -149,7 +149,7 @@ def _choose(table: Mapping[str, Any], section: str, key: str, options: Sequence[
     return str(name)
 
 
-def _schema_of(table: Mapping[str, Any]) -> type[CaseSections]:
+def _schema_of(table: Mapping[str, object]) -> type[CaseSections]:
     kind = KINDS[_choose(table, "model", "kind", list(KINDS))]
     model: type[ModelSection] = kind.schema
     return _schema(model, kind.sources[_choose(table, "data", "source", list(kind.sources))] if kind.sources else None)
@@ -158,5 +158,5 @@ def _schema_of(table: Mapping[str, Any]) -> type[CaseSections]:
 @functools.cache
 def _schema(model: type[ModelSection], data: type[DataSection] | None) -> type[CaseSections]:
     """The schema of cases with this kind of model and source of data."""
-    fields: dict[str, Any] = {"model": (model, ...), "data": (DataSection | None, None) if data is None else (data, ...)}
+    fields: Table = {"model": (model, ...), "data": (DataSection | None, None) if data is None else (data, ...)}
     return create_model("CaseSections", __base__=CaseSections, **fields)

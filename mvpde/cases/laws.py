@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, create_model, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from mvpde.cases.values import Number, Section, refuse
+from mvpde.cases.values import Number, Section, Table, refuse
 from mvpde.models.laws import LAWS, Law1D, in_period, keys_of
 from mvpde.runtime import CaseError
 
@@ -53,11 +53,11 @@ def law_sections() -> dict[str, type[LawSection]]:
 
 @cache
 def _law_section(name: str, law: Callable[..., Law1D]) -> type[LawSection]:
-    fields: dict[str, Any] = {"law": (Literal[name], ...)}
+    fields: Table = {"law": (Literal[name], ...)}
     for key, about in keys_of(law).items():
         said = Field(gt=about.above, ge=about.least, description=about.description, examples=[about.example])
         fields[key] = (Annotated[Number | None, said], None) if about.of_model else (Annotated[Number, said], ...)
-    validators: dict[str, Any] = {"is_a_law": model_validator(mode="after")(_is_a_law)}
+    validators: Table = {"is_a_law": model_validator(mode="after")(_is_a_law)}
     return create_model(name, __base__=LawSection, __doc__=law.__doc__, __validators__=validators, **fields)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import tomli_w
 from pydantic import AfterValidator, ValidationError
@@ -57,13 +57,13 @@ class Place:
         return f"[{self.keys[0]}]" if is_section else self.keys[0]
 
 
-def sections_in(annotation: Any) -> list[type[Section]]:
+def sections_in(annotation: object) -> list[type[Section]]:
     """Every section schema inside a type such as `X | None` or `dict[str, X | Y]`."""
     if annotation is LawSection:
         return list(law_sections().values())
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
-    return [found for inner in get_args(annotation) for found in sections_in(inner)]
+    return [section for inner in get_args(annotation) for section in sections_in(inner)]
 
 
 def _tag(schema: type[Section]) -> str | None:

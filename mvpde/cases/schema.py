@@ -8,7 +8,7 @@ and `sources`.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
@@ -159,7 +159,7 @@ class SgdSection(Section):
     )
 
 
-def _form_of_start(value: Any) -> str:
+def _form_of_start(value: object) -> str:
     return "law" if isinstance(value, dict) else "moments"
 
 
@@ -211,7 +211,7 @@ class TimeSection(Section):
 
     @field_validator("outputs", mode="before")
     @classmethod
-    def _equal_intervals(cls, value: Any, info: ValidationInfo) -> Any:
+    def _equal_intervals(cls, value: object, info: ValidationInfo) -> object:
         if type(value) is not int:
             return value
         if value < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -40,6 +40,7 @@ def _evaluated(value: object) -> object:
     return constant(value) if isinstance(value, str) else value
 
 
+Table = dict[str, Any]  # what a file says, as TOML reads it
 Number = Annotated[float, BeforeValidator(_evaluated), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
