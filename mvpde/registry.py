@@ -15,7 +15,7 @@ from typing import cast
 
 @dataclass(frozen=True)
 class At:
-    """Where an entry is defined, "package.module:attribute", and what it is, in one sentence."""
+    """Where an entry is defined, "package.module:attribute", and what it is, in a sentence; without one, its code is asked."""
 
     place: str
     sentence: str = ""
@@ -85,8 +85,9 @@ class Registry[Entry](MutableMapping[str, Entry]):
         return self[name]
 
     def sentence(self, name: str) -> str:
-        """What the entry is: its own ``sentence``, or the first line of its docstring. Nothing is imported."""
-        entry = self._entries[name]
+        """What the entry is: its own ``sentence``, or the first line of its docstring."""
+        kept = self._entries[name]
+        entry = self[name] if isinstance(kept, At) and not kept.sentence else kept
         said = getattr(entry, "sentence", None) or getattr(entry, "__doc__", None) or ""
         return str(said).strip().splitlines()[0] if str(said).strip() else ""
 

@@ -19,7 +19,6 @@ from mvpde.models import data as datasets
 from mvpde.models.fokker_planck import fokker_planck
 from mvpde.models.laws import LAWS, Array, Key
 from mvpde.models.mean_field import MeanField
-from mvpde.registry import At
 from mvpde.runtime import CaseError
 
 pytestmark = pytest.mark.serial
@@ -124,8 +123,3 @@ def test_a_source_of_data_is_known_to_networks(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(SOURCES, "one_point", OnePoint)
     made = problem(load(CASES / "circle_rbf.toml", {"data": {"source": "one_point", "value": 3.0}}))
     assert made.data is not None and made.data.target.tolist() == [3.0]
-
-
-def test_kinds_are_listed_by_what_they_say_themselves() -> None:
-    for name, entry in KINDS._entries.items():
-        assert isinstance(entry, At) and entry.sentence == KINDS[name].sentence

@@ -1,6 +1,6 @@
 """Kinds of models: what [model] and [data] may say, and the model that this describes.
 
-A new kind is one file, with its section and its builder, and one entry of `KINDS`.
+A new kind is one file, with its section, its builder and its `KIND`, and one entry of `KINDS`.
 """
 
 from __future__ import annotations
@@ -60,32 +60,6 @@ class Kind[Model: ModelSection]:
         return (self.schema.__doc__ or "").strip().splitlines()[0]
 
 
-KINDS: Registry[Kind[Any]] = Registry(
-    "kind of model",
-    {
-        "network": At("mvpde.cases.kinds.network:NETWORK", "f(x) = ∫ c φ(x, y) dρ(y, c)."),
-        "gaussian_mixture": At(
-            "mvpde.cases.kinds.gaussian_mixture:GAUSSIAN_MIXTURE",
-            "Normalised Gaussian units and a mixture of Gaussians as target, F and K in closed form.",
-        ),
-        "mean_field": At(
-            "mvpde.cases.kinds.mean_field:MEAN_FIELD",
-            "Particles that see each other through moments: a gradient flow, a pair interaction, or any drift and diffusion.",
-        ),
-        "fokker_planck": At(
-            "mvpde.cases.kinds.fokker_planck:FOKKER_PLANCK",
-            "dz = b(z) dt + √(2A(z)) dB in the coordinates x, y, z: one of the first three keys and one of the next three.",
-        ),
-        "mmn_isotropic": At(
-            "mvpde.cases.kinds.mmn_isotropic:MMN_ISOTROPIC",
-            "Two isotropic Gaussians in R^d told apart by a wide layer: the law of |w|, and one-pass SGD of the network itself.",
-        ),
-        "spikes": At(
-            "mvpde.cases.kinds.spikes:SPIKES",
-            "Half the squared distance of the law to given atoms, in the norm of a kernel with finitely many Fourier modes.",
-        ),
-        "sgd_network": At(
-            "mvpde.cases.kinds.sgd_network:SGD_NETWORK", "A small network with trained weights W, and how it is trained."
-        ),
-    },
-)
+_SHIPPED = ("network", "gaussian_mixture", "mean_field", "fokker_planck", "mmn_isotropic", "spikes", "sgd_network")
+
+KINDS: Registry[Kind[Any]] = Registry("kind of model", {name: At(f"mvpde.cases.kinds.{name}:KIND") for name in _SHIPPED})

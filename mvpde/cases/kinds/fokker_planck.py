@@ -45,4 +45,4 @@ def _build(model: FokkerPlanckModel, given: Given) -> MeanField:
     return fokker_planck(COORDINATES[:dimension], **model.model_dump(exclude={"kind"}))
 
 
-FOKKER_PLANCK = Kind(FokkerPlanckModel, _build)
+KIND = Kind(FokkerPlanckModel, _build)

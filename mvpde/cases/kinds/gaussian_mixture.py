@@ -62,4 +62,4 @@ def _reach(model: GaussianMixtureModel, target: MixtureData, sections: CaseSecti
     return max(ends)
 
 
-GAUSSIAN_MIXTURE = Kind(GaussianMixtureModel, _build, {"gaussian_mixture": MixtureData})
+KIND = Kind(GaussianMixtureModel, _build, {"gaussian_mixture": MixtureData})

@@ -111,4 +111,4 @@ def _box_of(model: InteractionModel, sections: CaseSections) -> tuple[list[float
     return [end[0] for end in ends], [end[1] for end in ends]
 
 
-MEAN_FIELD = Kind(InteractionModel, _build)
+KIND = Kind(InteractionModel, _build)

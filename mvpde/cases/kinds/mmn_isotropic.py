@@ -71,4 +71,4 @@ def _classification(model: IsotropicGaussiansModel) -> Classification:
     return Classification(int(model.dimension), activation=_activation(model), **keys)
 
 
-MMN_ISOTROPIC = Kind(IsotropicGaussiansModel, _build, network=_classification)
+KIND = Kind(IsotropicGaussiansModel, _build, network=_classification)

@@ -63,4 +63,4 @@ def _build(model: NetworkModel, given: Given) -> MeanField:
     )
 
 
-NETWORK = Kind(NetworkModel, _build, SOURCES)
+KIND = Kind(NetworkModel, _build, SOURCES)

@@ -41,4 +41,4 @@ def _build(model: SgdNetworkModel, given: Given) -> MeanField:
     return diffusion_model(_training(model, given.data), model.order)
 
 
-SGD_NETWORK = Kind(SgdNetworkModel, _build, {name: SOURCES[name] for name in SAMPLED}, training=_training)
+KIND = Kind(SgdNetworkModel, _build, {name: SOURCES[name] for name in SAMPLED}, training=_training)

@@ -36,4 +36,4 @@ def _build(model: SpikesModel, given: Given) -> MeanField:
     return spikes(model.atoms, **model.model_dump(include={"weights", "modes", "temperature"}))
 
 
-SPIKES = Kind(SpikesModel, _build)
+KIND = Kind(SpikesModel, _build)
