@@ -13,7 +13,7 @@ from mvpde.cases.file import Case
 from mvpde.cases.kinds import KINDS, Given
 from mvpde.cases.laws import LawSection
 from mvpde.cases.messages import listed, nearest
-from mvpde.cases.schema import CaseSections, CharacteristicsSection, DomainSection
+from mvpde.cases.schema import CaseSections, CharacteristicsSection, DomainSection, ModelSection
 from mvpde.cases.sources import data_of
 from mvpde.models.data import Data
 from mvpde.models.laws import Law, ProductLaw
@@ -77,11 +77,11 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
         CaseError: with one message that names section, key and remedy, on all ranks alike.
     """
     with in_file(case):
-        sections = case.sections.model_copy(update={"initial": _complete(case.sections)})
+        sections = case.sections.model_copy(update={"initial": _complete("initial", case.sections.initial, case.sections.model)})
         data = on_first_rank(comm, lambda: data_of(sections.data, case.directory, case.read))
         model = _annealed(_model(sections, data), sections, data)
         with blaming("[initial]"):
-            law = _law("initial", sections.initial, model)
+            law = _law("initial", sections.initial, sections.model, model)
         _check_nodes(sections.characteristics, model)
         _check_companions(sections, model)
         _starts(sections, model)
@@ -96,22 +96,21 @@ def _model(sections: CaseSections, data: Data | None) -> MeanField:
         flat = KINDS[section.kind].build(section, Given(sections, data))
         if base is None:
             return flat
-        law = _law("model.base_measure", base, flat)
+        law = _law("model.base_measure", base, section, flat)
         return KINDS[section.kind].build(section, Given(sections, data, law))
 
 
-def _complete(sections: CaseSections) -> dict[str, LawSection]:
-    """The initial laws; those that leave a number to the model have the model's."""
-    return {name: _with_numbers_of(sections.model, name, law) for name, law in sections.initial.items()}
-
-
-def _with_numbers_of(model: object, name: str, law: LawSection) -> LawSection:
-    missing = [key for key, value in law.model_dump().items() if value is None]
-    for key in missing:
-        if not isinstance(getattr(model, key, None), float):
-            example = type(law).model_fields[key].examples or [1.0]
-            raise CaseError(f"[initial] {name}: the law `{law.law}` needs `{key}` here; add it, for example {key} = {example[0]}")
-    return law.model_copy(update={key: getattr(model, key) for key in missing})
+def _complete(name: str, laws: Mapping[str, LawSection], model: ModelSection) -> dict[str, LawSection]:
+    """The laws of a section; those that leave a number to the model have the model's."""
+    complete = {}
+    for coordinate, law in laws.items():
+        missing = [key for key, value in law.model_dump().items() if value is None]
+        for key in missing:
+            if not isinstance(getattr(model, key, None), float):
+                example = f"{key} = {(type(law).model_fields[key].examples or [1.0])[0]}"
+                raise CaseError(f"[{name}] {coordinate}: the law `{law.law}` needs `{key}` here; add it, for example {example}")
+        complete[coordinate] = law.model_copy(update={key: getattr(model, key) for key in missing})
+    return complete
 
 
 def _annealed(model: MeanField, sections: CaseSections, data: Data | None) -> MeanField:
@@ -131,8 +130,9 @@ def _annealed(model: MeanField, sections: CaseSections, data: Data | None) -> Me
     return replace(model, later=tuple((t, at(temperature)) for t, temperature in pairs))
 
 
-def _law(name: str, laws: Mapping[str, LawSection], model: MeanField) -> ProductLaw | ShellLaw:
+def _law(name: str, laws: Mapping[str, LawSection], section: ModelSection, model: MeanField) -> ProductLaw | ShellLaw:
     """The law of the coordinates, or of y and c where they are those of a shell."""
+    laws = _complete(name, laws, section)
     if model.metric is None:
         return _product_law(name, laws, model.coordinates, model.periods)
     if set(laws) != {"y", "c"} or laws["y"].law != "sphere":
@@ -187,7 +187,7 @@ def _starts(sections: CaseSections, model: MeanField) -> list[Start] | None:
     starts: list[Start] = []
     for number, start in enumerate(given):
         if isinstance(start, dict):
-            starts.append(_law(f"stationary.starts[{number}]", start, model))
+            starts.append(_law(f"stationary.starts[{number}]", start, sections.model, model))
         elif len(start) != count:
             raise CaseError(
                 f"[stationary] starts: entry {number} has {len(start)} numbers, but the model has {count} moments; "
