@@ -72,7 +72,7 @@ def load(path: str | Path, set: Mapping[str, object] | None = None, comm: MPI.In
         CaseError: with one message that names file, section, key and remedy, on all ranks alike.
     """
     path = Path(path)
-    table = on_first_rank(comm, lambda: _read(path))
+    table = on_first_rank(comm, lambda: read_toml(path, "case file"))
     for key, value in (set or {}).items():
         _override(table, key, value)
     return parse(table, path)
@@ -115,14 +115,19 @@ def _value(text: str) -> object:
         return text
 
 
-def _read(path: Path) -> Table:
+def read_toml(path: Path, what: str) -> Table:
+    """What a TOML file holds, which is a ``what``, such as "case file".
+
+    Raises:
+        CaseError: if it is not there, cannot be read or is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = [entry.name for entry in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-        raise CaseError(f"{path}: there is no such case file{nearest(path.name, near)}") from None
+        raise CaseError(f"{path}: there is no such {what}{nearest(path.name, near)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise CaseError(f"{path}: cannot be read as a case file ({error})") from None
+        raise CaseError(f"{path}: cannot be read as a {what} ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise CaseError(f"{path}: is not valid TOML: {error}") from None
 

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from mvpde.cases.laws import Law
-from mvpde.cases.values import Count, Number, Positive, Section, one_of, refuse
+from mvpde.cases.values import Count, Number, Positive, Section, one_of, refuse, same_lengths
 from mvpde.density.schemes import SCHEMES
 from mvpde.particles.schemes import DYNAMICS
 from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
@@ -105,9 +105,7 @@ class DomainSection(Section):
 
     def _checked_box(self, lower: list[float], upper: list[float], cells: list[int]) -> DomainSection:
         lengths = {"lower": len(lower), "upper": len(upper), "cells": len(cells), "periodic": len(self.periodic or cells)}
-        if len(set(lengths.values())) > 1:
-            counts = ", ".join(f"`{key}` has {n}" for key, n in lengths.items())
-            raise refuse(f"`lower`, `upper`, `cells` and `periodic` need one entry per direction each, but {counts}")
+        same_lengths("direction", lengths)
         for axis, (a, b) in enumerate(zip(lower, upper, strict=True)):
             if a >= b:
                 raise refuse(f"lower[{axis}] = {a:g} must lie below upper[{axis}] = {b:g}; exchange or correct them")

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mvpde.cases.schema import DataSection
-from mvpde.cases.values import Choice, Number, Positive, refuse
+from mvpde.cases.values import Choice, Number, Positive, refuse, same_lengths
 from mvpde.models import data as datasets
 from mvpde.models import spins
 from mvpde.models.data import TARGETS, Data, target_function
@@ -104,10 +104,7 @@ class PointsData(DataSet):
 
     @model_validator(mode="after")
     def _same_lengths(self) -> PointsData:
-        lengths = {"x": len(self.x), "target": len(self.target), "weights": len(self.weights or self.target)}
-        if len(set(lengths.values())) > 1 or not self.x:
-            counts = ", ".join(f"`{key}` has {n}" for key, n in lengths.items())
-            raise refuse(f"`x`, `target` and `weights` need one entry per point each, but {counts}")
+        same_lengths("point", {"x": len(self.x), "target": len(self.target), "weights": len(self.weights or self.target)})
         if len({len(row) for row in self.x}) > 1 or not self.x[0]:
             raise refuse("every point in `x` needs the same number of inputs, at least one; correct the list")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -49,6 +49,14 @@ Count = Annotated[int, Field(ge=1)]
 def refuse(message: str) -> PydanticCustomError:
     """An error about a whole section or a value that depends on another key; `message` says what is wrong and the remedy."""
     return PydanticCustomError("refused", "{reason}", {"reason": message})
+
+
+def same_lengths(each: str, lengths: Mapping[str, int]) -> None:
+    """Refuse lists, by key, that do not have one entry for each of the same things."""
+    *others, last = (f"`{key}`" for key in lengths)
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        counts = ", ".join(f"`{key}` has {n}" for key, n in lengths.items())
+        raise refuse(f"{', '.join(others)} and {last} need one entry per {each} each, but {counts}")
 
 
 class Section(BaseModel):

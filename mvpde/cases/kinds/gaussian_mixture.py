@@ -8,7 +8,8 @@ from typing import cast
 from pydantic import Field, model_validator
 
 from mvpde.cases.kinds import Given, Kind
-from mvpde.cases.schema import CaseSections, DataSection, MeanFieldSection, Number, Positive, refuse
+from mvpde.cases.schema import CaseSections, DataSection, MeanFieldSection
+from mvpde.cases.values import Number, Positive, same_lengths
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import ProductLaw
 from mvpde.models.mean_field import MeanField
@@ -30,9 +31,7 @@ class MixtureData(DataSection):
     @model_validator(mode="after")
     def _same_lengths(self) -> MixtureData:
         lengths = {"means": len(self.means), "variances": len(self.variances), "amplitudes": len(self.amplitudes)}
-        if len(set(lengths.values())) > 1 or not self.means:
-            counts = ", ".join(f"`{key}` has {n}" for key, n in lengths.items())
-            raise refuse(f"`means`, `variances` and `amplitudes` need one entry per Gaussian each, but {counts}")
+        same_lengths("Gaussian", lengths)
         return self
 
 
