@@ -1,0 +1,193 @@
+"""The worked examples of CONTRIBUTING.md: each runs as a script outside the package, and a case or study then uses it."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections.abc import Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mvpde
+from at_hand.models import order
+from mvpde.cases.kinds import KINDS, Given
+from mvpde.density.density import Density
+from mvpde.density.schemes import SCHEMES
+from mvpde.mesh.box import box
+from mvpde.models.laws import LAWS, Normal, ProductLaw
+from mvpde.models.losses import LOSSES
+from mvpde.models.units import UNITS
+from mvpde.particles.ensemble import Ensemble
+from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
+from mvpde.runtime import MPI
+
+pytestmark = pytest.mark.serial
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EXAMPLES = dict(re.findall(r"^### ([^\n]*)\n(?:(?!^##).)*?^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+REGISTRIES: tuple[MutableMapping[str, Any], ...] = (
+    UNITS,
+    LOSSES,
+    LAWS,
+    KINDS,
+    SCHEMES,
+    PARTICLE_SCHEMES,
+)
+
+CIRCLE = """
+[model]
+kind = "network"
+unit = "circle_rbf"
+[data]
+source = "circle"
+points = 8
+target = "cos(x)"
+[initial]
+y = { law = "uniform", lower = 0, upper = "2*pi" }
+c = { law = "normal", mean = 0.0, std = 0.7 }
+[ensemble]
+particles = 200
+step = 0.1
+[time]
+end = 0.2
+outputs = [0, 0.2]
+[output]
+pictures = false
+"""
+TRAP = """
+[model]
+kind = "trap"
+stiffness = 2.0
+temperature = 0.5
+[initial]
+x = { law = "normal", mean = 0.0, std = 0.5 }
+[domain]
+lower = [-4]
+upper = [4]
+cells = [64]
+[density]
+[ensemble]
+particles = 2000
+runs = 4
+step = 0.1
+[time]
+end = 1.0
+outputs = [0, 1]
+[output]
+pictures = false
+sliced_wasserstein = false
+"""
+
+
+@pytest.fixture(autouse=True)
+def registries_put_back() -> Iterator[None]:
+    before = [set(registry) for registry in REGISTRIES]
+    yield
+    for registry, names in zip(REGISTRIES, before, strict=True):
+        for name in set(registry) - names:
+            del registry[name]
+
+
+@pytest.fixture
+def add(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """Runs the example below a heading as a script of its own."""
+
+    def run(heading: str) -> dict[str, Any]:
+        script = tmp_path / "addition.py"
+        script.write_text(EXAMPLES[heading], encoding="utf-8")
+        return runpy.run_path(str(script))
+
+    return run
+
+
+def computed(folder: Path, text: str, **changes: Any) -> dict[str, Any]:
+    """The summary of a case."""
+    path = folder / "case.toml"
+    path.write_text(text, encoding="utf-8")
+    return mvpde.run(path, set={key.replace("__", "."): value for key, value in changes.items()}, out=folder / "run").summary
+
+
+def test_every_row_of_the_table_has_an_example_or_says_how() -> None:
+    rows = re.findall(r"^\| \[([^\]]*)\]\(#([^)]*)\)", PAGE, re.MULTILINE)
+    headings = re.findall(r"^### (.*)$", PAGE, re.MULTILINE)
+    assert [anchor.replace("-", " ") for _, anchor in rows] == [heading.lower() for heading in headings]
+    assert [name.capitalize() for name, _ in rows] == headings
+    assert set(headings) - set(EXAMPLES) == {"A boundary condition", "An output format"}
+
+
+def test_a_unit(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
+    add("A unit")
+    summary = computed(tmp_path, CIRCLE, model__unit="cosine", model__unit_parameters={"frequency": 2.0})
+    assert summary["ensemble"]["loss"][1] < summary["ensemble"]["loss"][0]
+
+
+def test_a_loss(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
+    add("A loss")
+    summary = computed(tmp_path, CIRCLE, model__loss="pseudo_huber")
+    assert summary["ensemble"]["loss"][1] < summary["ensemble"]["loss"][0]
+
+
+def test_a_law_of_one_coordinate(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
+    """Samples and quadrature have the variance π²/3 of the law: to four standard errors, and to the mass of the last points."""
+    law = add("A law of one coordinate")["Logistic"](1.0, 1.0)
+    variance, n = np.pi**2 / 3.0, 100_000
+    z = law.sample(np.random.default_rng(0), n)
+    assert abs(np.mean((z - 1.0) ** 2) - variance) < 4.0 * variance * np.sqrt(3.2 / n)  # Var (z − 1)² = 3.2 variance²
+    points, weights = law.quadrature(1000)
+    assert weights @ (points - 1.0) ** 2 == pytest.approx(variance, rel=0.02)
+    h = 1e-5
+    assert (law.log_density(z[:50] + h) - law.log_density(z[:50] - h)) / (2 * h) == pytest.approx(
+        law.log_density_gradient(z[:50]), abs=1e-8
+    )
+    computed(tmp_path, CIRCLE, initial__c={"law": "logistic", "mean": 0.0, "scale": 0.3})
+
+
+def test_a_kind_of_model(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
+    """⟨x²⟩ = τ/k + (σ² − τ/k) e^{−2kt}: here it starts in equilibrium and stays."""
+    add("A kind of model")
+    summary = computed(tmp_path, TRAP)
+    assert summary["density"]["square"] == pytest.approx([0.25, 0.25], rel=0.02)
+    assert summary["ensemble"]["square"][1] == pytest.approx(0.25, abs=4.0 * 0.25 * np.sqrt(2.0 / 8000) + 0.01)
+
+
+def test_a_density_scheme(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
+    """Of the order that it declares, known to case files, and refused where it says so."""
+    add("A kind of model")
+    add("A density scheme")
+    summary = computed(tmp_path, TRAP, density__scheme="upwind")
+    assert summary["density"]["scheme"] == "upwind" and summary["density"]["mass_defect"] < 1e-12
+    kind, errors = KINDS["trap"], []
+    model = kind.build(kind.schema(kind="trap", stiffness=2.0, temperature=0.5), Given(None, None))
+    for cells in (64, 128, 256):
+        domain = box([-4.0], [4.0], [cells], comm=MPI.COMM_SELF)
+        density = Density(model, domain, ProductLaw((Normal(0.3, 0.5),)), scheme="upwind")
+        density.advance(0.5)
+        errors.append(abs(density.expectation(lambda z: z[:, 0] ** 2)[0] - (0.25 + 0.09 * np.exp(-2.0))))
+    assert order(errors) == pytest.approx(SCHEMES["upwind"].order, abs=0.2)
+
+
+def test_a_particle_scheme(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
+    """Order 2 at temperature 0."""
+    add("A kind of model")
+    add("A particle scheme")
+    computed(tmp_path, CIRCLE, ensemble__scheme="midpoint")
+    model = add("An observable")["gradient_model"](["x"], potential="x**2/2")
+    ends = []
+    for step in (0.1, 0.05, 0.025):
+        particles = Ensemble(
+            model, ProductLaw((Normal(1.0, 0.1),)), particles=10, step=step, scheme="midpoint", comm=MPI.COMM_SELF
+        )
+        start = particles.cloud()[0]
+        particles.advance(1.0)
+        ends.append(float(np.max(np.abs(particles.cloud()[0] - start * np.exp(-1.0)))))
+    assert order(ends) == pytest.approx(2.0, abs=0.1)
+
+
+def test_an_observable(add: Callable[[str], dict[str, Any]]) -> None:
+    model = add("An observable")["model"]
+    particles = Ensemble(model, ProductLaw((Normal(0.0, 1.0),)), particles=1000, comm=MPI.COMM_SELF)
+    assert 0.0 < particles.expectation(model.observables["inside"])[0] < 1.0
