@@ -18,7 +18,6 @@ from mvpde.models.expressions.parse import NO_PARAMETERS, ExpressionError, Node,
 from mvpde.models.expressions.programs import program
 from mvpde.models.expressions.vocabulary import (
     NO_EXPRESSIONS,
-    NO_PERIODS,
     Vocabulary,
     external,
     naming,
@@ -39,7 +38,7 @@ def gradient_model(
     features: Sequence[str] = (),
     outer_energy: str | None = None,
     temperature: float = 0.0,
-    periods: Mapping[str, float] = NO_PERIODS,
+    periods: Mapping[str, float] = NO_PARAMETERS,
     parameters: Mapping[str, float] = NO_PARAMETERS,
     observables: Mapping[str, str] = NO_EXPRESSIONS,
 ) -> MeanField:
@@ -143,7 +142,7 @@ def drift_model(
     diffusion: Sequence[Sequence[str]] | None = None,
     temperature: float | None = None,
     features: Sequence[str] = (),
-    periods: Mapping[str, float] = NO_PERIODS,
+    periods: Mapping[str, float] = NO_PARAMETERS,
     parameters: Mapping[str, float] = NO_PARAMETERS,
     observables: Mapping[str, str] = NO_EXPRESSIONS,
 ) -> MeanField:

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 
 from mvpde.models.data import Data
+from mvpde.models.expressions.parse import NO_PARAMETERS
 from mvpde.models.laws import ProductLaw, base_potential
 from mvpde.models.losses import LOSSES, Outer
 from mvpde.models.mean_field import MeanField
 from mvpde.models.shell import Shell, ShellLaw, lifted
 from mvpde.models.units import UNITS, Unit
 from mvpde.registry import check_known
-
-NO_PARAMETERS: Mapping[str, float] = MappingProxyType({})
 
 
 def unit_defaults(unit: str) -> dict[str, float | bool]:

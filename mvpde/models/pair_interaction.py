@@ -22,7 +22,7 @@ import numpy as np
 from mvpde.models.expressions.derivatives import gradient
 from mvpde.models.expressions.parse import NO_PARAMETERS
 from mvpde.models.expressions.programs import program
-from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, NO_PERIODS, Vocabulary, external, naming, observed
+from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, Vocabulary, external, naming, observed
 from mvpde.models.mean_field import Array, MeanField
 
 LARGEST_RANK = 200
@@ -69,7 +69,7 @@ def pair_model(
     rank_tolerance: float = 1e-6,
     potential: str | None = None,
     temperature: float = 0.0,
-    periods: Mapping[str, float] = NO_PERIODS,
+    periods: Mapping[str, float] = NO_PARAMETERS,
     parameters: Mapping[str, float] = NO_PARAMETERS,
     observables: Mapping[str, str] = NO_EXPRESSIONS,
 ) -> MeanField:

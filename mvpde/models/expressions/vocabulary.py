@@ -15,7 +15,6 @@ from mvpde.models.expressions.programs import program
 from mvpde.models.mean_field import Array, MeanField, no_potential
 from mvpde.registry import nearest
 
-NO_PERIODS: Mapping[str, float] = {}
 NO_EXPRESSIONS: Mapping[str, str] = {}
 OBSERVED = 8  # moments whose values are recorded over a run
 _ROUNDING = 1e-9  # relative difference across a period that counts as none
