@@ -85,10 +85,10 @@ class Registry[Entry](MutableMapping[str, Entry]):
         return self[name]
 
     def sentence(self, name: str) -> str:
-        """What the entry is: its own ``sentence``, or the first line of its docstring."""
+        """What the entry is: a text itself, its own ``sentence``, or the first line of its docstring."""
         kept = self._entries[name]
         entry = self[name] if isinstance(kept, At) and not kept.sentence else kept
-        said = getattr(entry, "sentence", None) or getattr(entry, "__doc__", None) or ""
+        said = entry if isinstance(entry, str) else getattr(entry, "sentence", None) or getattr(entry, "__doc__", None) or ""
         return str(said).strip().splitlines()[0] if str(said).strip() else ""
 
 

@@ -1,29 +1,31 @@
-"""What `mvpde study` does and says on the command line."""
+"""`mvpde study`."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mvpde.cases.file import assignments
 from mvpde.studies.points import DONE, FAILED, WAITING, State
 from mvpde.studies.runner import Listener, Progress, conclude, plan, study
 from mvpde.studies.slurm import gather_command, submit, write_scripts
 from mvpde.studies.verdict import HOLDS
 
+if TYPE_CHECKING:
+    import xarray
 
-def study_command(
+
+def carry_out(
     file: Path,
-    settings: Sequence[str],
-    overrides: Mapping[str, Any],
-    out: Path | None,
     *,
+    settings: Sequence[str],
+    out: Path | None,
     jobs: int,
     ranks: int,
     dry_run: bool,
@@ -36,6 +38,7 @@ def study_command(
     Raises:
         CaseError, SolverError, Stopped: as `mvpde.studies.runner.study`.
     """
+    overrides = assignments(settings)
     found = plan(file, out, overrides)
     if dry_run:
         _list(found)
@@ -72,7 +75,7 @@ def _submit(found: Progress, scripts: Sequence[Path]) -> None:
     click.echo(f"{scripts[0]}: {said}")
 
 
-def _report(found: Progress, data: Any) -> None:
+def _report(found: Progress, data: xarray.Dataset) -> None:
     for point, one in zip(found.points, found.states, strict=True):
         if one.status == FAILED:
             click.echo(f"warning: {point.name} failed: {one.message.splitlines()[0]}", err=True)
@@ -101,18 +104,7 @@ def shown(found: Progress) -> Iterator[Listener]:
     if not sys.stderr.isatty():
         yield lambda text, done, total: click.echo(f"[{done}/{total}] {text}", err=True)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+    from mvpde.cli.bar import bar
 
-    columns = (
-        TextColumn(found.study.title or found.study.path.stem),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=len(found.points) - already)
-        width = shutil.get_terminal_size().columns // 2
-        yield lambda text, done, total: bar.update(task, completed=done, total=total, description=text[:width])
+    with bar(found.study.title or found.study.path.stem, len(found.points) - already) as listener:
+        yield listener

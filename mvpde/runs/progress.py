@@ -40,17 +40,7 @@ def shown(first_rank: bool, title: str) -> Iterator[Progress]:
     elif not sys.stderr.isatty():
         yield lines(sys.stderr)
     else:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        from mvpde.runs.bar import bar
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Bar(*columns, console=Console(stderr=True, highlight=False)) as bar:
-            task = bar.add_task("starting", total=None)
-            bar.console.print(title, markup=False)
-
-            def update(found: Record, times: Sequence[float]) -> None:
-                bar.console.print(line(found), markup=False)
-                bar.update(task, total=times[-1] or 1.0, completed=found.time, description=f"t = {found.time:g} of {times[-1]:g}")
-
-            yield update
+        with bar(title) as progress:
+            yield progress
