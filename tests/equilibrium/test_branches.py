@@ -43,7 +43,6 @@ def on_circle(comm: MPI.Intracomm, model: MeanField, cells: int = 200, **options
 
 
 def found(density: Density, starts: Sequence[Sequence[float]] | None = None) -> list[Branch]:
-    # Keep the list under a name: mpi4py deadlocks where a mesh is freed while Python unwinds a wrong number of values.
     return branches(density, default_starts(density) if starts is None else [np.array(start) for start in starts])
 
 
