@@ -132,11 +132,7 @@ class EnsembleSection(Section):
     runs: Count = Field(1, description="number of independent runs, a whole number ≥ 1", examples=[4])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
     step: Positive = Field(0.05, description="largest time step, > 0", examples=[0.05])
-    scheme: Annotated[str, one_of(PARTICLE_SCHEMES)] = Field(
-        "heun",
-        description="heun (weak order 2, for a diffusion that is the same everywhere) or euler (weak order 1, for any)",
-        examples=["heun"],
-    )
+    scheme: Annotated[str, one_of(PARTICLE_SCHEMES)] = Field("heun", description="one of {names}", examples=["heun"])
 
 
 class CharacteristicsSection(Section):
