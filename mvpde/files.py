@@ -48,7 +48,7 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_json(path: Path, content: Mapping[str, object]) -> None:
+def write_json(path: Path, content: object) -> None:
     """Replace a JSON file; NaN and infinities are written as null."""
     write_aside(path, json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 

@@ -30,7 +30,7 @@ def prediction_error(model: MeanField, moments_a: Array, moments_b: Array) -> fl
     Raises:
         ValueError: the model has no data.
     """
-    return math.sqrt(float(np.mean(_squared_errors(model, moments_a, moments_b))))
+    return math.sqrt(float(np.mean(squared_errors(model, moments_a, moments_b))))
 
 
 def prediction_error_standard_error(model: MeanField, moments_a: Array, moments_b: Array) -> float:
@@ -38,20 +38,28 @@ def prediction_error_standard_error(model: MeanField, moments_a: Array, moments_
 
     With e the error and s the sample standard deviation of the squared errors of R runs it is s / (2e√R).
     """
-    squares = _squared_errors(model, moments_a, moments_b)
+    squares = squared_errors(model, moments_a, moments_b)
     root = math.sqrt(float(np.mean(squares)))
     if len(squares) < 2 or root == 0.0:
         return math.nan
     return float(np.std(squares, ddof=1)) / (2.0 * root * math.sqrt(len(squares)))
 
 
-def _squared_errors(model: MeanField, moments_a: Array, moments_b: Array) -> Array:
-    """‖f_A − f_B‖² / ‖target‖² of each run, shape (runs,)."""
+def squared_errors(model: MeanField, moments_a: Array, moments_b: Array) -> Array:
+    """‖f_A − f_B‖² / ‖target‖² of each run, shape (runs,), as `prediction_error`."""
     difference = model.predictions(moments_a) - model.predictions(moments_b)
     assert model.data is not None  # predictions has checked it
     w, target = model.data.weights, model.data.target
     scale = float(w @ target**2)
     return np.asarray(difference**2 @ w / (scale if scale > 0.0 else 1.0))
+
+
+def root_mean(squares: Array) -> tuple[float, float]:
+    """The root of the mean of squared errors, and its standard error by the delta method; NaN from a single run."""
+    root = math.sqrt(float(np.mean(squares)))
+    if len(squares) < 2 or root == 0.0:
+        return root, math.nan
+    return root, float(np.std(squares, ddof=1) / math.sqrt(len(squares))) / (2.0 * root)
 
 
 def sliced_wasserstein(

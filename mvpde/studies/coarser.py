@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -39,27 +38,33 @@ def fewer(counts: Sequence[int], share: float, least: int = 1) -> list[int]:
     return [max(least, int(share * count)) for count in counts]
 
 
-def coarser(setting: Problem, share: float = THREE_QUARTERS) -> Problem:
+def with_fewer(problem: Problem, share: float, least: int = 1) -> Problem:
+    """The same on fewer cells and nodes; what the case has not stays away."""
+    sections = problem.sections
+    domain, characteristics = sections.domain, sections.characteristics
+    if domain is not None and domain.cells is not None:
+        domain = domain.model_copy(update={"cells": fewer(domain.cells, share, least)})
+    if characteristics is not None:
+        characteristics = characteristics.model_copy(update={"nodes": fewer(characteristics.nodes, share, least)})
+    changed = sections.model_copy(update={"domain": domain, "characteristics": characteristics})
+    return replace(problem, case=replace(problem.case, sections=changed))
+
+
+def coarser(problem: Problem, share: float = THREE_QUARTERS) -> Problem:
     """The same on fewer cells, and with a fixed time step that is longer by as much.
 
     Raises:
         CaseError: for a domain that is no box, or numbers of cells that cannot be divided so.
     """
-    case, sections = setting.case, setting.case.sections
-    domain: Any = sections.domain
-    cells = None if domain is None else domain.cells
-    if cells is None or sections.density is None:
+    case = problem.case
+    domain, density = case.sections.domain, case.sections.density
+    if domain is None or domain.cells is None or density is None:
         raise CaseError(f"{case.path}: [domain] cells: the density's own error is measured on a box; give lower, upper, cells")
-    if any((share * n) % 1.0 != 0.0 for n in cells):
+    if any((share * n) % 1.0 != 0.0 for n in domain.cells):
         raise CaseError(
-            f"{case.path}: [domain] cells: {cells}: the density's own error is measured on {share:g} of the cells; "
+            f"{case.path}: [domain] cells: {domain.cells}: the density's own error is measured on {share:g} of the cells; "
             "give multiples of 4"
         )
-    step = sections.density.step
-    changed = sections.model_copy(
-        update={
-            "domain": domain.model_copy(update={"cells": fewer(cells, share)}),
-            "density": sections.density.model_copy(update={"step": None if step is None else step / share}),
-        }
-    )
-    return replace(setting, case=replace(case, sections=changed))
+    longer = density.model_copy(update={"step": None if density.step is None else density.step / share})
+    rough = with_fewer(problem, share)
+    return replace(rough, case=replace(case, sections=rough.case.sections.model_copy(update={"density": longer})))

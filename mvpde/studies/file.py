@@ -6,14 +6,18 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import Field, ValidationError, create_model
 
 from mvpde.cases.messages import explain, listed, nearest
 from mvpde.cases.schema import CaseSections, Section, one_of
 from mvpde.runtime import CaseError
-from mvpde.studies.laboratory import MEASURES, TASKS
+from mvpde.studies.laws import MEASUREMENTS, TASKS
+from mvpde.studies.measurement import MeasurementOptions
+from mvpde.studies.verdict import Json
+
+Table = dict[str, Any]  # what TOML and JSON hold
 
 MODES = {"product": "every combination of the values", "zip": "first values together, second values together, …"}
 OPTIONS = "options."  # keys of [set] and [vary] that begin so belong to the task, all others to the case
@@ -26,10 +30,8 @@ class StudySections(Section):
     base: str = Field(description="the case that is varied, relative to the study file", examples=["../cases/circle_rbf.toml"])
     mode: Annotated[str, one_of(MODES)] = Field("product", description="product or zip", examples=["product"])
     task: Annotated[str, one_of(TASKS)] = Field("run", description="one of {names}", examples=["run"])
-    set: dict[str, Any] = Field(
-        {}, description="values that replace the base case's at every point, by key", examples=[{"time.end": 2.0}]
-    )
-    vary: dict[str, Any] = Field(description="lists of values, by key", examples=[{"ensemble.particles": [100, 1000]}])
+    set: Table = Field({}, description="values that replace the base case's at every point, by key", examples=[{"time.end": 2.0}])
+    vary: Table = Field(description="lists of values, by key", examples=[{"ensemble.particles": [100, 1000]}])
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Axis:
     """One direction of a study: keys that change together (mostly a single one) and their values, one tuple for each step."""
 
     keys: tuple[str, ...]
-    values: tuple[tuple[Any, ...], ...]
+    values: tuple[tuple[Json, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,10 @@ class Study:
     base: Path
     mode: str
     task: str
-    options: Mapping[str, Any]
-    fixed: Mapping[str, Any]
+    options: Mapping[str, Json]
+    fixed: Mapping[str, Json]
     axes: tuple[Axis, ...]
-    measures: tuple[tuple[str, Any], ...]
+    measures: tuple[tuple[str, MeasurementOptions], ...]
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -72,7 +74,7 @@ class Study:
         return tuple(key for axis in self.axes for key in axis.keys)
 
 
-def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
+def load_study(path: str | Path, overrides: Mapping[str, Json] | None = None) -> Study:
     """Read and validate a study file.
 
     Args:
@@ -90,7 +92,7 @@ def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         raise CaseError(f"{path}: {error}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Table:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -102,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise CaseError(f"{path}: is not valid TOML: {error}") from None
 
 
-def _study(path: Path, table: dict[str, Any], overrides: Mapping[str, Any]) -> Study:
+def _study(path: Path, table: Table, overrides: Mapping[str, Json]) -> Study:
     known = (*StudySections.model_fields, "options", "measure")
     for key in table:
         if key not in known:
@@ -120,41 +122,47 @@ def _study(path: Path, table: dict[str, Any], overrides: Mapping[str, Any]) -> S
             where = "--set" if key in overrides else "[set]"
             raise CaseError(f"{where} {key}: [vary] gives this key its values; remove it from one of them")
     given = table.get("options", {})
-    _validated(create_model("Options", __base__=Section, options=(TASKS[top.task].options, Field())), {"options": given})
-    measures = tuple(_measures(table.get("measure", []), axes))
+    _section("options", TASKS[top.task].options, given)
+    measures = tuple(_measures(table.get("measure", []), [key for axis in axes for key in axis.keys]))
     return Study(path, top.title, path.parent / top.base, top.mode, top.task, given, fixed, axes, measures)
 
 
-def _validated(schema: type[Any], table: Mapping[str, Any]) -> Any:
+def _section[Content: Section](name: str, schema: type[Content], content: object) -> Content:
+    """One section of the file, checked."""
+    whole = create_model("Whole", __base__=Section, **{name: (schema, Field())})  # type: ignore[call-overload]
+    return cast("Content", getattr(_validated(whole, {name: content}), name))
+
+
+def _validated[Content: Section](schema: type[Content], table: Mapping[str, object]) -> Content:
     try:
         return schema.model_validate(table)
     except ValidationError as error:
         raise CaseError(explain(schema, error)) from None
 
 
-def by_key(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
+def by_key(section: str, table: Table) -> dict[str, Json]:
     """{"a.b": v} from {"a.b": v} as from {"a": {"b": v}}: TOML reads an unquoted a.b as the second.
 
     Raises:
         CaseError: for a key that is given twice.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Json] = {}
     for key, value in _leaves(table):
-        if key in found:
+        if key in values:
             raise CaseError(f"[{section}] {key}: is given twice; remove one of them")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
-def _leaves(table: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
+def _leaves(table: Table) -> list[tuple[str, Json]]:
+    leaves: list[tuple[str, Json]] = []
     for key, value in table.items():
         nested = isinstance(value, dict) and "." not in key  # a quoted "a.b" means its whole value
         leaves += [(f"{key}.{inner}", content) for inner, content in _leaves(value)] if nested else [(key, value)]
     return leaves
 
 
-def _axes(table: Mapping[str, Any], mode: str) -> tuple[Axis, ...]:
+def _axes(table: Table, mode: str) -> tuple[Axis, ...]:
     axes = tuple(_axis(label, values) for label, values in by_key("vary", table).items())
     if not axes:
         raise CaseError('[vary]: is empty; add a key with its values, for example "ensemble.particles" = [100, 1000]')
@@ -169,7 +177,7 @@ def _axes(table: Mapping[str, Any], mode: str) -> tuple[Axis, ...]:
     return axes
 
 
-def _axis(label: str, values: Any) -> Axis:
+def _axis(label: str, values: Json) -> Axis:
     keys = tuple(key.strip() for key in label.split(","))
     if not isinstance(values, list) or not values:
         raise CaseError(f"[vary] {label}: give a list of values, at least one, for example [100, 1000]")
@@ -182,23 +190,23 @@ def _axis(label: str, values: Any) -> Axis:
     return Axis(keys, rows)
 
 
-def _measures(given: Any, axes: Sequence[Axis]) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    keys = [key for axis in axes for key in axis.keys]
-    for table in given if isinstance(given, list) else [given]:
-        kind = table.get("kind") if isinstance(table, dict) else None
-        if kind not in MEASURES:
-            said = "is missing; add" if kind is None else f"{kind!r} is not"
-            raise CaseError(f"[measure] kind: {said} one of {listed(MEASURES)}{nearest(str(kind), MEASURES) if kind else ''}")
-        schema = create_model("Measure", __base__=Section, measure=(MEASURES[kind].options, Field()))
-        options = _validated(schema, {"measure": table}).measure
-        if options.x is not None and options.x not in keys:
-            raise CaseError(f"[measure] x: `{options.x}` is not varied{nearest(options.x, keys)} ([vary] has {listed(keys)})")
-        found.append((kind, options))
-    names = [options.name for _, options in found]
+def _measures(given: Json, keys: Sequence[str]) -> list[tuple[str, MeasurementOptions]]:
+    measures = [_measure(table, keys) for table in (given if isinstance(given, list) else [given])]
+    names = [options.name for _, options in measures]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise CaseError(
             f"[measure] name: two measurements are called `{twice}`; give one another `name`, its figure is <name>.png"
         )
-    return found
+    return measures
+
+
+def _measure(table: Json, keys: Sequence[str]) -> tuple[str, MeasurementOptions]:
+    kind = table.get("kind") if isinstance(table, dict) else None
+    if not isinstance(kind, str) or kind not in MEASUREMENTS:
+        said, near = ("is missing; add", "") if kind is None else (f"{kind!r} is not", nearest(str(kind), MEASUREMENTS))
+        raise CaseError(f"[measure] kind: {said} one of {listed(MEASUREMENTS)}{near}")
+    options = _section("measure", MEASUREMENTS[kind].options, table)
+    if options.x is not None and options.x not in keys:
+        raise CaseError(f"[measure] x: `{options.x}` is not varied{nearest(options.x, keys)} ([vary] has {listed(keys)})")
+    return kind, options

@@ -13,10 +13,10 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from mvpde import runtime
 from mvpde.cases.file import load, parse
@@ -24,9 +24,10 @@ from mvpde.files import write_json
 from mvpde.runs.stopping import Stopped
 from mvpde.runtime import MPI, CaseError, InvariantError, SolverError, on_first_rank
 from mvpde.studies.coarser import HALF, fewer
-from mvpde.studies.file import OPTIONS, Study
-from mvpde.studies.laboratory import TASKS
-from mvpde.studies.slope import COMPANION
+from mvpde.studies.file import OPTIONS, Study, Table
+from mvpde.studies.laws import TASKS
+from mvpde.studies.measurement import COMPANION
+from mvpde.studies.verdict import Json
 
 LIST = "points.json"  # in the study's folder: what every point computes
 MARK = "point.json"  # in a point's folder: how it ended; written last
@@ -53,14 +54,14 @@ class Point:
     """
 
     name: str
-    parameters: dict[str, Any]
+    parameters: dict[str, Json]
     task: str
-    options: dict[str, Any]
+    options: dict[str, Json]
     path: str
-    case: dict[str, Any]
+    case: Table
     inputs: dict[str, str]
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Json]:
         """All that its result depends on."""
         return {"task": self.task, "options": self.options, "case": self.case, "inputs": self.inputs}
 
@@ -86,17 +87,19 @@ def expand(study: Study) -> list[Point]:
     points = [_point(study, parameters) for parameters in combinations(study)]
     names = folder_names(study, points)
     points = [replace(point, name=name) for point, name in zip(points, names, strict=True)]
-    return points + ([_companion(study, points[0])] if any(m.discretisation == COMPANION for _, m in study.measures) else [])
+    return points + (
+        [_companion(study, points[0])] if any(options.discretisation == COMPANION for _, options in study.measures) else []
+    )
 
 
-def combinations(study: Study) -> list[dict[str, Any]]:
+def combinations(study: Study) -> list[dict[str, Json]]:
     """The varied keys' values at every point; the last key varies fastest."""
     values = [axis.values for axis in study.axes]
     rows = zip(*values, strict=True) if study.mode == "zip" else itertools.product(*values)
     return [dict(zip(study.keys, itertools.chain(*row), strict=True)) for row in rows]
 
 
-def _point(study: Study, parameters: dict[str, Any]) -> Point:
+def _point(study: Study, parameters: dict[str, Json]) -> Point:
     everything = {**study.fixed, **parameters}
     options = {
         **study.options,
@@ -108,11 +111,11 @@ def _point(study: Study, parameters: dict[str, Any]) -> Point:
     except (CaseError, ValueError) as error:
         here = ", ".join(f"{key} = {value!r}" for key, value in parameters.items())
         raise CaseError(f"{study.path}: at the point {here}:\n{error}") from None
-    table = _spelled(case.table())
+    table = cast("Table", _spelled(case.table()))
     return Point("", parameters, study.task, options, str(study.base.resolve()), table, _digests(table, study.base.parent))
 
 
-def _spelled(value: Any) -> Any:
+def _spelled(value: Json) -> Json:
     """Infinite numbers as the text that case files have for them: JSON has none."""
     if isinstance(value, dict):
         return {key: _spelled(entry) for key, entry in value.items()}
@@ -121,7 +124,7 @@ def _spelled(value: Any) -> Any:
     return "infinity" if value == math.inf else value
 
 
-def _digests(table: Mapping[str, Any], directory: Path) -> dict[str, str]:
+def _digests(table: Table, directory: Path) -> dict[str, str]:
     named = [table.get("domain", {}).get("mesh"), table.get("data", {}).get("file")]
     return {name: _digest(directory / name) for name in named if name is not None}
 
@@ -161,7 +164,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return {key: next(suffix(key, n) for n in range(1, key.count(".") + 2) if alone(key, n)) for key in keys}
 
 
-def short_value(value: Any) -> str:
+def short_value(value: Json) -> str:
     """A value in a name: 100, 0.05, 64x64, heun."""
     if isinstance(value, list):
         return "x".join(map(short_value, value))
@@ -211,18 +214,18 @@ def state(folder: Path, point: Point) -> State:
     try:
         mark = json.loads((here / MARK).read_text(encoding="utf-8"))
         same = mark["identity"] == json.loads(json.dumps(point.identity()))
-        found = State(str(mark["status"]), str(mark["message"]), mark["seconds"])
+        ended = State(str(mark["status"]), str(mark["message"]), mark["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return State(WAITING)
-    complete = found.status != DONE or (here / "summary.json").is_file()
-    return found if same and complete else State(WAITING)
+    complete = ended.status != DONE or (here / "summary.json").is_file()
+    return ended if same and complete else State(WAITING)
 
 
-def write_state(folder: Path, point: Point, found: State) -> None:
+def write_state(folder: Path, point: Point, ended: State) -> None:
     """Say how the point ended."""
     here = folder / POINTS / point.name
     here.mkdir(parents=True, exist_ok=True)
-    write_json(here / MARK, {**vars(found), "parameters": point.parameters, "identity": point.identity()})
+    write_json(here / MARK, {**vars(ended), "parameters": point.parameters, "identity": point.identity()})
 
 
 # --- computing one --------------------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ again ends with the same table.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -18,13 +18,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
-from mvpde.files import replace_whole, write_csv, write_json
+from mvpde.cases.file import parse
+from mvpde.cases.problem import problem
+from mvpde.files import replace_whole, write_csv
 from mvpde.runs import stopping
 from mvpde.runtime import EXIT_USAGE, MPI, CaseError, SolverError
 from mvpde.studies.file import Study, load_study
-from mvpde.studies.laboratory import MEASURES
 from mvpde.studies.points import (
     DONE,
     FAILED,
@@ -40,8 +41,8 @@ from mvpde.studies.points import (
     write_points,
     write_state,
 )
-from mvpde.studies.slope import COMPANION_VARIABLE, Outcome
-from mvpde.studies.table import dataset, discretisation_error, read_summary, row, timing_row, write_dataset
+from mvpde.studies.table import Row, read_summary, row, timing_row
+from mvpde.studies.verdict import Json
 
 if TYPE_CHECKING:
     import xarray
@@ -78,7 +79,7 @@ class Progress:
     folder: Path
     points: list[Point]
     states: list[State] = field(default_factory=list)
-    summaries: list[dict[str, Any]] = field(default_factory=list)
+    summaries: list[Row] = field(default_factory=list)
 
     def look(self, index: int) -> None:
         """Read how far one point is."""
@@ -91,8 +92,13 @@ class Progress:
         """Indices of the points that have a row: all but the companion run."""
         return [k for k, point in enumerate(self.points) if point.name != HALF_CELLS or point.parameters]
 
+    @property
+    def left(self) -> list[int]:
+        """Indices of the points that are not done."""
+        return [k for k, point in enumerate(self.states) if point.status != DONE]
 
-def plan(file: str | Path, out: str | Path | None = None, set: Mapping[str, Any] | None = None) -> Progress:
+
+def plan(file: str | Path, out: str | Path | None = None, set: Mapping[str, Json] | None = None) -> Progress:
     """The points of a study and how far they are. Nothing is written.
 
     Raises:
@@ -105,17 +111,17 @@ def plan(file: str | Path, out: str | Path | None = None, set: Mapping[str, Any]
         raise CaseError(f"--out {folder}: exists and holds no study ({LIST} is not in it); choose another folder")
     if folder.exists() and not folder.is_dir():
         raise CaseError(f"--out {folder}: is a file, not a folder; choose another name")
-    found = Progress(study, folder, points, [State(WAITING)] * len(points), [{} for _ in points])
+    progress = Progress(study, folder, points, [State(WAITING)] * len(points), [{} for _ in points])
     for k in range(len(points)):
-        found.look(k)
-    return found
+        progress.look(k)
+    return progress
 
 
 def study(
     file: str | Path,
     *,
     out: str | Path | None = None,
-    set: Mapping[str, Any] | None = None,
+    set: Mapping[str, Json] | None = None,
     jobs: int = 1,
     ranks: int = 1,
     listener: Listener = silent,
@@ -142,26 +148,23 @@ def study(
         raise CaseError("--jobs and --ranks: give whole numbers of at least 1")
     if MPI.COMM_WORLD.size > 1:
         raise CaseError("a study starts its own processes: leave out mpirun and use --ranks")
-    found = plan(file, out, set)
-    _check(found)
-    prepare(found)
-    with _alone(found.folder), stopping.listening(MPI.COMM_SELF) as request:
+    progress = plan(file, out, set)
+    _check(progress)
+    prepare(progress)
+    with _alone(progress.folder), stopping.listening(MPI.COMM_SELF) as request:
         try:
-            _compute(found, jobs, ranks, request, listener)
+            _compute(progress, jobs, ranks, request, listener)
         finally:
-            write_tables(found)
-    return conclude(found)
+            write_tables(progress)
+    return conclude(progress)
 
 
-def _check(found: Progress) -> None:
+def _check(progress: Progress) -> None:
     """The model, its data and its mesh are checked once, before many processes find the same mistake."""
-    from mvpde.cases.file import parse
-    from mvpde.cases.problem import problem
-
-    problem(parse(found.points[0].case, Path(found.points[0].path)))
+    problem(parse(progress.points[0].case, Path(progress.points[0].path)))
 
 
-def prepare(found: Progress) -> None:
+def prepare(progress: Progress) -> None:
     """The study's folder with a copy of the study file and the list of points.
 
     Raises:
@@ -169,11 +172,11 @@ def prepare(found: Progress) -> None:
     """
     try:
         for name in (POINTS, LOGS):
-            (found.folder / name).mkdir(parents=True, exist_ok=True)
-        write_points(found.folder, found.points)
-        replace_whole(found.folder / "study.toml", lambda aside: shutil.copyfile(found.study.path, aside))
+            (progress.folder / name).mkdir(parents=True, exist_ok=True)
+        write_points(progress.folder, progress.points)
+        replace_whole(progress.folder / "study.toml", lambda aside: shutil.copyfile(progress.study.path, aside))
     except OSError as error:
-        raise CaseError(f"--out {found.folder}: cannot be written ({error.strerror}); choose another folder") from None
+        raise CaseError(f"--out {progress.folder}: cannot be written ({error.strerror}); choose another folder") from None
 
 
 @contextmanager
@@ -201,10 +204,10 @@ def point_command(folder: Path, index: int | str, ranks: int) -> list[str]:
 def _mpirun() -> str:
     """The mpirun of this environment: another MPI's would start n independent runs."""
     beside = Path(sys.executable).parent / "mpirun"
-    found = str(beside) if beside.is_file() else shutil.which("mpirun")
-    if found is None:
+    path = str(beside) if beside.is_file() else shutil.which("mpirun")
+    if path is None:
         raise CaseError("--ranks: there is no mpirun, neither beside this Python nor on PATH; install MPI or leave out --ranks")
-    return found
+    return path
 
 
 def _environment() -> dict[str, str]:
@@ -213,19 +216,17 @@ def _environment() -> dict[str, str]:
 
 def _end_with_parent() -> None:
     """In the child: be killed when the study is, however it dies (Linux; elsewhere an orphan finishes its point)."""
-    import ctypes
-
     try:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     except (OSError, AttributeError):
         return
 
 
-def _start(found: Progress, index: int, ranks: int) -> subprocess.Popen[bytes]:
-    with (found.folder / LOGS / f"{found.points[index].name}.log").open("wb") as log:
+def _start(progress: Progress, index: int, ranks: int) -> subprocess.Popen[bytes]:
+    with (progress.folder / LOGS / f"{progress.points[index].name}.log").open("wb") as log:
         # A session of its own: Ctrl-C reaches the study only, which then ends its children in order.
         return subprocess.Popen(
-            point_command(found.folder, index, ranks),
+            point_command(progress.folder, index, ranks),
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -235,14 +236,14 @@ def _start(found: Progress, index: int, ranks: int) -> subprocess.Popen[bytes]:
         )
 
 
-def _compute(found: Progress, jobs: int, ranks: int, request: stopping.StopRequest, listener: Listener) -> None:
+def _compute(progress: Progress, jobs: int, ranks: int, request: stopping.StopRequest, listener: Listener) -> None:
     """Compute what is not done, `jobs` points at a time.
 
     Raises:
         CaseError: if the task refuses its case before any point is done; after every process has ended.
         Stopped: after every process has ended.
     """
-    waiting = [k for k, one in enumerate(found.states) if one.status != DONE]
+    waiting = progress.left
     running: dict[int, subprocess.Popen[bytes]] = {}
     total, finished, began = len(waiting), 0, time.monotonic()
     try:
@@ -250,28 +251,30 @@ def _compute(found: Progress, jobs: int, ranks: int, request: stopping.StopReque
             request.check()
             while waiting and len(running) < jobs:
                 index = waiting.pop(0)
-                running[index] = _start(found, index, ranks)
+                running[index] = _start(progress, index, ranks)
             for index in [k for k, process in running.items() if process.poll() is not None]:
                 code = running.pop(index).returncode
-                _ended(found, index, code)
+                _ended(progress, index, code)
                 finished += 1
-                if code == EXIT_USAGE and not any(one.status == DONE for one in found.states):
-                    raise CaseError(found.states[index].message)  # what is wrong with the first is wrong with all
-                write_tables(found)
+                if code == EXIT_USAGE and len(progress.left) == len(progress.points):
+                    raise CaseError(progress.states[index].message)  # what is wrong with the first is wrong with all
+                write_tables(progress)
                 left = (time.monotonic() - began) / finished * (total - finished)
-                listener(_said(found, index, left), finished, total)
+                listener(_said(progress, index, left), finished, total)
             time.sleep(POLL)
     finally:
         _stop(list(running.values()))
 
 
-def _ended(found: Progress, index: int, code: int) -> None:
+def _ended(progress: Progress, index: int, code: int) -> None:
     """Take note of a process that ended; one that died without a word gets its mark here."""
-    found.look(index)
-    if found.states[index].status == WAITING:
-        point = found.points[index]
-        write_state(found.folder, point, State(FAILED, f"{_cause(code)}{_last_line(found.folder / LOGS / f'{point.name}.log')}"))
-        found.look(index)
+    progress.look(index)
+    if progress.states[index].status == WAITING:
+        point = progress.points[index]
+        write_state(
+            progress.folder, point, State(FAILED, f"{_cause(code)}{_last_line(progress.folder / LOGS / f'{point.name}.log')}")
+        )
+        progress.look(index)
 
 
 def _cause(code: int) -> str:
@@ -285,12 +288,12 @@ def _last_line(log: Path) -> str:
     return f": {lines[-1]}" if lines else ""
 
 
-def _said(found: Progress, index: int, left: float) -> str:
-    one = found.states[index]
-    taken = "" if one.seconds is None else f" in {one.seconds:.1f} s"
-    reason = f": {one.message.splitlines()[0]}" if one.message else ""
+def _said(progress: Progress, index: int, left: float) -> str:
+    ended = progress.states[index]
+    taken = "" if ended.seconds is None else f" in {ended.seconds:.1f} s"
+    reason = f": {ended.message.splitlines()[0]}" if ended.message else ""
     minutes, seconds = divmod(round(left), 60)
-    return f"{found.points[index].name} {one.status}{taken}{reason}; about {minutes}:{seconds:02d} left"
+    return f"{progress.points[index].name} {ended.status}{taken}{reason}; about {minutes}:{seconds:02d} left"
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -309,56 +312,24 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 # --- what comes of them ---------------------------------------------------------------------------------------------------------
 
 
-def write_tables(found: Progress) -> None:
+def write_tables(progress: Progress) -> None:
     """table.csv and timing.csv of what there is by now."""
-    entries = [(found.points[k], found.states[k], found.summaries[k]) for k in found.table]
-    write_csv(found.folder / "table.csv", [row(*entry) for entry in entries])
-    write_csv(found.folder / "timing.csv", [timing_row(*entry) for entry in entries])
+    entries = [(progress.points[k], progress.states[k], progress.summaries[k]) for k in progress.table]
+    write_csv(progress.folder / "table.csv", [row(*entry) for entry in entries])
+    write_csv(progress.folder / "timing.csv", [timing_row(*entry) for entry in entries])
 
 
-def conclude(found: Progress) -> xarray.Dataset:
+def conclude(progress: Progress) -> xarray.Dataset:
     """study.nc, verdict.json and the figures, from what there is by now.
 
     Raises:
         SolverError: if no point is done; the tables say why.
     """
-    write_tables(found)
-    states = [found.states[k] for k in found.table]
-    if not any(one.status == DONE for one in states):
-        messages = [one.message for one in states if one.message]
-        raise SolverError(
-            f"{found.folder}: no point is done; the first says: {messages[0]}"
-            if messages
-            else f"{found.folder}: no point is done"
-        )
-    data = dataset(found.study, [found.points[k] for k in found.table], states, [found.summaries[k] for k in found.table])
-    data = _with_companion(found, data)
-    outcomes = {options.name or kind: MEASURES[kind].measure(data, options) for kind, options in found.study.measures}
-    entries = [verdict.entry() for outcome in outcomes.values() for verdict in outcome.verdicts]
-    data.attrs["verdict"] = json.dumps(entries, ensure_ascii=False)
-    for name, outcome in outcomes.items():
-        _draw(found.folder / name, outcome)
-    write_dataset(
-        found.folder / "study.nc", data, {name: table for one in outcomes.values() for name, table in one.tables.items()}
-    )
-    write_json(found.folder / "verdict.json", cast(Any, entries))
-    return data
+    write_tables(progress)
+    states = [progress.states[k] for k in progress.table]
+    if all(ended.status != DONE for ended in states):
+        said = next((f"; the first says: {ended.message}" for ended in states if ended.message), "")
+        raise SolverError(f"{progress.folder}: no point is done{said}")
+    from mvpde.studies.outcome import write_outcome  # not needed before something is done
 
-
-def _with_companion(found: Progress, data: xarray.Dataset) -> xarray.Dataset:
-    index = len(found.points) - 1
-    if index in found.table or found.states[index].status != DONE or found.states[0].status != DONE:
-        return data
-    return data.assign({COMPANION_VARIABLE: discretisation_error(found.folder, found.points[0])})
-
-
-def _draw(stem: Path, outcome: Outcome) -> None:
-    """<stem>.png to look at, <stem>.svg for print and reports."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # not needed to start
-
-    figure = outcome.figure
-    if figure is None:
-        return
-    FigureCanvasAgg(figure)
-    for suffix in (".png", ".svg"):
-        replace_whole(stem.with_name(stem.name + suffix), lambda aside: figure.savefig(aside, dpi=150))
+    return write_outcome(progress)

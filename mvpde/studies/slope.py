@@ -1,64 +1,35 @@
-"""What is measured on a finished study: verdicts, a figure, tables. The kinds there are: `laboratory.MEASURES`."""
+"""The slope of a quantity against a varied key, the law y^power ~ x^predicted: the measurement "slope"."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
-from mvpde.cases.schema import Number, Positive, Section
-from mvpde.studies.verdict import BIASED, COARSE, FAILS, Array, Estimate, Line, Verdict, decide, loglog_line, mean
+from mvpde.cases.schema import Number, Positive
+from mvpde.studies.figures import fits
+from mvpde.studies.measurement import (
+    COMPANION,
+    COMPANION_VARIABLE,
+    Level,
+    Measurement,
+    MeasurementOptions,
+    Outcome,
+    Picture,
+    title,
+)
+from mvpde.studies.quantities import at, axis, columns, failures, largest
+from mvpde.studies.verdict import BIASED, COARSE, FAILS, Array, Estimate, Json, Line, Verdict, decide, loglog_line, mean
 
 if TYPE_CHECKING:
     import xarray
-    from matplotlib.figure import Figure
-
-COMPANION = "companion"  # the density's error, measured by a run at half the cells
-COMPANION_VARIABLE = "density_discretisation_error"
 
 
-class Measurement(Section):
-    """What every measurement has."""
-
-    kind: str
-    name: str = Field("", description="name of its figure, <name>.png", examples=["slope"])
-    x: str | None = Field(None, description="the varied key that the law is about", examples=["ensemble.particles"])
-    discretisation: str | None = Field(
-        None, description="where the density's own error is: a quantity of summary.json, or companion", examples=["companion"]
-    )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a measurement found.
-
-    Attributes:
-        verdicts: entries of verdict.json.
-        figure: written as <name>.png.
-        tables: written into study.nc as groups.
-    """
-
-    verdicts: list[Verdict]
-    figure: Figure | None = None
-    tables: Mapping[str, xarray.Dataset] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A kind of measurement: the keys of its section (a `Measurement`), and (dataset of the study, options) → outcome."""
-
-    options: type[Measurement]
-    measure: Callable[[xarray.Dataset, Any], Outcome]
-
-
-# --- slopes ---------------------------------------------------------------------------------------------------------------------
-
-
-class SlopeOptions(Measurement):
+class SlopeOptions(MeasurementOptions):
     """y^power ~ x^predicted."""
 
     name: str = Field("slope", description="name of its figure, <name>.png", examples=["slope"])
@@ -75,7 +46,7 @@ class SlopeOptions(Measurement):
     times: list[Number] | None = Field(None, description="output times that are fitted; absent: all", examples=[[1.0, 5.0]])
     predicted: Number = Field(description="the slope that the law predicts", examples=[-1.0])
     tolerance: Positive = Field(0.1, description="how far the measured slope may differ, > 0", examples=[0.1])
-    level: Annotated[Number, Field(gt=0, lt=1)] = Field(0.95, description="level of the intervals, in (0, 1)", examples=[0.95])
+    level: Level = Field(0.95, description="level of the intervals, in (0, 1)", examples=[0.95])
     xlabel: str = Field("", description="label of the x axis", examples=["number of particles n"])
     ylabel: str = Field("", description="label of the y axis", examples=["E‖f_n − f_t‖² / ‖f‖²"])
 
@@ -103,22 +74,19 @@ class Series:
 
 def slope(dataset: xarray.Dataset, options: SlopeOptions) -> Outcome:
     """The log–log slope of a quantity against a varied key, at every chosen output time."""
-    from mvpde.studies.slope_figure import slope_figure
-
     if options.y not in dataset:
         return Outcome([unmeasured(options, f"no point has the quantity {options.y}")])
     series = [series_at(dataset, options, t) for t in _times(dataset, options)]
-    verdicts = [judged(one, options, int((dataset["status"] == "failed").sum())) for one in series]
-    return Outcome(verdicts, slope_figure(series, options, str(dataset.attrs.get("title", ""))))
-
-
-def number(value: Any) -> float:
-    """A parameter as a number: itself, or the geometric mean of a list (cells = [64, 64] → 64); NaN for anything else."""
-    parts = str(value).split("x")
-    try:
-        return float(np.prod([float(part) for part in parts]) ** (1.0 / len(parts)))
-    except ValueError:
-        return math.nan
+    verdicts = [judged(fit, options, failures(dataset)) for fit in series]
+    panel = fits(
+        [("" if fit.time is None else f"t = {fit.time:g}", fit) for fit in series],
+        predicted=options.predicted,
+        level=options.level,
+        xlabel=options.xlabel or options.x,
+        ylabel=options.ylabel or f"mean of ({options.y})^{options.power:g}",
+        floors={"discretisation": "discretisation error of the density"},
+    )
+    return Outcome(verdicts, Picture("\n".join(text for text in (title(dataset), options.law) if text), [panel]))
 
 
 def _times(dataset: xarray.Dataset, options: SlopeOptions) -> list[float | None]:
@@ -127,44 +95,24 @@ def _times(dataset: xarray.Dataset, options: SlopeOptions) -> list[float | None]
     return list(options.times) if options.times is not None else [float(t) for t in dataset["time"].values]
 
 
-def _at(dataset: xarray.Dataset, name: str | None, t: float | None) -> xarray.DataArray | None:
-    """A variable at time t over the parameters; None if there is none or t is no output time."""
-    if name is None or name not in dataset:
-        return None
-    values = dataset[name]
-    if t is None or "time" not in values.dims:
-        return values
-    close = np.flatnonzero(np.isclose(dataset["time"].values, t, rtol=1e-9, atol=1e-12))
-    return values.isel(time=int(close[0])) if len(close) else None
-
-
 def series_at(dataset: xarray.Dataset, options: SlopeOptions, t: float | None) -> Series:
     """The data behind one slope."""
-    values = _at(dataset, options.y, t)
-    if values is None:
+    values, along = at(dataset, options.y, t), axis(dataset, options.x)
+    if values is None or along is None:
         return Series(t, np.zeros(0), (), (), {}, None)
-    axis = next(coordinate for coordinate in dataset.coords.values() if coordinate.attrs.get("key") == options.x)
-    spread = _at(dataset, options.standard_error, t)
-    x, y, s = _flat(values, axis, spread)
+    spread = at(dataset, options.standard_error, t)
+    x, y, s = columns(along, [values, values * math.nan if spread is None else spread])
+    good = np.isfinite(x) & np.isfinite(y)
+    x, y, s = x[good], y[good], s[good]
     groups = [(value, x == value) for value in np.unique(x)]
     means = tuple(_mean(y[chosen], s[chosen], options.power) for _, chosen in groups)
+    discretisation = COMPANION_VARIABLE if options.discretisation == COMPANION else options.discretisation
     floor = {
-        "discretisation": _floor(dataset, _companion(options.discretisation), t) ** options.power,
-        "bias": _floor(dataset, options.bias, t) ** options.power,
+        "discretisation": largest(dataset, discretisation, t) ** options.power,
+        "bias": largest(dataset, options.bias, t) ** options.power,
     }
     xs = np.array([value for value, _ in groups])
-    return Series(t, xs, means, tuple(int(chosen.sum()) for _, chosen in groups), floor, _line(xs, means))
-
-
-def _flat(values: xarray.DataArray, axis: xarray.DataArray, spread: xarray.DataArray | None) -> tuple[Array, Array, Array]:
-    """x, y and the standard error of y at every point that has a y."""
-    import xarray
-
-    xs = axis.copy(data=[number(value) for value in axis.values]).astype(float)
-    spreads = values * math.nan if spread is None else spread
-    columns = [column.values.ravel() for column in xarray.broadcast(xs, values, spreads)]
-    good = np.isfinite(columns[0]) & np.isfinite(columns[1])
-    return columns[0][good], columns[1][good], columns[2][good]
+    return Series(t, xs, means, tuple(int(chosen.sum()) for _, chosen in groups), floor, line_through(xs, means))
 
 
 def _mean(y: Array, standard_errors: Array, power: float) -> Estimate:
@@ -175,19 +123,8 @@ def _mean(y: Array, standard_errors: Array, power: float) -> Estimate:
     return mean(y**power)
 
 
-def _companion(name: str | None) -> str | None:
-    return COMPANION_VARIABLE if name == COMPANION else name
-
-
-def _floor(dataset: xarray.Dataset, name: str | None, t: float | None) -> float:
-    """The largest value over the parameters: 0 if it was not asked for, NaN if it was and is not there."""
-    if name is None:
-        return 0.0
-    values = _at(dataset, name, t)
-    return math.nan if values is None or not np.isfinite(values.values).any() else float(np.nanmax(values.values))
-
-
-def _line(x: Array, y: Sequence[Estimate]) -> Line | None:
+def line_through(x: Array, y: Sequence[Estimate]) -> Line | None:
+    """`loglog_line`; None where no line is possible."""
     try:
         return loglog_line(x, y)
     except ValueError:
@@ -201,17 +138,17 @@ def judged(series: Series, options: SlopeOptions, failed: int) -> Verdict:
     """The verdict on one slope; `failed` points are mentioned in its note."""
     if series.line is None:
         return unmeasured(options, f"fewer than two values of {options.x} have a positive {options.y}", series.time)
-    found = series.line.slope
-    interval = found.interval(options.level)
+    measured = series.line.slope
+    interval = measured.interval(options.level)
     root = 1.0 / options.power
-    smallest = min(one.value for one in series.y) ** root
+    smallest = min(estimate.value for estimate in series.y) ** root
     floors = {name: value**root for name, value in series.floor.items()}
-    holds = decide(found.value, options.predicted, options.tolerance, smallest=smallest, **floors)
+    holds = decide(measured.value, options.predicted, options.tolerance, smallest=smallest, **floors)
     notes = [f"{failed} points failed"] * (failed > 0) + _notes(series, options, interval)
     notes += [f"the {_FLOORS[holds]} is not below a third of the smallest error shown"] if holds in _FLOORS else []
-    details: dict[str, Any] = {"samples": list(series.samples), "smallest": smallest}
+    details: dict[str, Json] = {"samples": list(series.samples), "smallest": smallest}
     details |= {name: floors[name] for name in floors if getattr(options, name) is not None}
-    return _entry(options, series.time, found.value, interval, holds, notes, details)
+    return _entry(options, series.time, measured.value, interval, holds, notes, details)
 
 
 def _notes(series: Series, options: SlopeOptions, interval: tuple[float, float] | None) -> list[str]:
@@ -237,10 +174,10 @@ def _entry(
     interval: tuple[float, float] | None,
     holds: str,
     notes: Sequence[str],
-    details: Mapping[str, Any],
+    details: Mapping[str, Json],
 ) -> Verdict:
     law = options.law or f"{options.y}{f'^{options.power:g}' if options.power != 1 else ''} ~ ({options.x})^{options.predicted:g}"
-    constants = {"measure": options.name, "tolerance": options.tolerance, "level": options.level}
+    constants: dict[str, Json] = {"measure": options.name, "tolerance": options.tolerance, "level": options.level}
     return Verdict(
         law if t is None else f"{law}, t = {t:g}",
         options.predicted,
@@ -252,4 +189,4 @@ def _entry(
     )
 
 
-SLOPE = Measure(SlopeOptions, slope)
+SLOPE = Measurement(SlopeOptions, slope)

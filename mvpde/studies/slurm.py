@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mvpde.files import write_aside
 from mvpde.runtime import CaseError
-from mvpde.studies.points import DONE, LOGS
+from mvpde.studies.points import LOGS
 from mvpde.studies.runner import Progress, point_command, prepare
 
 TEMPLATE = "slurm_study.sh"
@@ -20,17 +20,15 @@ SCRIPT, GATHER = "slurm.sh", "slurm_gather.sh"  # in the study's folder
 
 
 def template(path: Path | None = None) -> str:
-    """The text of the template: the one named, else that of mpi_runs/.
+    """The text of the template: the one named, else the package's own, to which mpi_runs/ has a link.
 
     Raises:
         CaseError: if there is none.
     """
-    here = Path(__file__).resolve().parent
-    candidates = [path] if path is not None else [here / TEMPLATE]
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if found is None:
-        raise CaseError(f"--template: there is no file {candidates[0]}; name a copy of mpi_runs/{TEMPLATE}")
-    return found.read_text(encoding="utf-8")
+    file = Path(__file__).with_name(TEMPLATE) if path is None else path
+    if not file.is_file():
+        raise CaseError(f"--template: there is no file {file}; name a copy of mpi_runs/{TEMPLATE}")
+    return file.read_text(encoding="utf-8")
 
 
 def indices(numbers: Sequence[int]) -> str:
@@ -44,11 +42,11 @@ def indices(numbers: Sequence[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
-def write_scripts(found: Progress, *, jobs: int, ranks: int, command: Sequence[str], path: Path | None = None) -> list[Path]:
+def write_scripts(progress: Progress, *, jobs: int, ranks: int, command: Sequence[str], path: Path | None = None) -> list[Path]:
     """slurm.sh, an array over the points that are not done, and slurm_gather.sh, which makes the table; no files if all are done.
 
     Args:
-        found: the study.
+        progress: the study.
         jobs: tasks of the array that may run at the same time.
         ranks: MPI processes for each.
         command: the `mvpde study` command that makes the table from what is there.
@@ -58,15 +56,14 @@ def write_scripts(found: Progress, *, jobs: int, ranks: int, command: Sequence[s
         CaseError: if there is no template or the folder cannot be written.
     """
     text = template(path)
-    waiting = [k for k, one in enumerate(found.states) if one.status != DONE]
-    prepare(found)
-    if not waiting:
+    prepare(progress)
+    if not progress.left:
         return []
-    folder = found.folder.resolve()
+    folder = progress.folder.resolve()
     *start, _ = point_command(folder, "", ranks)
     values = {
-        "NAME": re.sub(r"[^A-Za-z0-9_.-]+", "_", found.study.path.stem),
-        "ARRAY": f"{indices(waiting)}%{jobs}",
+        "NAME": re.sub(r"[^A-Za-z0-9_.-]+", "_", progress.study.path.stem),
+        "ARRAY": f"{indices(progress.left)}%{jobs}",
         "RANKS": str(ranks),
         "LOGS": str(folder / LOGS),
         "DIRECTORY": shlex.quote(str(Path.cwd())),
@@ -103,8 +100,8 @@ def _sbatch(command: Sequence[str]) -> str:
     return result.stdout.strip()
 
 
-def gather_command(found: Progress, settings: Sequence[str]) -> list[str]:
+def gather_command(progress: Progress, settings: Sequence[str]) -> list[str]:
     """`mvpde study FILE --out DIR --gather` with the same overrides."""
     overrides = [word for text in settings for word in ("--set", text)]
-    here = [sys.executable, "-m", "mvpde", "study", str(found.study.path.resolve()), "--out", str(found.folder.resolve())]
+    here = [sys.executable, "-m", "mvpde", "study", str(progress.study.path.resolve()), "--out", str(progress.folder.resolve())]
     return [*here, *overrides, "--gather"]

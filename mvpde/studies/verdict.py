@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to import
 
 Array = NDArray[np.float64]
+type Json = str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None
 
 HOLDS, FAILS, COARSE, BIASED = "holds", "does not hold", "mesh too coarse", "bias dominates"
-SHARE = 1.0 / 3.0  # of the smallest error shown: a discretisation error or a bias below it does not carry the fit
+NEGLIGIBLE = 1.0 / 3.0  # of the smallest error shown: a discretisation error or a bias below it does not carry the fit
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,20 @@ class Verdict:
     interval: tuple[float, float] | None
     holds: str
     note: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Json] = field(default_factory=dict)
     relation: str = "="
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, Json]:
         """The entry as plain data."""
         interval = None if self.interval is None else list(self.interval)
-        numbers = {
+        numbers: dict[str, Json] = {
             "law": self.law,
             "predicted": self.predicted,
             "measured": self.measured,
             "interval": interval,
             "holds": self.holds,
         }
-        relation = {} if self.relation == "=" else {"relation": self.relation}
+        relation: dict[str, Json] = {} if self.relation == "=" else {"relation": self.relation}
         return {**numbers, **relation, "note": self.note, **self.details}
 
 
@@ -86,12 +86,12 @@ def combination(coefficients: Array, estimates: Sequence[Estimate]) -> Estimate:
     Its variance is Σ c_i² s_i², with (Σ c_i² s_i²)² / Σ (c_i² s_i²)²/ν_i degrees of freedom (Welch, Biometrika 34 (1947) 28;
     Satterthwaite, Biometrics Bulletin 2 (1946) 110).
     """
-    value = float(coefficients @ [one.value for one in estimates])
-    parts = np.array([(c * one.standard_error) ** 2 for c, one in zip(coefficients, estimates, strict=True)])
+    value = float(coefficients @ [estimate.value for estimate in estimates])
+    parts = np.array([(c * estimate.standard_error) ** 2 for c, estimate in zip(coefficients, estimates, strict=True)])
     total = float(parts.sum())
     if not math.isfinite(total):
         return Estimate(value)
-    weights = sum(part**2 / one.degrees for part, one in zip(parts, estimates, strict=True) if part > 0)
+    weights = sum(part**2 / estimate.degrees for part, estimate in zip(parts, estimates, strict=True) if part > 0)
     return Estimate(value, math.sqrt(total), total**2 / weights if weights > 0 else math.inf)
 
 
@@ -129,12 +129,19 @@ def loglog_line(x: Array, y: Sequence[Estimate]) -> Line:
     """
     if len(np.unique(x)) < 2:
         raise ValueError("a slope needs at least two different values of x")
-    logs = [logarithm(one) for one in y]
-    if not (np.all(x > 0) and all(math.isfinite(one.value) for one in logs)):
+    logs = [logarithm(estimate) for estimate in y]
+    if not (np.all(x > 0) and all(math.isfinite(log.value) for log in logs)):
         raise ValueError("a log–log slope needs positive numbers")
     centred = np.log(x) - np.log(x).mean()
     slope = combination(centred / (centred @ centred), logs)
-    return Line(slope, float(np.mean([one.value for one in logs]) - slope.value * np.log(x).mean()))
+    return Line(slope, float(np.mean([log.value for log in logs]) - slope.value * np.log(x).mean()))
+
+
+def line_in_inverse(n: Array, y: Array, errors: Array) -> tuple[Array, Array]:
+    """Weighted least squares of y = A + B/n: (A, B) and their covariance from the standard errors of y, shape (n,) each."""
+    matrix = np.column_stack([np.ones_like(n), 1.0 / n]) / errors[:, None]
+    covariance = np.linalg.inv(matrix.T @ matrix)
+    return covariance @ (matrix.T @ (y / errors)), covariance
 
 
 def decide(
@@ -157,8 +164,8 @@ def decide(
             not be measured, which is no better.
         bias: distance between what is approached and the limit that the law is about; likewise "bias dominates".
     """
-    if not discretisation < SHARE * smallest:
+    if not discretisation < NEGLIGIBLE * smallest:
         return COARSE
-    if not bias < SHARE * smallest:
+    if not bias < NEGLIGIBLE * smallest:
         return BIASED
     return HOLDS if abs(measured - predicted) <= tolerance else FAILS

@@ -30,7 +30,7 @@ from mvpde.models.isotropic_gaussians import (
 from mvpde.models.laws import Chi, Normal, ProductLaw
 from mvpde.models.mean_field import MeanField
 from mvpde.particles.one_pass import OnePassSgd, network_risk
-from mvpde.studies.laws.one_radius import best_radius
+from mvpde.studies.laws.limits.one_radius import best_radius
 
 ROOT = Path(__file__).parents[2]
 DIP = PiecewiseLinear(-2.5, (0.0, 0.5, 1.5), (-3.0, 14.5, -11.5))  # not monotone

@@ -31,7 +31,7 @@ from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.spin_network import SPIN_UNITS, fresh_samples, train
 from mvpde.runs.compare import prediction_error
 from mvpde.runtime import MPI, CaseError
-from mvpde.studies.laws.spin_error import SpinOptions, measured, training
+from mvpde.studies.laws.limits.spin_error import SpinOptions, measured, training
 
 CASES = Path(__file__).parents[2] / "cases"
 TWO_PI = 2.0 * math.pi
@@ -349,8 +349,8 @@ def test_error_is_bias_and_fluctuation() -> None:
     target = rng.standard_normal(4000)
     predictions = target + 0.3 + 0.5 * rng.standard_normal((400, 4000))
     found, scale = measured(predictions, target), float((target**2).mean())
-    assert found["bias"] == pytest.approx(0.09 / scale, rel=0.05)
-    assert found["fluctuation"] == pytest.approx(0.25 / scale, rel=0.01)
+    assert found.bias == pytest.approx(0.09 / scale, rel=0.05)
+    assert found.fluctuation == pytest.approx(0.25 / scale, rel=0.01)
 
 
 @pytest.mark.serial

@@ -25,7 +25,7 @@ from mvpde.models.laws import ProductLaw
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.file import load_study
-from mvpde.studies.laboratory import MEASURES
+from mvpde.studies.laws import MEASUREMENTS
 from mvpde.studies.points import FAILED, MARK, POINTS, compute, expand, folder_names, short_names
 from mvpde.studies.runner import plan, prepare
 from mvpde.studies.slurm import indices
@@ -152,7 +152,7 @@ def made_up(exponent: float, floor: float = 0.0, error: float = 1e-6) -> xarray.
 
 
 def judged(data: xarray.Dataset, **changes: Any) -> list[dict[str, Any]]:
-    measure = MEASURES["slope"]
+    measure = MEASUREMENTS["slope"]
     table = {"kind": "slope", "x": "ensemble.particles", "y": "error", "predicted": -0.5, "tolerance": 0.07, **changes}
     return [verdict.entry() for verdict in measure.measure(data, measure.options.model_validate(table)).verdicts]
 

@@ -1,1 +1,56 @@
-"""The limit laws, one module each: what is computed at a point of a study, and how the law is fitted to what came out."""
+"""The limit laws, one module each, loaded when a study names it: what is computed at a point, and how the law is judged.
+
+A new law is a module here and its lines in these tables. Often a task is enough: "slope" fits any number of a summary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mvpde.registry import At, Registry
+
+if TYPE_CHECKING:
+    from mvpde.cases.schema import Section
+    from mvpde.studies.measurement import Measurement, MeasurementOptions
+    from mvpde.studies.task import Task
+
+LIMITS, SGD = "mvpde.studies.laws.limits.", "mvpde.studies.laws.sgd."
+
+TASKS: Registry[Task[Section]] = Registry(
+    "task",
+    {
+        "run": At("mvpde.studies.task:RUN", "an ordinary run of the case"),
+        "chaos": At(f"{LIMITS}chaos:CHAOS", "particles beside copies that the limit law drives"),
+        "clt": At(f"{LIMITS}clt:CLT", "fluctuations of the predictions beside the predicted ones"),
+        "empirical_law": At(f"{LIMITS}empirical_law:EMPIRICAL_LAW", "distance of the particles' law to the density"),
+        "finite_temperature": At(f"{LIMITS}finite_temperature:FINITE_TEMPERATURE", "long Langevin runs beside their exact law"),
+        "one_radius": At(f"{LIMITS}one_radius:ONE_RADIUS", "whether a law of radii contracts to one"),
+        "self_healing": At(f"{LIMITS}self_healing:SELF_HEALING", "how fluctuations fall along a training"),
+        "sgd_path": At(f"{SGD}sgd_path:SGD_PATH", "density and particles driven by the same minibatches"),
+        "sgd_alpha": At(f"{SGD}sgd_alpha:SGD_ALPHA", "what SGD adds with batches that grow with n"),
+        "spin_error": At(f"{LIMITS}spin_error:SPIN_ERROR", "networks trained on the 3-spin energy"),
+        "weak_error": At(f"{SGD}weak_error:WEAK_ERROR", "diffusions of SGD against the exact chain"),
+        "noise_scale": At(f"{SGD}noise_scale:NOISE_SCALE", "stationary laws of SGD at equal noise scale"),
+        "batch_schedule": At(f"{SGD}batch_schedule:BATCH_SCHEDULE", "larger batches against smaller learning rates"),
+        "bifurcation": At(f"{LIMITS}bifurcation:BIFURCATION", "a symmetric state that loses its stability"),
+    },
+)
+
+MEASUREMENTS: Registry[Measurement[MeasurementOptions]] = Registry(
+    "measurement",
+    {
+        "slope": At("mvpde.studies.slope:SLOPE", "the log-log slope of a quantity against a varied key"),
+        "chaos_growth": At(f"{LIMITS}chaos:GROWTH", "growth in time of the distance to the copies"),
+        "clt": At(f"{LIMITS}clt:FLUCTUATIONS", "predicted beside measured fluctuations"),
+        "finite_temperature": At(f"{LIMITS}finite_temperature:LANGEVIN", "predicted beside measured mean and variance"),
+        "agreement": At(f"{LIMITS}agreement:AGREEMENT", "two numbers that are the same"),
+        "self_healing": At(f"{LIMITS}self_healing:HEALING", "slopes at each time, and along times that grow with n"),
+        "sgd_path": At(f"{SGD}sgd_path:PATH", "a slope for each sequence of minibatches"),
+        "sgd_alpha": At(f"{SGD}sgd_alpha:ALPHA", "a slope for each growth of the batches"),
+        "quench": At(f"{SGD}sgd_alpha:QUENCH", "what late, large batches gain"),
+        "spin_error": At(f"{LIMITS}spin_error:SPIN_LAWS", "slopes of error and fluctuation"),
+        "weak_order": At(f"{SGD}weak_error:WEAK_ORDER", "orders of the diffusions in the learning rate"),
+        "boltzmann": At(f"{SGD}boltzmann:BOLTZMANN", "distance to every Boltzmann law"),
+        "pitchfork": At(f"{LIMITS}bifurcation:PITCHFORK", "critical value, and fluctuations there"),
+    },
+)

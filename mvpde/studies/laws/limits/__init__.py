@@ -1,0 +1,1 @@
+"""Limit laws of many particles: one module each."""

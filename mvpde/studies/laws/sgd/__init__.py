@@ -1,0 +1,1 @@
+"""Limit laws of stochastic gradient descent: one module each."""
