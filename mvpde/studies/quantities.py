@@ -17,10 +17,9 @@ Key = str | float | int | None  # a value of a varied key; None where it is not 
 
 
 def axis(dataset: xarray.Dataset, key: str | None) -> xarray.DataArray | None:
-    """The coordinate that holds the values of a varied key, by the key or its name there; None if the study does not vary it."""
-    return next(
-        (found for name, found in dataset.coords.items() if key is not None and key in (found.attrs.get("key"), name)), None
-    )
+    """The values of a varied key, by the key or its name in the dataset; None if the study does not vary it."""
+    known = {name: (values.attrs.get("key"), name) for name, values in dataset.coords.items()}
+    return next((dataset.coords[name] for name, names in known.items() if key is not None and key in names), None)
 
 
 def grouped(dataset: xarray.Dataset, key: str) -> Iterator[tuple[Key, xarray.Dataset]]:

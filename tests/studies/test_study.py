@@ -26,9 +26,9 @@ from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.file import load_study
 from mvpde.studies.laws import MEASUREMENTS
-from mvpde.studies.points import FAILED, MARK, POINTS, compute, expand, folder_names, short_names
+from mvpde.studies.points import DONE, FAILED, MARK, POINTS, compute, expand, folder_names, short_names
 from mvpde.studies.runner import plan, prepare
-from mvpde.studies.slurm import indices
+from mvpde.studies.slurm import indices, template
 
 pytestmark = pytest.mark.serial
 
@@ -366,6 +366,16 @@ def test_a_job_array_fills_the_same_folders(tmp_path: Path) -> None:
     )
     assert "--dependency=afterany:42" in log.read_text()
     assert [line.split(",")[1] for line in (out / "table.csv").read_text().splitlines()[1:]] == ["done"] * 2
+
+
+def test_a_waiting_job_script_of_an_older_version_computes_its_point(tmp_path: Path) -> None:
+    """Scripts of version 0.1 call the point's process by its old name, and the template may be copied from where it was."""
+    progress = plan(write_study(tmp_path, vary={"ensemble.particles": [50]}, options={"without": ["density"]}), tmp_path / "out")
+    prepare(progress)
+    subprocess.run([sys.executable, "-m", "mvpde.points", str(progress.folder), "0"], check=True, timeout=120)
+    progress.look(0)
+    assert progress.states[0].status == DONE
+    assert (ROOT / "mpi_runs" / "slurm_study.sh").read_text() == template()
 
 
 def test_array_indices_are_written_in_spans() -> None:
