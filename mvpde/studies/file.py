@@ -74,7 +74,7 @@ class Study:
         return tuple(key for axis in self.axes for key in axis.keys)
 
 
-def load_study(path: str | Path, overrides: Mapping[str, Json] | None = None) -> Study:
+def load_study(path: str | Path, overrides: Mapping[str, object] | None = None) -> Study:
     """Read and validate a study file.
 
     Args:
@@ -104,7 +104,7 @@ def _read(path: Path) -> Table:
         raise CaseError(f"{path}: is not valid TOML: {error}") from None
 
 
-def _study(path: Path, table: Table, overrides: Mapping[str, Json]) -> Study:
+def _study(path: Path, table: Table, overrides: Mapping[str, object]) -> Study:
     known = (*StudySections.model_fields, "options", "measure")
     for key in table:
         if key not in known:
@@ -116,7 +116,7 @@ def _study(path: Path, table: Table, overrides: Mapping[str, Json]) -> Study:
             raise CaseError(f"{key}: {what} (a study file has {listed(known)})")
     top = _validated(StudySections, {key: value for key, value in table.items() if key in StudySections.model_fields})
     axes = _axes(top.vary, top.mode)
-    fixed = {**by_key("set", top.set), **overrides}
+    fixed = {**by_key("set", top.set), **cast("Table", overrides)}
     for key in fixed:
         if key in [varied for axis in axes for varied in axis.keys]:
             where = "--set" if key in overrides else "[set]"

@@ -42,7 +42,6 @@ from mvpde.studies.points import (
     write_state,
 )
 from mvpde.studies.table import Row, read_summary, row, timing_row
-from mvpde.studies.verdict import Json
 
 if TYPE_CHECKING:
     import xarray
@@ -98,7 +97,7 @@ class Progress:
         return [k for k, point in enumerate(self.states) if point.status != DONE]
 
 
-def plan(file: str | Path, out: str | Path | None = None, set: Mapping[str, Json] | None = None) -> Progress:
+def plan(file: str | Path, out: str | Path | None = None, set: Mapping[str, object] | None = None) -> Progress:
     """The points of a study and how far they are. Nothing is written.
 
     Raises:
@@ -121,7 +120,7 @@ def study(
     file: str | Path,
     *,
     out: str | Path | None = None,
-    set: Mapping[str, Json] | None = None,
+    set: Mapping[str, object] | None = None,
     jobs: int = 1,
     ranks: int = 1,
     listener: Listener = silent,
