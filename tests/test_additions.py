@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,14 @@ import numpy as np
 import pytest
 
 import mvpde
+from at_hand.additions import put_back
 from at_hand.models import order
 from mvpde.cases.kinds import KINDS, Given
 from mvpde.density.density import Density
 from mvpde.density.schemes import SCHEMES
 from mvpde.mesh.box import box
-from mvpde.models.laws import LAWS, Normal, ProductLaw
-from mvpde.models.losses import LOSSES
-from mvpde.models.units import UNITS
+from mvpde.models.laws import Normal, ProductLaw
 from mvpde.particles.ensemble import Ensemble
-from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
 from mvpde.runtime import MPI
 
 pytestmark = pytest.mark.serial
@@ -29,15 +27,6 @@ pytestmark = pytest.mark.serial
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"^### ([^\n]*)\n(?:(?!^##).)*?^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-REGISTRIES: tuple[MutableMapping[str, Any], ...] = (
-    UNITS,
-    LOSSES,
-    LAWS,
-    KINDS,
-    SCHEMES,
-    PARTICLE_SCHEMES,
-)
-
 CIRCLE = """
 [model]
 kind = "network"
@@ -84,12 +73,9 @@ sliced_wasserstein = false
 
 
 @pytest.fixture(autouse=True)
-def registries_put_back() -> Iterator[None]:
-    before = [set(registry) for registry in REGISTRIES]
-    yield
-    for registry, names in zip(REGISTRIES, before, strict=True):
-        for name in set(registry) - names:
-            del registry[name]
+def registries() -> Iterator[None]:
+    with put_back():
+        yield
 
 
 @pytest.fixture

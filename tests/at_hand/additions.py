@@ -1,0 +1,27 @@
+"""What tests add to the tables of names is taken out again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mvpde.cases.kinds import KINDS
+from mvpde.density.schemes import SCHEMES
+from mvpde.models.laws import LAWS
+from mvpde.models.losses import LOSSES
+from mvpde.models.units import UNITS
+from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
+
+REGISTRIES = (UNITS, LOSSES, LAWS, KINDS, SCHEMES, PARTICLE_SCHEMES)
+
+
+@contextmanager
+def put_back() -> Iterator[None]:
+    """Afterwards the registries have the names that they had before."""
+    before = [set(registry) for registry in REGISTRIES]
+    try:
+        yield
+    finally:
+        for registry, names in zip(REGISTRIES, before, strict=True):
+            for name in set(registry) - names:
+                del registry[name]
