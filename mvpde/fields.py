@@ -15,10 +15,14 @@ from xml.sax.saxutils import quoteattr
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from mvpde.files import open_hdf5, read_hdf5, write_aside
-from mvpde.models.mean_field import Array
 
+Array = NDArray[np.float64]
+Integers = NDArray[np.int32]
+
+SUFFIXES = (".h5", ".xdmf")
 TOPOLOGIES = {2: 'TopologyType="Polyline" NodesPerElement="2"', 3: 'TopologyType="Triangle"', 4: 'TopologyType="Tetrahedron"'}
 
 _KINDS = {1: "Scalar", 2: "Vector"}  # by the dimensions of an array of values at points
@@ -45,7 +49,7 @@ class FieldSeries:
         """The HDF5 file."""
         return self.stem.with_suffix(".h5")
 
-    def write_mesh(self, points: Array, cells: np.ndarray, coordinates: tuple[str, ...]) -> None:
+    def write_mesh(self, points: Array, cells: NDArray[np.integer], coordinates: tuple[str, ...]) -> None:
         """Points (n, 3) and cells (m, D + 1); names of the D coordinates. Before the first time."""
         with open_hdf5(self.file, "w") as file:
             file["mesh/points"], file["mesh/cells"] = points, np.asarray(cells, dtype=np.int32)
@@ -72,15 +76,12 @@ class FieldSeries:
             file.attrs["coordinates"] = list(coordinates)
             self._store(file, t, {"points": drawn, **fields})
             topology = f'<Topology TopologyType="Polyvertex" NodesPerElement="1" NumberOfElements="{len(points)}"/>'
-            grid = self._grid(file, t, topology + _geometry(self._item(file[self._name("points")])), fields)
+            grid = self._grid(file, t, topology + _geometry(self._item(file[_name("points", len(self.times))])), fields)
         self._list(t, grid)
-
-    def _name(self, key: str) -> str:
-        return f"{key}/{len(self.times):06d}"
 
     def _store(self, file: h5py.File, t: float, arrays: Mapping[str, Array]) -> None:
         for key, values in arrays.items():
-            file[self._name(key)] = np.ascontiguousarray(values, dtype=np.float64)
+            file[_name(key, len(self.times))] = np.ascontiguousarray(values, dtype=np.float64)
         file.flush()  # nobody holds a lock: whoever finds the time must find its arrays
         file.attrs["times"] = [*self.times, t]
 
@@ -92,7 +93,7 @@ class FieldSeries:
     def _grid(self, file: h5py.File, t: float, mesh: str, fields: Mapping[str, Array]) -> str:
         attributes = "".join(
             f'<Attribute Name={quoteattr(key)} AttributeType="{_KINDS[values.ndim]}" Center="Node">'
-            f"{self._item(file[self._name(key)])}</Attribute>"
+            f"{self._item(file[_name(key, len(self.times))])}</Attribute>"
             for key, values in fields.items()
         )
         return f'<Grid Name="{self.name}" GridType="Uniform"><Time Value="{t!r}"/>{mesh}{attributes}</Grid>'
@@ -113,15 +114,60 @@ def _geometry(item: str) -> str:
     return f'<Geometry GeometryType="XYZ">{item}</Geometry>'
 
 
-def read_fields(file: Path) -> tuple[list[float], dict[str, Array], tuple[str, ...]]:
-    """Times, arrays by name with time as first axis (and `cells`, `mesh_points` without), and the names of the coordinates."""
+@dataclass(frozen=True)
+class Outline:
+    """What a file holds, without its values.
 
-    def read(source: h5py.File) -> tuple[list[float], dict[str, Array], tuple[str, ...]]:
-        times = [float(t) for t in source.attrs["times"]]
-        names = [key for key in source if key != "mesh"] if times else []
-        arrays = {key: np.stack([source[f"{key}/{i:06d}"][()] for i in range(len(times))]) for key in names}
-        if "mesh" in source:
-            arrays |= {"mesh_points": source["mesh/points"][()], "cells": source["mesh/cells"][()]}
-        return times, arrays, tuple(str(name) for name in source.attrs["coordinates"])
+    Attributes:
+        times: written so far.
+        coordinates: names of the D coordinates.
+        names: of the fields.
+        nodes: number of points of the mesh, 0 where there is none.
+    """
+
+    times: list[float]
+    coordinates: tuple[str, ...]
+    names: tuple[str, ...]
+    nodes: int
+
+
+def outline(file: Path) -> Outline:
+    """What a file of fields holds."""
+    return read_hdf5(file, _outline)
+
+
+def read_mesh(file: Path) -> tuple[Array, Integers]:
+    """Points, shape (n, 3), and cells, shape (m, D + 1)."""
+    return read_hdf5(file, lambda source: (source["mesh/points"][()], source["mesh/cells"][()]))
+
+
+def read_field(file: Path, name: str, k: int, most: int | None = None) -> Array:
+    """A field at the time of index k, of very many values at most ``most``, evenly chosen."""
+
+    def read(source: h5py.File) -> Array:
+        values = source[_name(name, k)]
+        return np.asarray(values[:: 1 if most is None else max(1, -(-len(values) // most))])
 
     return read_hdf5(file, read)
+
+
+def read_fields(file: Path) -> tuple[Outline, dict[str, Array]]:
+    """All fields over time by name, with time as first axis."""
+
+    def read(source: h5py.File) -> tuple[Outline, dict[str, Array]]:
+        held = _outline(source)
+        count = range(len(held.times))
+        return held, {name: np.stack([source[_name(name, k)][()] for k in count]) for name in held.names}
+
+    return read_hdf5(file, read)
+
+
+def _outline(source: h5py.File) -> Outline:
+    times = [float(t) for t in source.attrs["times"]]
+    names = tuple(name for name in source if name != "mesh") if times else ()
+    nodes = len(source["mesh/points"]) if "mesh" in source else 0
+    return Outline(times, tuple(str(name) for name in source.attrs["coordinates"]), names, nodes)
+
+
+def _name(field: str, k: int) -> str:
+    return f"{field}/{k:06d}"

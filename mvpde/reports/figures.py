@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
-from mvpde.files import read_hdf5
-from mvpde.models.mean_field import Array
+from mvpde.fields import Array, Integers, outline, read_field, read_mesh
 from mvpde.reports.page import Html, data_uri, shown, tag
 from mvpde.runs.pictures import DRAWN, loss_figure
 from mvpde.runs.record import Record
@@ -74,22 +72,16 @@ def _numbers(measure: Mapping[str, Any], key: str, k: int) -> dict[str, float]:
 
 def evolution(folder: Path) -> str | None:
     """The density of a run at a few output times: curves in 1-D, colours with particles in 2-D; None where there is none."""
-    if not (folder / "density.h5").is_file():
+    path = folder / "density.h5"
+    if not path.is_file():
         return None
-
-    def read(source: h5py.File) -> tuple[list[str], tuple[Array, Array], dict[int, tuple[float, Array]]] | None:
-        times, names = np.asarray(source.attrs["times"]), [str(name) for name in source.attrs["coordinates"]]
-        if len(names) not in _DRAWN or len(times) < 2 or len(source["mesh/points"]) > LARGEST:
-            return None
-        chosen = _spread(len(times), PANELS if len(names) == 2 else CURVES)
-        mesh = source["mesh/points"][()], source["mesh/cells"][()]
-        return names, mesh, {int(k): (float(times[k]), source[f"rho/{k:06d}"][()]) for k in chosen}
-
-    density = read_hdf5(folder / "density.h5", read)
-    if density is None:
+    held = outline(path)
+    dimension = len(held.coordinates)
+    if dimension not in _DRAWN or len(held.times) < 2 or held.nodes > LARGEST:
         return None
-    names, mesh, values = density
-    return _DRAWN[len(names)](names, mesh, [Moment(t, rho, _dots(folder / "particles.h5", k)) for k, (t, rho) in values.items()])
+    chosen = _spread(len(held.times), PANELS if dimension == 2 else CURVES)
+    moments = [Moment(held.times[k], read_field(path, "rho", k), _dots(folder / "particles.h5", k)) for k in chosen]
+    return _DRAWN[dimension](held.coordinates, read_mesh(path), moments)
 
 
 @dataclass(frozen=True)
@@ -103,22 +95,16 @@ class Moment:
 
 def _dots(file: Path, k: int) -> Array:
     """Particles at output time k; a file that is being written may not have them yet."""
-    if not file.is_file():
-        return np.zeros((0, 3))
-
-    def read(source: h5py.File) -> Array:
-        points = source[f"points/{k:06d}"] if k < len(source.attrs["times"]) else np.zeros((0, 3))
-        return np.asarray(points[:: max(1, -(-len(points) // DRAWN))])
-
-    return read_hdf5(file, read)
+    there = file.is_file() and k < len(outline(file).times)
+    return read_field(file, "points", k, DRAWN) if there else np.zeros((0, 3))
 
 
-def _spread(count: int, most: int) -> Array:
+def _spread(count: int, most: int) -> list[int]:
     """Indices of at most `most` of `count` things, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+    return [int(k) for k in np.unique(np.linspace(0, count - 1, min(count, most)).round())]
 
 
-def _curves(names: Sequence[str], mesh: tuple[Array, Array], moments: Sequence[Moment]) -> str:
+def _curves(names: Sequence[str], mesh: tuple[Array, Integers], moments: Sequence[Moment]) -> str:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots()
     order = np.argsort(mesh[0][:, 0])
@@ -132,7 +118,7 @@ def _curves(names: Sequence[str], mesh: tuple[Array, Array], moments: Sequence[M
     return as_svg(figure)
 
 
-def _panels(names: Sequence[str], mesh: tuple[Array, Array], moments: Sequence[Moment]) -> str:
+def _panels(names: Sequence[str], mesh: tuple[Array, Integers], moments: Sequence[Moment]) -> str:
     """One scale of colours for all times, so that they can be compared."""
     points, cells = mesh
     figure = Figure(figsize=(2.8 * len(moments) + 1, 3.3), layout="constrained")

@@ -16,13 +16,14 @@ import tomli_w
 
 import mvpde
 from mvpde.cases.file import Case
+from mvpde.fields import SUFFIXES
 from mvpde.files import write_aside, write_json
 from mvpde.runtime import CaseError
 
 INPUTS = "inputs"  # data and mesh files of the case, copied
 MARKS = ("case.toml", "provenance.json")  # what tells a run's folder from any other
 FIELDS = ("density", "particles", "stationary", "modes")  # each an .h5 with an .xdmf beside it
-FILES = (*MARKS, "series.csv", "predictions.csv", "summary.json", *(f"{name}.{end}" for name in FIELDS for end in ("h5", "xdmf")))
+FILES = (*MARKS, "series.csv", "predictions.csv", "summary.json", *(f"{name}{end}" for name in FIELDS for end in SUFFIXES))
 PICTURES = ("density.png", "loss.png", "prediction.png")
 FOLDERS = (INPUTS, "checkpoint")
 

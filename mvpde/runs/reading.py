@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray
 
-from mvpde.fields import read_fields
+from mvpde.fields import read_fields, read_mesh
 from mvpde.runtime import CaseError
 
 
@@ -49,24 +48,28 @@ def _series(path: Path) -> xarray.Dataset:
 
 
 def _density(folder: Path) -> xarray.Dataset:
-    if not (folder / "density.h5").is_file():
+    path = folder / "density.h5"
+    if not path.is_file():
         return xarray.Dataset()
-    times, arrays, coordinates = read_fields(folder / "density.h5")
-    variables: dict[str, Any] = {
-        "density": (("time", "node"), arrays.get("rho", np.zeros((0, len(arrays["mesh_points"]))))),
-        "mesh_points": (("node", "axis"), arrays["mesh_points"][:, : len(coordinates)]),
-        "cells": (("cell", "vertex"), arrays["cells"]),
-    }
-    return xarray.Dataset(variables, coords={"time": times, "axis": list(coordinates)})
+    (held, values), (points, cells) = read_fields(path), read_mesh(path)
+    return xarray.Dataset(
+        {
+            "density": (("time", "node"), values.get("rho", np.zeros((0, held.nodes)))),
+            "mesh_points": (("node", "axis"), points[:, : len(held.coordinates)]),
+            "cells": (("cell", "vertex"), cells),
+        },
+        coords={"time": held.times, "axis": list(held.coordinates)},
+    )
 
 
 def _particles(folder: Path) -> xarray.Dataset:
     if not (folder / "particles.h5").is_file():
         return xarray.Dataset()
-    times, arrays, coordinates = read_fields(folder / "particles.h5")
-    values = np.stack([arrays[name] for name in coordinates], axis=-1)
+    held, fields = read_fields(folder / "particles.h5")
+    values = np.stack([fields[name] for name in held.coordinates], axis=-1)
     return xarray.Dataset(
-        {"particles": (("time", "particle", "coordinate"), values)}, coords={"time": times, "coordinate": list(coordinates)}
+        {"particles": (("time", "particle", "coordinate"), values)},
+        coords={"time": held.times, "coordinate": list(held.coordinates)},
     )
 
 

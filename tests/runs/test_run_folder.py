@@ -21,7 +21,7 @@ import mvpde
 from at_hand.runs import SMALL
 from mvpde.cases.file import load
 from mvpde.cases.problem import problem
-from mvpde.fields import FieldSeries, read_fields
+from mvpde.fields import FieldSeries, outline, read_fields
 from mvpde.files import open_hdf5, read_hdf5, write_csv, write_json
 from mvpde.runs.folder import check_folder, create_folder, provenance
 from mvpde.runs.run import Result
@@ -104,11 +104,11 @@ def test_a_series_is_readable_after_every_time(tmp_path: Path) -> None:
     """The index never names what the HDF5 file does not have yet."""
     series = FieldSeries(tmp_path / "density", "density")
     series.write_mesh(*TRIANGLE, ("x", "y"))
-    assert read_fields(tmp_path / "density.h5")[0] == []
+    assert outline(tmp_path / "density.h5").times == []
     for i, t in enumerate((0.0, 0.1, 1 / 3)):
         series.append_on_mesh(t, {"rho": np.full(3, t)})
-        times, arrays, _ = read_fields(tmp_path / "density.h5")
-        assert times[-1] == t
+        held, arrays = read_fields(tmp_path / "density.h5")
+        assert held.times[-1] == t
         assert arrays["rho"].shape == (i + 1, 3)
         index = (tmp_path / "density.xdmf").read_text()
         assert index.count("<Time ") == i + 1
@@ -127,7 +127,7 @@ def test_hdf5_files_are_read_and_written_past_the_locks_of_others(tmp_path: Path
     with (tmp_path / "density.h5").open("rb") as other:
         fcntl.flock(other, lock | fcntl.LOCK_NB)
         series.append_on_mesh(0.5, {"rho": np.ones(3)})
-        assert read_fields(tmp_path / "density.h5")[0] == [0.5]
+        assert outline(tmp_path / "density.h5").times == [0.5]
 
 
 @pytest.mark.serial
@@ -226,7 +226,8 @@ def test_a_reader_finds_whole_times_while_they_are_written(tmp_path: Path) -> No
     seen = []
     while writer.poll() is None:
         if (tmp_path / "density.h5").is_file():
-            times, arrays, _ = read_fields(tmp_path / "density.h5")
+            held, arrays = read_fields(tmp_path / "density.h5")
+            times = held.times
             assert times == [float(k) for k in range(len(times))]
             for name, sign in (("rho", 1.0), ("speed", -1.0)):
                 assert not times or np.array_equal(arrays[name], np.repeat(sign * np.array(times)[:, None], 4000, axis=1))
