@@ -14,6 +14,7 @@ import pytest
 import mvpde
 from at_hand.additions import put_back
 from at_hand.models import order
+from at_hand.studies import compute_here, entries
 from mvpde.cases.kinds import KINDS, Given
 from mvpde.density.density import Density
 from mvpde.density.schemes import SCHEMES
@@ -177,3 +178,26 @@ def test_an_observable(add: Callable[[str], dict[str, Any]]) -> None:
     model = add("An observable")["model"]
     particles = Ensemble(model, ProductLaw((Normal(0.0, 1.0),)), particles=1000, comm=MPI.COMM_SELF)
     assert 0.0 < particles.expectation(model.observables["inside"])[0] < 1.0
+
+
+def test_a_limit_law(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
+    add("A kind of model")
+    add("A limit law")
+    (tmp_path / "case.toml").write_text(TRAP, encoding="utf-8")
+    study = """
+title = "fluctuations of free particles"
+base = "case.toml"
+task = "spread"
+[set]
+"ensemble.runs" = 100
+[vary]
+"ensemble.particles" = [20, 80]
+[measure]
+kind = "inverse"
+x = "ensemble.particles"
+factor = 2.5
+"""
+    (tmp_path / "study.toml").write_text(study, encoding="utf-8")
+    compute_here(tmp_path / "study.toml", tmp_path / "out")
+    (verdict,) = entries(tmp_path / "out")
+    assert verdict["holds"] == "holds" and 1.0 <= verdict["measured"] <= 2.5

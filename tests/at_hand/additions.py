@@ -11,8 +11,9 @@ from mvpde.models.laws import LAWS
 from mvpde.models.losses import LOSSES
 from mvpde.models.units import UNITS
 from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
+from mvpde.studies.laws import MEASUREMENTS, TASKS
 
-REGISTRIES = (UNITS, LOSSES, LAWS, KINDS, SCHEMES, PARTICLE_SCHEMES)
+REGISTRIES = (UNITS, LOSSES, LAWS, KINDS, SCHEMES, PARTICLE_SCHEMES, TASKS, MEASUREMENTS)
 
 
 @contextmanager
