@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, entry_points, requires
+from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,9 @@ REQUIREMENTS = [
 ]
 
 pytestmark = pytest.mark.serial
+
+TOGETHER = {"dolfinx-solver-real", "fenics-basix", "fenics-ffcx", "fenics-ufl", "petsc4py", "slepc4py", "pydantic-core"}
+CONDA = {"gmsh": "python-gmsh", "matplotlib": "matplotlib-base", "POT": "pot"}  # where the name is another
 
 
 def pins() -> dict[str, str]:
@@ -48,6 +51,23 @@ def test_what_the_requirements_require_is_pinned_too() -> None:
         for requirement in needed:
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 assert canonicalize_name(requirement.name) in pinned, f"{name} needs {requirement.name}"
+
+
+def test_what_is_imported_is_required() -> None:
+    """Not what another requirement happens to bring along; but for libraries that are one."""
+    text = "\n".join(path.read_text() for path in (ROOT / "mvpde").glob("**/*.py"))
+    imported = set(re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE))
+    there = packages_distributions()
+    named = {canonicalize_name(there[name][0]) for name in imported & there.keys()}
+    required = {requirement.name for requirement in REQUIREMENTS} | {"mvpde"}
+    assert sorted(named - {canonicalize_name(name) for name in required} - TOGETHER) == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/installation.md"])
+def test_the_way_by_conda_has_all_requirements(page: str) -> None:
+    (line,) = re.findall(r"^conda create (.*?[^\\])$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    asked = [Requirement(text).name for text in PROJECT["dependencies"]]
+    assert [name for name in asked if CONDA.get(name, name) not in line.split()] == []
 
 
 def test_the_command_is_installed() -> None:
