@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 from pydantic import Field, ValidationError, create_model
 
+from mvpde.cases.file import read_toml
 from mvpde.cases.messages import explain, listed, nearest
-from mvpde.cases.schema import CaseSections, Section, one_of
+from mvpde.cases.schema import CaseSections
+from mvpde.cases.values import Section, Table, one_of
 from mvpde.runtime import CaseError
 from mvpde.studies.laws import MEASUREMENTS, TASKS
 from mvpde.studies.measurement import MeasurementOptions
 from mvpde.studies.verdict import Json
-
-Table = dict[str, Any]  # what TOML and JSON hold
 
 MODES = {"product": "every combination of the values", "zip": "first values together, second values together, …"}
 OPTIONS = "options."  # keys of [set] and [vary] that begin so belong to the task, all others to the case
@@ -85,23 +84,11 @@ def load_study(path: str | Path, overrides: Mapping[str, object] | None = None) 
         CaseError: with one message that names file, section, key and remedy.
     """
     path = Path(path)
-    table = _read(path)
+    table = read_toml(path, "study file")
     try:
         return _study(path, table, overrides or {})
     except CaseError as error:
         raise CaseError(f"{path}: {error}") from None
-
-
-def _read(path: Path) -> Table:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = [entry.name for entry in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-        raise CaseError(f"{path}: there is no such study file{nearest(path.name, near)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CaseError(f"{path}: cannot be read as a study file ({error})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise CaseError(f"{path}: is not valid TOML: {error}") from None
 
 
 def _study(path: Path, table: Table, overrides: Mapping[str, object]) -> Study:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import cast
 
 from mvpde import runtime
-from mvpde.cases.file import load, parse
+from mvpde.cases.file import Case, load, parse
+from mvpde.cases.values import Table
 from mvpde.files import write_json
 from mvpde.runs.stopping import Stopped
 from mvpde.runtime import MPI, CaseError, InvariantError, SolverError, on_first_rank
 from mvpde.studies.coarser import HALF, fewer
-from mvpde.studies.file import OPTIONS, Study, Table
+from mvpde.studies.file import OPTIONS, Study
 from mvpde.studies.laws import TASKS
 from mvpde.studies.measurement import COMPANION
 from mvpde.studies.verdict import Json
@@ -112,7 +113,7 @@ def _point(study: Study, parameters: dict[str, Json]) -> Point:
         here = ", ".join(f"{key} = {value!r}" for key, value in parameters.items())
         raise CaseError(f"{study.path}: at the point {here}:\n{error}") from None
     table = cast("Table", _spelled(case.table()))
-    return Point("", parameters, study.task, options, str(study.base.resolve()), table, _digests(table, study.base.parent))
+    return Point("", parameters, study.task, options, str(study.base.resolve()), table, _digests(case))
 
 
 def _spelled(value: Json) -> Json:
@@ -124,9 +125,9 @@ def _spelled(value: Json) -> Json:
     return "infinity" if value == math.inf else value
 
 
-def _digests(table: Table, directory: Path) -> dict[str, str]:
-    named = [table.get("domain", {}).get("mesh"), table.get("data", {}).get("file")]
-    return {name: _digest(directory / name) for name in named if name is not None}
+def _digests(case: Case) -> dict[str, str]:
+    table = case.table()
+    return {table[section][key]: _digest(path) for (section, key), path in case.inputs().items()}
 
 
 def _digest(path: Path) -> str:
@@ -252,7 +253,6 @@ def compute(folder: Path, point: Point, comm: MPI.Intracomm) -> None:
 
     on_first_rank(comm, lambda: _make_room(here))
     try:
-        on_first_rank(comm, lambda: parse(point.case, Path(point.path)) and None)
         case = parse(point.case, Path(point.path))
         task = TASKS[point.task]
         task.compute(case, task.options.model_validate(point.options), here, comm)
