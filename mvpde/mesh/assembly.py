@@ -6,7 +6,6 @@ Periodic directions identify unknowns on opposite faces: an assembled matrix A b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,18 +73,16 @@ def from_mesh(grid: mesh.Mesh, periodic: Sequence[bool], metric: Shell | None = 
     )
 
 
-def _weights(space: fem.FunctionSpace, metric: Shell | None) -> tuple[Any, Any, ufl.Measure]:
+def _weights(space: fem.FunctionSpace, metric: Shell | None) -> tuple[float | fem.Function, float | fem.Function, ufl.Measure]:
     """λ^D and λ^{D−2} at the points of a quadrature rule, and the measure dx that uses it; 1 and 1 without a metric."""
     if metric is None:
         return 1.0, 1.0, ufl.dx
     grid, dimension = space.mesh, space.mesh.geometry.dim
     rule = basix.ufl.quadrature_element(grid.basix_cell(), degree=_DEGREE)
     points = fem.functionspace(grid, rule)
-    weights = []
-    for power in (dimension, dimension - 2):
-        weight = fem.Function(points)
+    weights = fem.Function(points), fem.Function(points)
+    for weight, power in zip(weights, (dimension, dimension - 2), strict=True):
         weight.interpolate(lambda x, power=power: metric.scale(x[:dimension].T) ** power)
-        weights.append(weight)
     return *weights, ufl.dx(metadata={"quadrature_rule": "default", "quadrature_degree": _DEGREE})
 
 

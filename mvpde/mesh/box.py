@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -65,7 +64,7 @@ def _check_box(lower: Sequence[float], upper: Sequence[float], cells: Sequence[i
             raise ArgumentError("cells", f"direction {k} has {n}; give at least {3 if p else 1}")
 
 
-def _even_shares() -> Any:
+def _even_shares() -> Callable[..., object] | None:
     """Partitioner into nearly equal shares, since every stage waits for the slowest rank; None, the default, without SCOTCH."""
     if not dolfinx.has_ptscotch:
         return None

@@ -1,6 +1,6 @@
 """Simplicial meshes as edge graphs: what the solver knows of a mesh, and how ranks exchange values on it.
 
-Any conservative operator on P1 elements is a sum of antisymmetric fluxes over mesh edges, so the solver needs of the mesh only
+Every conservative operator on P1 elements is a sum of antisymmetric fluxes over mesh edges, so the solver needs of the mesh only
 the graph of its unknowns with the numbers m_i = ∫φ_i (lumped mass), m_ij = ∫φ_iφ_j and s_ij = −∫∇φ_i·∇φ_j. With a metric λ²|dz|²
 these are integrals of its volume, λ^D in the masses and λ^{D−2} in s_ij, and nothing downstream knows of it. Periodic directions
 identify unknowns on opposite faces, and nothing downstream knows of them either.

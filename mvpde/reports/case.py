@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+
+from markupsafe import Markup, escape
 
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.sources import SOURCES
 from mvpde.models.losses import LOSSES
 from mvpde.models.units import UNITS
-from mvpde.reports.page import Html, card, joined, shown, tag, text
-
-Table = Mapping[str, Any]
+from mvpde.reports.page import card, joined, shown, tag
+from mvpde.reports.read import Table
 
 # Equations as docs/models.md, docs/fokker_planck.md and docs/sgd.md have them; _x and _{xy} are subscripts.
 _FLOW = "∂_tρ = ∇·(ρ ∇V(·; m))"
@@ -40,7 +40,7 @@ _OTHERS: dict[str, Callable[[Table], tuple[str, str]]] = {
 }
 
 
-def equation(case: Table) -> Html:
+def equation(case: Table) -> Markup:
     """The equation of a case's model, with what its names stand for.
 
     Args:
@@ -49,7 +49,7 @@ def equation(case: Table) -> Html:
     model, data = case.get("model", {}), case.get("data", {})
     kind = model.get("kind", "")
     words, symbols = _OTHERS.get(kind, _mean_field)(model)
-    documented: Sequence[tuple[str, Any, Any]] = (
+    documented: Sequence[tuple[str, object, object]] = (
         ("model", kind, KINDS[kind].schema if kind in KINDS and kind not in _OTHERS else None),
         ("unit", model.get("unit"), UNITS.get(model.get("unit", ""))),
         ("loss", model.get("loss"), LOSSES.get(model.get("loss", ""))),
@@ -61,22 +61,22 @@ def equation(case: Table) -> Html:
         [
             tag("p", words),
             tag("div", _with_subscripts(symbols), class_="equation"),
-            tag("ul", *lines, class_="soft") if meanings else Html(),
+            tag("ul", *lines, class_="soft") if meanings else Markup(),
         ]
     )
 
 
-def _with_subscripts(symbols: str) -> Html:
-    return Html(re.sub(r"_(?:\{(.*?)\}|(\w))", r"<sub>\1\2</sub>", text(symbols)).replace(",   ", ",&emsp;"))
+def _with_subscripts(symbols: str) -> Markup:
+    return Markup(re.sub(r"_(?:\{(.*?)\}|(\w))", r"<sub>\1\2</sub>", escape(symbols)).replace(",   ", ",&emsp;"))
 
 
-def _sentence(documented: Any) -> str:
+def _sentence(documented: object) -> str:
     """The first sentence of a docstring."""
     first = (getattr(documented, "__doc__", None) or "").strip().splitlines()[:1]
     return "".join(first).split(". ")[0].rstrip(".").replace("``", "")
 
 
-def values(case: Table, varied: Mapping[str, Sequence[Any]] | None = None, more: Mapping[str, Table] | None = None) -> Html:
+def values(case: Table, varied: Mapping[str, Sequence[object]] | None = None, more: Mapping[str, Table] | None = None) -> Markup:
     """Every section of a case with its keys and values.
 
     Args:
@@ -95,5 +95,5 @@ def values(case: Table, varied: Mapping[str, Sequence[Any]] | None = None, more:
     return tag("div", *made, class_="cards")
 
 
-def _value(value: Any) -> Html:
-    return text(shown(value, 6)) if value != {} else text("as by default")
+def _value(value: object) -> Markup:
+    return escape(shown(value, 6) if value != {} else "as by default")

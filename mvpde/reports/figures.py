@@ -7,16 +7,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import colormaps, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
 from mvpde.fields import Array, Integers, outline, read_field, read_mesh
-from mvpde.reports.page import Html, data_uri, shown, tag
+from mvpde.reports.page import data_uri, shown, tag
+from mvpde.reports.read import Table
 from mvpde.runs.pictures import DRAWN, loss_figure
 from mvpde.runs.record import Record
 
@@ -40,17 +41,17 @@ def as_png(figure: Figure) -> str:
     return data_uri(out.getvalue(), ".png")
 
 
-def losses(summary: Mapping[str, Any]) -> str | None:
+def losses(summary: Table) -> str | None:
     """The loss of every measure against time, from the lists of summary.json; None where all are 0."""
     return _over_time(summary, "loss", "loss R(m)")
 
 
-def energies(summary: Mapping[str, Any]) -> str | None:
+def energies(summary: Table) -> str | None:
     """The same for the free energy of the density."""
     return _over_time(summary, "free_energy", "free energy")
 
 
-def _over_time(summary: Mapping[str, Any], key: str, label: str) -> str | None:
+def _over_time(summary: Table, key: str, label: str) -> str | None:
     times = summary.get("times", [])
     found = {name: of for name, of in summary.items() if isinstance(of, Mapping) and len(_list(of, key)) == len(times) > 0}
     if not any(value for of in found.values() for value in of[key]):
@@ -60,12 +61,12 @@ def _over_time(summary: Mapping[str, Any], key: str, label: str) -> str | None:
     return as_svg(figure)
 
 
-def _list(measure: Mapping[str, Any], key: str) -> list[Any]:
+def _list(measure: Table, key: str) -> list[object]:
     value = measure.get(key)
     return value if isinstance(value, list) else []
 
 
-def _numbers(measure: Mapping[str, Any], key: str, k: int) -> dict[str, float]:
+def _numbers(measure: Table, key: str, k: int) -> dict[str, float]:
     found = {"loss": _list(measure, key), "loss_standard_error": _list(measure, f"{key}_standard_error")}
     return {name: _number(values[k]) for name, values in found.items() if values}
 
@@ -110,8 +111,8 @@ def _curves(names: Sequence[str], mesh: tuple[Array, Integers], moments: Sequenc
     order = np.argsort(mesh[0][:, 0])
     for k, one in enumerate(moments):
         late = k / (len(moments) - 1)
-        style: dict[str, Any] = {"color": colormaps["viridis"](0.9 * (1.0 - late)), "linewidth": 1.0 + late}
-        axes.plot(mesh[0][order, 0], one.rho[order], label=f"t = {one.time:g}", **style)
+        colour = colormaps["viridis"](0.9 * (1.0 - late))
+        axes.plot(mesh[0][order, 0], one.rho[order], label=f"t = {one.time:g}", color=colour, linewidth=1.0 + late)
     axes.set(xlabel=names[0], ylabel=f"density ρ({names[0]})")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3, linewidth=0.5)
@@ -124,14 +125,9 @@ def _panels(names: Sequence[str], mesh: tuple[Array, Integers], moments: Sequenc
     figure = Figure(figsize=(2.8 * len(moments) + 1, 3.3), layout="constrained")
     panels = figure.subplots(1, len(moments), sharey=True, squeeze=False)[0]
     triangles = Triangulation(points[:, 0], points[:, 1], cells)
-    style: dict[str, Any] = {
-        "shading": "gouraud",
-        "cmap": "viridis",
-        "vmin": 0.0,
-        "vmax": max(float(m.rho.max()) for m in moments),
-    }
+    top = max(float(m.rho.max()) for m in moments)
     for axes, one in zip(panels, moments, strict=True):
-        colours = axes.tripcolor(triangles, one.rho, **style)
+        colours = axes.tripcolor(triangles, one.rho, shading="gouraud", cmap="viridis", vmin=0.0, vmax=top)
         axes.plot(one.particles[:, 0], one.particles[:, 1], ".", color="white", markersize=1.4, alpha=0.6, markeredgewidth=0)
         axes.set_title(f"t = {one.time:g}", fontsize=10)
         axes.set(xlabel=names[0], xlim=(points[:, 0].min(), points[:, 0].max()), ylim=(points[:, 1].min(), points[:, 1].max()))
@@ -146,11 +142,11 @@ _DRAWN = {1: _curves, 2: _panels}
 # --- a verdict as a small picture -----------------------------------------------------------------------------------------------
 
 
-def forest(entry: Mapping[str, Any]) -> Html:
+def forest(entry: Table) -> Markup:
     """Predicted (bar, with the tolerance as a band) and measured (dot, with its interval as a line) on one common scale."""
     predicted, measured = (_number(entry.get(key)) for key in ("predicted", "measured"))
     if not (math.isfinite(predicted) and math.isfinite(measured)):
-        return Html()
+        return Markup()
     ends = [_number(end) for end in entry.get("interval") or ()]
     low, high = ends if len(ends) == 2 and all(map(math.isfinite, ends)) else (measured, measured)
     tolerance = _number(entry.get("tolerance") or 0.0)
@@ -170,9 +166,9 @@ def forest(entry: Mapping[str, Any]) -> Html:
         f'<circle cx="{x(measured)}" cy="13" r="5" fill="var(--accent)" stroke="var(--paper)"/>',
     ]
     words = f"measured {shown(measured)}, predicted {shown(predicted)}"
-    return tag("svg", Html("".join(parts)), class_="forest", viewBox="0 0 176 26", role="img", aria_label=words)
+    return tag("svg", Markup("".join(parts)), class_="forest", viewBox="0 0 176 26", role="img", aria_label=words)
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     """A number of an entry; NaN for null and for words."""
     return float(value) if isinstance(value, int | float) else math.nan

@@ -7,12 +7,12 @@ browser to fetch anything. It reads the same without a network.
 from __future__ import annotations
 
 import base64
-import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+from markupsafe import Markup, escape
 
 from mvpde import __version__
 
@@ -21,52 +21,41 @@ MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 MINUS = "−"
 
 
-class Html(str):
-    """Text that is HTML already. Any other string is escaped where it enters a page."""
-
-    __slots__ = ()
-
-
-def text(value: Any) -> Html:
-    """A value as HTML: itself if it is `Html`, else its text, escaped."""
-    return value if isinstance(value, Html) else Html(html.escape(str(value)))
+def joined(parts: Iterable[object], between: str = "") -> Markup:
+    """Parts one after the other; what is no `Markup`, HTML already, is escaped."""
+    return escape(between).join(escape(part) for part in parts)
 
 
-def joined(parts: Iterable[Any], between: str = "") -> Html:
-    """Parts one after the other."""
-    return Html(text(between).join(text(part) for part in parts))
-
-
-def tag(name: str, *children: Any, **attributes: Any) -> Html:
+def tag(name: str, *children: object, **attributes: object) -> Markup:
     """<name attributes>children</name>; `class_` is the attribute class, an attribute that is None is left out."""
     given = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
-    head = joined([name, *(Html(f'{key}="{text(value)}"') for key, value in given.items())], " ")
-    return Html(f"<{head}>{joined(children)}</{name}>")
+    head = joined([name, *(Markup('{}="{}"').format(key, value) for key, value in given.items())], " ")
+    return Markup("<{}>{}</{}>").format(head, joined(children), name)
 
 
-def image(source: str, alt: str) -> Html:
+def image(source: str, alt: str) -> Markup:
     """<img> of a data URI."""
-    return Html(f'<img src="{text(source)}" alt="{text(alt)}">')
+    return Markup('<img src="{}" alt="{}">').format(source, alt)
 
 
-def picture(source: str, caption: str, *, broad: bool = False, single: bool = False) -> Html:
+def picture(source: str, caption: str, *, broad: bool = False, single: bool = False) -> Markup:
     """A figure with its caption, over the whole width if `broad`, large but not as wide as that if `single`."""
     width = " ".join(["broad"] * broad + ["single"] * single)
     return tag("figure", image(source, caption), tag("figcaption", caption), class_=width or None)
 
 
-def section(heading: str, *children: Html) -> Html:
+def section(heading: str, *children: Markup) -> Markup:
     """A section; nothing where all its children are empty."""
-    return tag("section", tag("h2", heading), *children) if any(children) else Html()
+    return tag("section", tag("h2", heading), *children) if any(children) else Markup()
 
 
-def card(heading: str, values: Mapping[str, Any]) -> Html:
+def card(heading: str, values: Mapping[str, object]) -> Markup:
     """A small list of names and values under a heading."""
     pairs = [cell for key, value in values.items() for cell in (tag("dt", key), tag("dd", value))]
     return tag("div", tag("h3", heading), tag("dl", *pairs), class_="card")
 
 
-def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "") -> Html:
+def table(head: Sequence[object], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
     """A table; the first cell of a row is its heading, columns of numbers are set to the right."""
     lines = [list(row) for row in rows]
     right = ["number" if all(_numeric(line[k]) for line in lines) and lines else None for k in range(len(head))]
@@ -77,21 +66,21 @@ def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "")
     )
 
 
-def _row(cells: Sequence[Any]) -> Html:
+def _row(cells: Sequence[object]) -> Markup:
     others = (tag("td", shown(cell), class_="number" if _numeric(cell) else None) for cell in cells[1:])
     return tag("tr", tag("th", breakable(cells[0]), scope="row"), *others)
 
 
-def _numeric(value: Any) -> bool:
+def _numeric(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def breakable(value: Any) -> Html:
+def breakable(value: object) -> Markup:
     """A name such as ensemble.loss_standard_error, which may be broken after a dot or a low line."""
-    return value if isinstance(value, Html) else Html(re.sub(r"([._])(?=[a-z])", r"\1<wbr>", text(shown(value))))
+    return value if isinstance(value, Markup) else Markup(re.sub(r"([._])(?=[a-z])", r"\1<wbr>", escape(shown(value))))
 
 
-def shown(value: Any, digits: int = 4) -> Any:
+def shown(value: object, digits: int = 4) -> object:
     """A value as it is read: 0.0321, 1.2e−05, −1, true, [1, 2], law = normal; None is a dash."""
     if value is None:
         return "–"
@@ -123,7 +112,7 @@ def aspect(content: bytes, suffix: str) -> float:
     return sides[0] / sides[1] if len(sides) == 2 and sides[1] > 0 else 1.0
 
 
-def page(title: str, *body: Html, source: str) -> str:
+def page(title: str, *body: Markup, source: str) -> str:
     """The whole file.
 
     Args:

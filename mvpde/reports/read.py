@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvpde.reports.page import Html
+from markupsafe import Markup
+
 from mvpde.runtime import CaseError
+
+type Table = Mapping[str, Any]  # of a JSON or TOML file
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Content:
     title: str
     state: str
     complete: bool
-    verdicts: list[dict[str, Any]]
-    body: list[Html]
+    verdicts: list[Table]
+    body: list[Markup]
 
 
 def read_json(path: Path) -> Any:
@@ -45,7 +49,7 @@ def read_json(path: Path) -> Any:
         raise CaseError(f"{path}: cannot be read as JSON ({error}); compute this folder again") from None
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> Table:
     """The content of a TOML file.
 
     Raises:

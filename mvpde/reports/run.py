@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from markupsafe import Markup
 
 from mvpde.reports.case import equation, values
 from mvpde.reports.figures import energies, evolution, losses
-from mvpde.reports.page import Html, card, data_uri, joined, picture, section, shown, table, tag
-from mvpde.reports.read import Content, read_json, read_toml
+from mvpde.reports.page import card, data_uri, joined, picture, section, shown, table, tag
+from mvpde.reports.read import Content, Table, read_json, read_toml
 from mvpde.studies.table import flat
 
 COLUMNS = 7  # output times in the table of numbers
@@ -50,7 +51,7 @@ def run_content(folder: Path) -> Content:
         tag("p", "run", class_="kicker"),
         tag("h1", title),
         tag("p", badge(status)),
-        tag("div", joined([tag("strong", STATES[status][2]), f": {message}"]), class_="banner bad") if message else Html(),
+        tag("div", joined([tag("strong", STATES[status][2]), f": {message}"]), class_="banner bad") if message else Markup(),
         warnings(summary.get("warnings") or []),
         section("What was solved", equation(case)),
         section("Figures", _figures(folder, summary, case)),
@@ -62,18 +63,18 @@ def run_content(folder: Path) -> Content:
     return Content("run", title, words, status == "done", [], body)
 
 
-def badge(status: str) -> Html:
+def badge(status: str) -> Markup:
     """A state as sign and word."""
     colour, sign, words = STATES.get(status, ("unsure", "?", status))
     return tag("span", f"{sign} {words}", class_=f"badge {colour}")
 
 
-def warnings(texts: Sequence[str]) -> Html:
+def warnings(texts: Sequence[str]) -> Markup:
     """The warnings of a run or of many."""
-    return section("Warnings", tag("ul", *(tag("li", one) for one in texts), class_="warnings")) if texts else Html()
+    return section("Warnings", tag("ul", *(tag("li", one) for one in texts), class_="warnings")) if texts else Markup()
 
 
-def _figures(folder: Path, summary: Mapping[str, Any], case: Mapping[str, Any]) -> Html:
+def _figures(folder: Path, summary: Table, case: Table) -> Markup:
     """What can be drawn from the numbers is drawn here; the rest are the pictures of the run, where it made them."""
     moving, dimension = evolution(folder), len(case.get("initial", {}))
     shots: list[tuple[str | None, str, bool]] = [(moving, MOVING[dimension == 2], True)]
@@ -84,14 +85,14 @@ def _figures(folder: Path, summary: Mapping[str, Any], case: Mapping[str, Any]) 
         shots.append((energies(summary), CAPTIONS["free_energy"], False))
     shots.append((_read(folder / "prediction.png"), CAPTIONS["prediction"], False))
     made = [picture(source, caption, broad=broad) for source, caption, broad in shots if source is not None]
-    return tag("div", *made, class_="pictures") if made else Html()
+    return tag("div", *made, class_="pictures") if made else Markup()
 
 
 def _read(path: Path) -> str | None:
     return data_uri(path.read_bytes(), path.suffix) if path.is_file() else None
 
 
-def _over_time(summary: Mapping[str, Any]) -> Html:
+def _over_time(summary: Table) -> Markup:
     """Every list over the output times, at up to COLUMNS of them."""
     times = summary.get("times") or []
     rows = {
@@ -100,7 +101,7 @@ def _over_time(summary: Mapping[str, Any]) -> Html:
         if isinstance(value, list) and len(value) == len(times) and key.split(".")[0] not in NOT_OVER_TIME and not _nested(value)
     }
     if not times or not rows:
-        return Html()
+        return Markup()
     last, most = len(times) - 1, min(len(times), COLUMNS)
     chosen = sorted({round(k * last / max(most - 1, 1)) for k in range(most)})
     caption = f"{len(chosen)} of {len(times)} output times; all are in series.csv." if len(chosen) < len(times) else ""
@@ -108,15 +109,15 @@ def _over_time(summary: Mapping[str, Any]) -> Html:
     return table(head, ([key, *(_float(value[k]) for k in chosen)] for key, value in rows.items()), caption)
 
 
-def _nested(value: Sequence[Any]) -> bool:
+def _nested(value: Sequence[object]) -> bool:
     return any(isinstance(entry, list | str | Mapping) for entry in value)
 
 
-def _float(value: Any) -> Any:
+def _float(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _numbers(summary: Mapping[str, Any]) -> Html:
+def _numbers(summary: Table) -> Markup:
     """What the summary says beside its lists over time, one card for each part of it."""
     count = len(summary.get("times") or [])
     cards = []
@@ -126,34 +127,34 @@ def _numbers(summary: Mapping[str, Any]) -> Html:
             cards += [card(name, {key: shown(value) for key, value in found.items()})] if found else []
     alone = {key: value for key, value in summary.items() if isinstance(value, int | float) and not isinstance(value, bool)}
     cards += [card("run", {key: shown(value) for key, value in alone.items()})] if alone else []
-    return tag("div", *cards, class_="cards") if cards else Html()
+    return tag("div", *cards, class_="cards") if cards else Markup()
 
 
-def _is_listed(name: str, value: Any, count: int) -> bool:
+def _is_listed(name: str, value: object, count: int) -> bool:
     return isinstance(value, list) and len(value) == count and name not in NOT_OVER_TIME
 
 
-def provenance_cards(found: Sequence[Mapping[str, Any]]) -> Html:
+def provenance_cards(found: Sequence[Table]) -> Markup:
     """Who computed, when, with what: values that all agree on once, others as a list.
 
     Args:
         found: contents of provenance.json, of one run or of all points of a study.
     """
     if not found:
-        return Html()
+        return Markup()
     versions = _merged([one.get("versions") or {} for one in found])
     facts = [{key: value for key, value in one.items() if key not in ("versions", "command", "case", "seed")} for one in found]
-    merged: dict[str, Any] = _merged(facts)
+    merged = _merged(facts)
     dates = sorted(str(one.get("date")) for one in found)
     merged["date"] = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     seeds = list(dict.fromkeys(str(one.get("seed")) for one in found if one.get("seed") is not None))
-    own: dict[str, Any] = {"seed" if len(seeds) == 1 else "seeds": ", ".join(seeds) or "none"}
+    own = {"seed" if len(seeds) == 1 else "seeds": ", ".join(seeds) or "none"}
     if len(found) == 1:
         own["command"] = " ".join(map(str, found[0].get("command") or []))
-        own["case file"] = found[0].get("case")
+        own["case file"] = str(found[0].get("case"))
     return tag("div", card("versions", versions), card("seeds and command", own), card("machine", merged), class_="cards")
 
 
-def _merged(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _merged(tables: Sequence[Table]) -> dict[str, str]:
     keys = dict.fromkeys(key for one in tables for key in one)
     return {key: ", ".join(dict.fromkeys(str(shown(one.get(key))) for one in tables)) for key in keys}

@@ -6,13 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import h5py
+import xarray
+from markupsafe import Markup
 
 from mvpde.files import read_hdf5
 from mvpde.reports.case import equation, values
 from mvpde.reports.figures import forest
-from mvpde.reports.page import MEDIA_TYPES, Html, aspect, data_uri, joined, picture, section, shown, table, tag
-from mvpde.reports.read import Content, read_json, read_toml
+from mvpde.reports.page import MEDIA_TYPES, aspect, data_uri, joined, picture, section, shown, table, tag
+from mvpde.reports.read import Content, Table, read_json, read_toml
 from mvpde.reports.run import provenance_cards, warnings
 from mvpde.studies.points import DONE, FAILED, HALF_CELLS, POINTS, WAITING, Point, State, read_points, state
 from mvpde.studies.verdict import BIASED, COARSE, FAILS, HOLDS
@@ -51,7 +54,7 @@ def study_content(folder: Path) -> Content:
         tally(verdicts),
         tag("p", f"{words}.", class_="soft"),
         _banner(path.is_file(), counts),
-        section("Verdicts", verdict_table(verdicts)) if verdicts else Html(),
+        section("Verdicts", verdict_table(verdicts)) if verdicts else Markup(),
         section("Figures", _figures(folder, study)),
         section("What was solved", _solved(points, study)),
         section("Tables", *_tables(folder / "study.nc")),
@@ -67,26 +70,26 @@ def study_content(folder: Path) -> Content:
 # --- verdicts -------------------------------------------------------------------------------------------------------------------
 
 
-def tally(verdicts: Sequence[Mapping[str, Any]]) -> Html:
+def tally(verdicts: Sequence[Table]) -> Markup:
     """How many verdicts of each kind."""
     counts = Counter(str(entry.get("holds")) for entry in verdicts)
     parts = (tag("span", sign(name), f" × {number}") for name, number in counts.items())
-    return tag("p", *parts, class_="tally") if counts else Html()
+    return tag("p", *parts, class_="tally") if counts else Markup()
 
 
-def sign(holds: str) -> Html:
+def sign(holds: str) -> Markup:
     """A verdict as sign and word."""
     colour, mark = SIGNS.get(holds, ("unsure", "?"))
     return tag("span", f"{mark} {holds}", class_=f"badge {colour}")
 
 
-def verdict_table(verdicts: Sequence[Mapping[str, Any]], *, brief: bool = False) -> Html:
+def verdict_table(verdicts: Sequence[Table], *, brief: bool = False) -> Markup:
     """Law, predicted, measured, interval, and whether it holds; with all that an entry says beside unless `brief`."""
     head = ["Law", "Verdict", "Predicted", "Measured", "Interval", "", "Note"]
     return table(head, (_verdict_row(entry, brief) for entry in verdicts), "" if brief else READING)
 
 
-def _verdict_row(entry: Mapping[str, Any], brief: bool) -> list[Any]:
+def _verdict_row(entry: Table, brief: bool) -> list[object]:
     beside = [f"{key} {shown(value, 3)}" for key, value in entry.items() if key not in MAIN and not _long(value)]
     details = tag("div", ", ".join(beside), class_="details") if beside and not brief else ""
     interval = entry.get("interval")
@@ -105,28 +108,28 @@ def _verdict_row(entry: Mapping[str, Any], brief: bool) -> list[Any]:
     ]
 
 
-def _long(value: Any) -> bool:
+def _long(value: object) -> bool:
     return isinstance(value, list | Mapping) and len(value) > LONGEST
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     return float(value) if isinstance(value, int | float) else value
 
 
 # --- the rest -------------------------------------------------------------------------------------------------------------------
 
 
-def _banner(concluded: bool, counts: Mapping[str, int]) -> Html:
+def _banner(concluded: bool, counts: Mapping[str, int]) -> Markup:
     if counts[WAITING] or not concluded:
         words = "Unfinished: the same `mvpde study` command computes what is missing"
         words += "; the verdicts are those of the points that were there." if concluded else "; there are no verdicts yet."
         return tag("div", words, class_="banner unsure")
     if counts[FAILED]:
         return tag("div", f"{counts[FAILED]} points failed; the verdicts are those of the others.", class_="banner bad")
-    return Html()
+    return Markup()
 
 
-def _figures(folder: Path, study: Mapping[str, Any]) -> Html:
+def _figures(folder: Path, study: Table) -> Markup:
     """Every picture in the folder, those of the measurements first; of two with the same name the one made of lines."""
     found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in MEDIA_TYPES and not path.name.startswith(".")}
     laws = _laws(study.get("measure", []))
@@ -141,19 +144,19 @@ def _figures(folder: Path, study: Mapping[str, Any]) -> Html:
         )
         for stem, content, suffix in contents
     ]
-    return tag("div", *shots, class_="pictures") if shots else Html()
+    return tag("div", *shots, class_="pictures") if shots else Markup()
 
 
-def _laws(measures: Any) -> dict[str, str]:
+def _laws(measures: Table | Sequence[Table]) -> dict[str, str]:
     """The law of each measurement by the name of its figure."""
-    entries = measures if isinstance(measures, list) else [measures]
+    entries = [measures] if isinstance(measures, Mapping) else measures
     return {str(one.get("name") or one.get("kind")): str(one.get("law") or "") for one in entries}
 
 
-def _solved(points: Sequence[Point], study: Mapping[str, Any]) -> Html:
+def _solved(points: Sequence[Point], study: Table) -> Markup:
     """The case of the first point, with the values of what varies."""
     if not points:
-        return Html()
+        return Markup()
     first = points[0]
     rows = [point.parameters for point in points if point.parameters]
     varied = {key: list({str(row[key]): row[key] for row in rows}.values()) for key in first.parameters}
@@ -161,20 +164,16 @@ def _solved(points: Sequence[Point], study: Mapping[str, Any]) -> Html:
     return joined([equation(first.case), values(first.case, varied, task)])
 
 
-def _tables(path: Path) -> list[Html]:
+def _tables(path: Path) -> list[Markup]:
     """The tables that measurements added to study.nc."""
-    import h5py
-
     if not path.is_file():
         return []
     names = read_hdf5(path, lambda file: [name for name, group in file.items() if isinstance(group, h5py.Group)])
     return [made for name in names for made in _group(path, name)]
 
 
-def _group(path: Path, name: str) -> list[Html]:
+def _group(path: Path, name: str) -> list[Markup]:
     """A table for all variables of a group over the same dimensions; those that are long are named only."""
-    import xarray
-
     made, left = [], []
     with xarray.open_dataset(path, group=name, engine="h5netcdf", driver_kwds={"locking": False}) as data:
         for dimensions in dict.fromkeys(variable.dims for variable in data.data_vars.values() if variable.dims):
@@ -188,7 +187,7 @@ def _group(path: Path, name: str) -> list[Html]:
     return [*made, tag("p", words, class_="soft")] if left else made
 
 
-def _points(points: Sequence[Point], states: Sequence[State]) -> Html:
+def _points(points: Sequence[Point], states: Sequence[State]) -> Markup:
     """Every point with its values and how it ended; of very many, the failed and waiting ones first."""
     entries = list(zip(points, states, strict=True))
     if len(entries) > ROWS:
@@ -208,7 +207,7 @@ def _label(point: Point) -> str:
     return point.name if point.parameters else f"{HALF_CELLS}: the density on half the cells, to measure its error"
 
 
-def _mark(one: State) -> Html:
+def _mark(one: State) -> Markup:
     colour, mark = POINT_SIGNS[one.status]
     return tag("span", f"{mark} {one.status}", class_=f"badge {colour}")
 

@@ -11,8 +11,10 @@ from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from mvpde.files import write_aside
-from mvpde.reports.page import Html, joined, page, section, tag
+from mvpde.reports.page import joined, page, section, tag
 from mvpde.reports.read import Content
 from mvpde.reports.run import run_content
 from mvpde.reports.study import READING, study_content, tally, verdict_table
@@ -101,13 +103,13 @@ def _index(pages: Sequence[Written]) -> str:
     title = "Runs and studies"
     every = [entry for one in pages for entry in one.content.verdicts]
     unfinished = [one.content.title for one in pages if not one.content.complete]
-    banner = tag("div", f"Not complete: {'; '.join(unfinished)}.", class_="banner unsure") if unfinished else Html()
-    explained = tag("p", READING, class_="soft") if every else Html()
+    banner = tag("div", f"Not complete: {'; '.join(unfinished)}.", class_="banner unsure") if unfinished else Markup()
+    explained = tag("p", READING, class_="soft") if every else Markup()
     body = [tag("h1", title), tally(every), banner, explained, *(_entry(one) for one in pages)]
     return page(title, *body, source=f"{len(pages)} folders")
 
 
-def _entry(one: Written) -> Html:
+def _entry(one: Written) -> Markup:
     link = tag("a", "report with figures, tables and provenance", href=quote(one.path.name))
     line = tag("p", joined([one.content.kind, one.content.state, link], ", "), class_="soft")
-    return section(one.content.title, line, verdict_table(one.content.verdicts, brief=True) if one.content.verdicts else Html())
+    return section(one.content.title, line, verdict_table(one.content.verdicts, brief=True) if one.content.verdicts else Markup())

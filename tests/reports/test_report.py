@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from matplotlib.image import imread
 
 import mvpde
@@ -23,7 +24,7 @@ from at_hand.runs import SMALL as RUN
 from at_hand.studies import SLOPE, compute_here, write_study
 from at_hand.studies import SMALL as BASE
 from mvpde.cli.main import main
-from mvpde.reports.page import POLICY, Html, aspect, breakable, joined, shown, tag
+from mvpde.reports.page import POLICY, aspect, breakable, joined, shown, tag
 from mvpde.reports.write import write_reports
 from mvpde.studies.points import MARK, POINTS
 
@@ -98,10 +99,10 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_texts_are_escaped_and_html_is_not() -> None:
-    assert tag("p", NASTY, Html("<b>"), class_='"') == (
-        '<p class="&quot;">&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;ρ&quot; &#x27;&lt;/title&gt;<b></p>'
+    assert tag("p", NASTY, Markup("<b>"), class_='"') == (
+        '<p class="&#34;">&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;ρ&#34; &#39;&lt;/title&gt;<b></p>'
     )
-    assert joined(["<", Html("<"), 1.0], "&") == "&lt;&amp;<&amp;1.0"
+    assert joined(["<", Markup("<"), 1.0], "&") == "&lt;&amp;<&amp;1.0"
     assert breakable("a_b.c<") == "a_<wbr>b.<wbr>c&lt;"
 
 
