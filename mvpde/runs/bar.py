@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from mvpde.runs.progress import Progress, line
 from mvpde.runs.record import Record
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Progress]:
+def bar(title: str, line: Callable[[Record], str]) -> Iterator[Callable[[Record, Sequence[float]], None]]:
     """Lines, with a bar below them."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True, highlight=False)) as shown:

@@ -42,5 +42,5 @@ def shown(first_rank: bool, title: str) -> Iterator[Progress]:
     else:
         from mvpde.runs.bar import bar
 
-        with bar(title) as progress:
+        with bar(title, line) as progress:
             yield progress
