@@ -24,12 +24,12 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.special import roots_legendre
 
+from mvpde.models.laws import Law
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import SolverError
 
@@ -43,17 +43,13 @@ _POINTS = 1200  # of the quadrature on the line
 
 @dataclass(frozen=True)
 class Prediction:
-    """At P data points: ε, shape (P,), mean and covariance of n(f_n − f), and Γ, shapes (P,) and (P, P).
-
-    Attributes:
-        mobility: ∫ ∇g ∇gᵀ dρ_ε, shape (P, P): f_n answers a force on the predictions with it.
-    """
+    """At P data points: ε, shape (P,), mean and covariance of n(f_n − f), and Γ, shapes (P,) and (P, P)."""
 
     epsilon: Array
     mean: Array
     covariance: Array
     gamma: Array
-    mobility: Array
+    mobility: Array  # ∫ ∇g ∇gᵀ dρ_ε, shape (P, P): f_n answers a force on the predictions with it
 
 
 def midpoints(
@@ -152,24 +148,12 @@ def step_bias(predicted: Prediction, weights: Array, beta: float, n: float, h: f
     return np.asarray(v @ discrete @ v.T - predicted.covariance)
 
 
-class Proposal(Protocol):
-    """A law that is easily drawn."""
-
-    def sample(self, rng: np.random.Generator, n: int, /) -> Array:
-        """n independent points, shape (n, D)."""
-        ...
-
-    def log_density(self, z: Array, /) -> Array:
-        """log ρ(z), shape (N,)."""
-        ...
-
-
 @dataclass(frozen=True)
 class Tilted:
     """ρ_ε, drawn by resampling a proposal with weights exp(−V0/τ − Σ wεg)/proposal: where Langevin runs begin."""
 
     model: MeanField
-    proposal: Proposal
+    proposal: Law
     tilt: Array
 
     @property

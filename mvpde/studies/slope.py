@@ -53,23 +53,14 @@ class SlopeOptions(MeasurementOptions):
 
 @dataclass(frozen=True)
 class Series:
-    """What one slope is fitted to: y^power against x, the mean over all other parameters.
+    """What one slope is fitted to: y^power against x, the mean over all other parameters."""
 
-    Attributes:
-        time: the output time, None for quantities without.
-        x: values of the varied key, increasing, shape (n,).
-        y: means of y^power.
-        samples: how many points each of them is the mean of.
-        floor: discretisation error and bias, each to the same power.
-        line: the fit, None where none is possible.
-    """
-
-    time: float | None
-    x: Array
-    y: tuple[Estimate, ...]
-    samples: tuple[int, ...]
-    floor: Mapping[str, float]
-    line: Line | None
+    time: float | None  # the output time, None for quantities without
+    x: Array  # values of the varied key, increasing, shape (n,)
+    y: tuple[Estimate, ...]  # means of y^power
+    samples: tuple[int, ...]  # how many points each of them is the mean of
+    floor: Mapping[str, float]  # discretisation error and bias, each to the same power
+    line: Line | None  # the fit, None where none is possible
 
 
 def slope(dataset: xarray.Dataset, options: SlopeOptions) -> Outcome:

@@ -64,7 +64,7 @@ def task_of[Options: Section](
 
 
 def entries(result: object) -> dict[str, Json]:
-    """The fields of a dataclass, and of those in it, by name; what is None has no entry."""
+    """The fields of a dataclass, and of those in it, by name; None has no entry, a list of dataclasses is `over_times`."""
     return {name: _plain(value) for name, value in vars(result).items() if value is not None}
 
 
@@ -73,6 +73,8 @@ def _plain(value: object) -> Json:
         return entries(value)
     if isinstance(value, Mapping):
         return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list) and value and is_dataclass(value[0]):
+        return over_times(value)
     return value  # type: ignore[return-value]  # fields of results are numbers, text and lists of them
 
 

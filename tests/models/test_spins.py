@@ -348,7 +348,7 @@ def test_error_is_bias_and_fluctuation() -> None:
     rng = np.random.default_rng(0)
     target = rng.standard_normal(4000)
     predictions = target + 0.3 + 0.5 * rng.standard_normal((400, 4000))
-    found, scale = measured(predictions, target), float((target**2).mean())
+    found, scale = measured(predictions, target, training(SpinOptions(), 0)), float((target**2).mean())
     assert found.bias == pytest.approx(0.09 / scale, rel=0.05)
     assert found.fluctuation == pytest.approx(0.25 / scale, rel=0.01)
 

@@ -27,10 +27,10 @@ from mvpde.equilibrium.approach import moments_of
 from mvpde.equilibrium.branches import Branch, branches
 from mvpde.equilibrium.linearised import second_derivative
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.finite_n import exact_square, quadrature
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.figures import COLOURS, DASHES, GREY, bars, draw_errors, finish, fitted, guide
+from mvpde.studies.laws.ensembles import ensemble_of
 from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Outcome, Picture, title
 from mvpde.studies.needs import Need, given
 from mvpde.studies.slope import line_through
@@ -156,16 +156,7 @@ def _particles(problem: Problem, k: int, comm: MPI.Intracomm) -> Particles:
     section, box = given(problem.sections.ensemble), given(problem.sections.domain)
     n, runs = section.particles, section.runs
     times = [t for t in problem.sections.time.outputs if t > 0.0]
-    ensemble = Ensemble(
-        problem.model,
-        problem.law,
-        particles=n,
-        runs=runs,
-        seed=section.seed,
-        step=section.step,
-        scheme=section.scheme,
-        comm=comm,
-    )
+    ensemble = ensemble_of(problem, comm)
     squares = []
     for t in times:
         ensemble.advance(t)

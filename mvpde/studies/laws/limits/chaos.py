@@ -26,6 +26,7 @@ from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.coarser import HALF, with_fewer
 from mvpde.studies.figures import finish, look, plain_ticks
+from mvpde.studies.laws.ensembles import ensemble_of
 from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, Picture, title
 from mvpde.studies.needs import box, given, hot, sections, where
 from mvpde.studies.quantities import axis
@@ -81,29 +82,17 @@ def limit_moments(problem: Problem, comm: MPI.Intracomm) -> Callable[[float], Ar
 
 @dataclass(frozen=True)
 class Distances:
-    """What is measured at an output time.
+    """What is measured at an output time."""
 
-    Attributes:
-        coupling: E|Z_i − Z̄_i|, the copies driven by the limit.
-        coupling_standard_error: over runs, as the next ones.
-        discretisation: E|Z̄_i − Z̄'_i|, Z̄' driven by a limit on half the cells or nodes.
-        pair_covariance: Σ_k w_k Cov(g_k(Z_1), g_k(Z_2)).
-        pair_covariance_standard_error: of it.
-        pair_covariance_size: its absolute value.
-        step_part: E|Z^ε_i − Z_i| for each of the Euler steps ε.
-        step_part_standard_error: of them.
-        with_step: E|Z^ε_i − Z̄_i|.
-    """
-
-    coupling: float
-    coupling_standard_error: float
-    discretisation: float
-    pair_covariance: float
-    pair_covariance_standard_error: float
-    pair_covariance_size: float
-    step_part: list[float] | None
-    step_part_standard_error: list[float] | None
-    with_step: list[float] | None
+    coupling: float  # E|Z_i − Z̄_i|, the copies driven by the limit
+    coupling_standard_error: float  # over runs, as the next ones
+    discretisation: float  # E|Z̄_i − Z̄'_i|, Z̄' driven by a limit on half the cells or nodes
+    pair_covariance: float  # Σ_k w_k Cov(g_k(Z_1), g_k(Z_2))
+    pair_covariance_standard_error: float  # of it
+    pair_covariance_size: float  # its absolute value
+    step_part: list[float] | None  # E|Z^ε_i − Z_i| for each of the Euler steps ε
+    step_part_standard_error: list[float] | None  # of them
+    with_step: list[float] | None  # E|Z^ε_i − Z̄_i|
 
 
 @dataclass(frozen=True)
@@ -122,23 +111,8 @@ def chaos(problem: Problem, options: ChaosOptions, comm: MPI.Intracomm) -> Resul
     """
     _check_steps(problem, options.euler_steps)
     limit, coarse = limit_moments(problem, comm), limit_moments(with_fewer(problem, HALF, FEWEST), comm)
-    section = given(problem.sections.ensemble)
-
-    def ensemble(driven_by: Callable[[float], Array] | None = None, step: float = section.step, scheme: str = "heun") -> Ensemble:
-        return Ensemble(
-            problem.model,
-            problem.law,
-            particles=section.particles,
-            runs=section.runs,
-            seed=section.seed,
-            step=step,
-            scheme=scheme,
-            driven_by=driven_by,
-            comm=comm,
-        )
-
-    particles, copies, shadows = ensemble(), ensemble(limit), ensemble(coarse)
-    rough = [ensemble(step=step, scheme="euler") for step in options.euler_steps]
+    particles, copies, shadows = (ensemble_of(problem, comm, scheme="heun", driven_by=m) for m in (None, limit, coarse))
+    rough = [ensemble_of(problem, comm, scheme="euler", step=step) for step in options.euler_steps]
     rows = []
     for t in problem.sections.time.outputs:
         for moved in (particles, copies, shadows, *rough):
@@ -265,21 +239,13 @@ def _bounded(t: Array, scaled: Array, options: GrowthOptions) -> Verdict:
 
 @dataclass(frozen=True)
 class Parts:
-    """What Euler steps add.
+    """What Euler steps add."""
 
-    Attributes:
-        n: numbers of particles.
-        steps: the steps ε.
-        part: E|Z^ε − Z| over particles × time × step.
-        error: its standard error.
-        whole: E|Z^ε − Z̄|.
-    """
-
-    n: Array
-    steps: Array
-    part: xarray.DataArray
-    error: xarray.DataArray
-    whole: xarray.DataArray
+    n: Array  # numbers of particles
+    steps: Array  # the steps ε
+    part: xarray.DataArray  # E|Z^ε − Z| over particles × time × step
+    error: xarray.DataArray  # its standard error
+    whole: xarray.DataArray  # E|Z^ε − Z̄|
 
 
 def _parts(dataset: xarray.Dataset, n: Array, dimension: str) -> Parts | None:

@@ -30,7 +30,7 @@ from mvpde.studies.figures import GREY, draw_errors, finish, look
 from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Outcome, Picture, title
 from mvpde.studies.needs import cold, flat, given, runs, sections, with_data
 from mvpde.studies.quantities import axis, table_of
-from mvpde.studies.task import over_times, task_of
+from mvpde.studies.task import task_of
 from mvpde.studies.verdict import COARSE, FAILS, HOLDS, NEGLIGIBLE, Json, Verdict, line_in_inverse
 
 if TYPE_CHECKING:
@@ -58,48 +58,26 @@ class CltOptions(Section):
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is measured at an output time on √n(f_n − f_t) of all runs.
+    """At an output time: what is predicted for n E‖f_n − f_t‖², and what √n(f_n − f_t) of all runs are."""
 
-    Attributes:
-        measured: n E‖f_n − f_t‖².
-        standard_error: of it.
-        skewness: of each projection ξ_k, as the next.
-        excess_kurtosis: as the last.
-        kolmogorov: distance of the law of all projections to N(0, 1).
-        projected: how many numbers these are.
-        quantiles: of all projections, at LEVELS.
-    """
-
-    measured: float
-    standard_error: float
-    skewness: list[float]
-    excess_kurtosis: list[float]
-    kolmogorov: float
-    projected: int
-    quantiles: list[float]
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What is predicted for n E‖f_n − f_t‖², at each output time.
-
-    Attributes:
-        predicted: the limit n → ∞.
-        discretisation: its difference to half the nodes in each direction.
-        resampling_bound: what it would be for n new independent points of ρ_t.
-    """
-
-    predicted: list[float]
-    discretisation: list[float]
-    resampling_bound: list[float]
+    predicted: float  # the limit n → ∞
+    discretisation: float  # its difference to half the nodes in each direction
+    resampling_bound: float  # what it would be for n new independent points of ρ_t
+    measured: float  # n E‖f_n − f_t‖²
+    standard_error: float  # of it
+    skewness: list[float]  # of each projection ξ_k, as the next
+    excess_kurtosis: list[float]  # as the last
+    kolmogorov: float  # distance of the law of all projections to N(0, 1)
+    projected: int  # how many numbers these are
+    quantiles: list[float]  # of all projections, at LEVELS
 
 
 @dataclass(frozen=True)
 class Result:
-    """The summary of a point; `clt` has the fields of `Predicted`, and of `Statistics` over the output times."""
+    """The summary of a point."""
 
     times: list[float]
-    clt: dict[str, Json]
+    clt: list[Statistics]
 
 
 def clt(problem: Problem, options: CltOptions, comm: MPI.Intracomm) -> Result:
@@ -115,14 +93,12 @@ def clt(problem: Problem, options: CltOptions, comm: MPI.Intracomm) -> Result:
     for k, t in enumerate(times):
         ensemble.advance(t)
         deviations = math.sqrt(n) * model.predictions(ensemble.moments() - limit.moments[k])
-        rows.append(_statistics(model, limit, k, deviations, options.projections))
-    size = Predicted(
-        limit.predicted.tolist(), np.abs(limit.predicted - coarse.predicted).tolist(), limit.resampling_bound.tolist()
-    )
-    return Result(list(times), {**vars(size), **over_times(rows)})
+        error = abs(limit.predicted[k] - coarse.predicted[k])
+        rows.append(_statistics(model, limit, k, error, deviations, options.projections))
+    return Result(list(times), rows)
 
 
-def _statistics(model: MeanField, limit: Fluctuations, k: int, deviations: Array, count: int) -> Statistics:
+def _statistics(model: MeanField, limit: Fluctuations, k: int, error: float, deviations: Array, count: int) -> Statistics:
     """What is measured at output time k on √n(f_n − f_t), shape (runs, P)."""
     weights, runs = given(model.data).weights, len(deviations)
     squares = deviations**2 @ weights
@@ -134,6 +110,9 @@ def _statistics(model: MeanField, limit: Fluctuations, k: int, deviations: Array
     centred = xi - xi.mean(axis=0)
     spread = centred.std(axis=0)
     return Statistics(
+        predicted=float(limit.predicted[k]),
+        discretisation=float(error),
+        resampling_bound=float(limit.resampling_bound[k]),
         measured=float(squares.mean()),
         standard_error=float(squares.std(ddof=1) / math.sqrt(runs)),
         skewness=(np.mean(centred**3, axis=0) / spread**3).tolist(),

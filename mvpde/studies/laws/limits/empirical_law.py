@@ -18,11 +18,11 @@ from mvpde.cases.measures import measures
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Section
 from mvpde.measure import Cloud
-from mvpde.particles.ensemble import Ensemble
 from mvpde.runs.compare import sliced_wasserstein
 from mvpde.runs.record import without_faint
 from mvpde.runtime import MPI, on_first_rank
 from mvpde.studies.coarser import TwoMeshes, coarser
+from mvpde.studies.laws.ensembles import ensemble_of
 from mvpde.studies.needs import Need, given
 from mvpde.studies.task import task_of
 
@@ -90,8 +90,7 @@ def _density_clouds(problem: Problem, comm: MPI.Intracomm) -> list[Cloud | None]
 
 def _ensemble_clouds(problem: Problem, seed: int, comm: MPI.Intracomm) -> list[Cloud | None]:
     """One run's particles at every output time; on rank 0. Collective."""
-    s, clouds = given(problem.sections.ensemble), []
-    ensemble = Ensemble(problem.model, problem.law, particles=s.particles, seed=seed, step=s.step, scheme=s.scheme, comm=comm)
+    ensemble, clouds = ensemble_of(problem, comm, runs=1, seed=seed), []
     for t in problem.sections.time.outputs:
         ensemble.advance(t)
         clouds.append(ensemble.cloud())

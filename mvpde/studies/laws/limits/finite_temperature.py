@@ -20,6 +20,7 @@ from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.finite_n import Tilted, midpoints, prediction, step_bias
 from mvpde.runtime import MPI, on_first_rank
 from mvpde.studies.figures import GREY, draw_errors, finish
+from mvpde.studies.laws.ensembles import ensemble_of
 from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, Picture, title
 from mvpde.studies.needs import Need, box, given, runs, section
 from mvpde.studies.quantities import axis, table_of
@@ -70,37 +71,21 @@ class LangevinOptions(Section):
 
 @dataclass(frozen=True)
 class Averages:
-    """What is predicted and measured at a point; one number for each data point, unless said.
+    """What is predicted and measured at a point; one number for each data point, unless said."""
 
-    Attributes:
-        beta: β, one number.
-        multiplier: ε*, the limit n → ∞ of ε.
-        limit: of the mean.
-        predicted_mean: E n(f_n − f).
-        predicted_variance: Var n(f_n − f).
-        predicted_covariance: all of it, data points × data points.
-        step_bias: what the time step adds to the variance.
-        quadrature_mean: how much a box and cells 4/3 as large change the predicted mean.
-        quadrature_variance: and the variance.
-        mean: of all runs and sampling times.
-        mean_standard_error: from the scatter of the runs.
-        variance: as the mean.
-        variance_standard_error: as that of the mean.
-    """
-
-    beta: float
-    multiplier: list[float]
-    limit: list[float]
-    predicted_mean: list[float]
-    predicted_variance: list[float]
-    predicted_covariance: list[list[float]]
-    step_bias: list[float]
-    quadrature_mean: list[float]
-    quadrature_variance: list[float]
-    mean: list[float]
-    mean_standard_error: list[float]
-    variance: list[float]
-    variance_standard_error: list[float]
+    beta: float  # β, one number
+    multiplier: list[float]  # ε*, the limit n → ∞ of ε
+    limit: list[float]  # of the mean
+    predicted_mean: list[float]  # E n(f_n − f)
+    predicted_variance: list[float]  # Var n(f_n − f)
+    predicted_covariance: list[list[float]]  # all of it, data points × data points
+    step_bias: list[float]  # what the time step adds to the variance
+    quadrature_mean: list[float]  # how much a box and cells 4/3 as large change the predicted mean
+    quadrature_variance: list[float]  # and the variance
+    mean: list[float]  # of all runs and sampling times
+    mean_standard_error: list[float]  # from the scatter of the runs
+    variance: list[float]  # as the mean
+    variance_standard_error: list[float]  # as that of the mean
 
 
 @dataclass(frozen=True)
@@ -122,9 +107,7 @@ def finite_temperature(problem: Problem, options: LangevinOptions, comm: MPI.Int
         comm, lambda: tuple(prediction(model, z, beta, size) for z, size in ((nodes, n), (nodes, math.inf), (other, n)))
     )
     start = Tilted(model, problem.law, weights * predicted.epsilon)
-    ensemble = Ensemble(
-        model, start, particles=n, runs=section.runs, seed=section.seed, step=section.step, scheme=section.scheme, comm=comm
-    )
+    ensemble = ensemble_of(problem, comm, law=start)
     return Result(
         Averages(
             beta=beta,

@@ -24,6 +24,7 @@ from mvpde.runs.compare import root_mean, squared_errors
 from mvpde.runtime import MPI
 from mvpde.studies.coarser import HALF, fewer
 from mvpde.studies.figures import bars, draw_series, finish, guide, look
+from mvpde.studies.laws.ensembles import ensemble_of
 from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Outcome, Picture, Table, title
 from mvpde.studies.needs import cold, given, runs, sections, with_data
 from mvpde.studies.quantities import failures, grouped
@@ -63,29 +64,17 @@ class HealingOptions(Section):
 
 @dataclass(frozen=True)
 class Errors:
-    """Distances of predictions at one time, relative to ‖target‖, root mean squares over runs.
+    """Distances of predictions at one time, relative to ‖target‖, root mean squares over runs."""
 
-    Attributes:
-        time: t.
-        fluctuation: ‖f_n − f_t‖.
-        fluctuation_standard_error: of it.
-        error: ‖f_n − f*‖.
-        error_standard_error: of it.
-        bias: ‖f_t − f*‖.
-        quadrature_error: of f_t, against half the nodes in each direction.
-        step_error: of f_n, against half the step.
-        discretisation: both.
-    """
-
-    time: float
-    fluctuation: float
-    fluctuation_standard_error: float
-    error: float
-    error_standard_error: float
-    bias: float
-    quadrature_error: float
-    step_error: float
-    discretisation: float
+    time: float  # t
+    fluctuation: float  # ‖f_n − f_t‖
+    fluctuation_standard_error: float  # of it
+    error: float  # ‖f_n − f*‖
+    error_standard_error: float  # of it
+    bias: float  # ‖f_t − f*‖
+    quadrature_error: float  # of f_t, against half the nodes in each direction
+    step_error: float  # of f_n, against half the step
+    discretisation: float  # both
 
 
 @dataclass(frozen=True)
@@ -108,16 +97,16 @@ def healing(problem: Problem, _: HealingOptions, comm: MPI.Intracomm) -> Result:
     """Particles and their limit, and both at coarser steps and nodes, through all output times to a_n. Collective."""
     time, section = problem.sections.time, given(problem.sections.characteristics)
     times = [t for t in time.outputs if t < time.end] + [time.end]
-    count = given(problem.sections.ensemble).runs
-    repeated = max(2, count // REPEATED)
+    step = given(problem.sections.ensemble).step
+    repeated = max(2, given(problem.sections.ensemble).runs // REPEATED)
 
     def limit(nodes: Sequence[int]) -> Characteristics:
         return Characteristics(problem.model, problem.law, nodes=nodes, tolerance=section.tolerance, comm=comm)
 
     measures: dict[str, Ensemble | Characteristics] = {
-        "ensemble": _particles(problem, comm, count, 1.0),
-        "steps": _particles(problem, comm, repeated, 1.0),
-        "half_steps": _particles(problem, comm, repeated, 0.5),
+        "ensemble": ensemble_of(problem, comm),
+        "steps": ensemble_of(problem, comm, runs=repeated),
+        "half_steps": ensemble_of(problem, comm, runs=repeated, step=0.5 * step),
         "limit": limit(section.nodes),
         "coarse": limit(fewer(section.nodes, HALF)),
     }
@@ -128,21 +117,6 @@ def healing(problem: Problem, _: HealingOptions, comm: MPI.Intracomm) -> Result:
         rows.append(_errors(problem, t, {name: measure.moments() for name, measure in measures.items()}))
     lists = {field.name: [getattr(row, field.name) for row in rows[:-1]] for field in fields(Errors)}
     return Result(lists.pop("time"), **lists, final=rows[-1])
-
-
-def _particles(problem: Problem, comm: MPI.Intracomm, runs: int, share: float) -> Ensemble:
-    """The case's particles with a share of its time step; runs of the same number have the same start. Collective."""
-    s = given(problem.sections.ensemble)
-    return Ensemble(
-        problem.model,
-        problem.law,
-        particles=s.particles,
-        runs=runs,
-        seed=s.seed,
-        step=share * s.step,
-        scheme=s.scheme,
-        comm=comm,
-    )
 
 
 def _errors(problem: Problem, t: float, moments: Mapping[str, Array]) -> Errors:
@@ -187,23 +161,14 @@ class HealingLawOptions(MeasurementOptions):
 
 @dataclass(frozen=True)
 class Healed:
-    """What is drawn for one value of `each`.
+    """What is drawn for one value of `each`."""
 
-    Attributes:
-        label: the value.
-        times: output times.
-        amplitude: A(t) at each of them.
-        bias: ‖f_t − f*‖ at each of them.
-        final: ‖f_n(a_n) − f*‖ against n.
-        final_bias: ‖f_{a_n} − f*‖ at the same n.
-    """
-
-    label: str
-    times: Sequence[float]
-    amplitude: Sequence[Estimate]
-    bias: Sequence[float]
-    final: Series
-    final_bias: Sequence[float]
+    label: str  # the value
+    times: Sequence[float]  # output times
+    amplitude: Sequence[Estimate]  # A(t) at each of them
+    bias: Sequence[float]  # ‖f_t − f*‖ at each of them
+    final: Series  # ‖f_n(a_n) − f*‖ against n
+    final_bias: Sequence[float]  # ‖f_{a_n} − f*‖ at the same n
 
 
 def healing_law(dataset: xarray.Dataset, options: HealingLawOptions) -> Outcome:

@@ -66,45 +66,26 @@ def training(options: SpinOptions, seed: int) -> Training:
 
 
 @dataclass(frozen=True)
-class Errors:
-    """Relative mean squares over independent trainings.
-
-    Attributes:
-        error: E‖f_n − f‖² of a single training.
-        error_standard_error: from the trainings, as the next one.
-        fluctuation: the sample variance over trainings, E‖f_n − E f_n‖².
-        fluctuation_standard_error: of it.
-        bias: what is left of the error, not below 0.
-    """
-
-    error: float
-    error_standard_error: float
-    fluctuation: float
-    fluctuation_standard_error: float
-    bias: float
-
-
-@dataclass(frozen=True)
 class Result:
-    """The summary of a point: `Errors`, and samples in a batch and in one of the quench."""
+    """The summary of a point: relative mean squares over independent trainings."""
 
-    error: float
-    error_standard_error: float
-    fluctuation: float
-    fluctuation_standard_error: float
-    bias: float
-    batch: int
-    quench_batch: int
+    error: float  # E‖f_n − f‖² of a single training
+    error_standard_error: float  # from the trainings, as the next one
+    fluctuation: float  # the sample variance over trainings, E‖f_n − E f_n‖²
+    fluctuation_standard_error: float  # of it
+    bias: float  # what is left of the error, not below 0
+    batch: int  # samples in a batch
+    quench_batch: int  # and in one of the quench
 
 
-def measured(predictions: Array, target: NDArray[np.floating]) -> Errors:
+def measured(predictions: Array, target: NDArray[np.floating], plan: Training) -> Result:
     """From f_n of R trainings, shape (R, N), and f, shape (N,)."""
     runs, scale = len(predictions), float((target**2).mean())
     errors = ((predictions - target) ** 2).mean(axis=1) / scale
     deviations = ((predictions - predictions.mean(axis=0)) ** 2).mean(axis=1) / scale * runs / (runs - 1.0)
     error, fluctuation = float(errors.mean()), float(deviations.mean())
-    spreads = (float(values.std(ddof=1)) / math.sqrt(runs) for values in (errors, deviations))
-    return Errors(error, next(spreads), fluctuation, next(spreads), max(0.0, error - fluctuation))
+    spreads = [float(values.std(ddof=1)) / math.sqrt(runs) for values in (errors, deviations)]
+    return Result(error, spreads[0], fluctuation, spreads[1], max(0.0, error - fluctuation), plan.batch, plan.quench_batch)
 
 
 def spin_error(problem: Problem, options: SpinOptions, comm: MPI.Intracomm) -> Result:
@@ -120,7 +101,7 @@ def spin_error(problem: Problem, options: SpinOptions, comm: MPI.Intracomm) -> R
     outputs = np.array([parts[k % comm.size][k // comm.size] for k in range(options.trainings)], float)
     if not np.isfinite(outputs).all():
         raise InvariantError(f"a network of {options.units} units became infinite or NaN; choose a smaller options.step")
-    return Result(**vars(measured(outputs, target)), batch=plan.batch, quench_batch=plan.quench_batch)
+    return measured(outputs, target, plan)
 
 
 SPIN_ERROR = task_of(SpinOptions, spin_error)

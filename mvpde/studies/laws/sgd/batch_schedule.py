@@ -55,19 +55,12 @@ class BatchScheduleOptions(Section):
 
 @dataclass(frozen=True)
 class Result:
-    """The summary of a point: distances of laws, see `moment_distance`, by the names of two schedules.
+    """The summary of a point: distances of laws, see `moment_distance`, by the names of two schedules."""
 
-    Attributes:
-        times: output times after the start.
-        distance: over them.
-        standard_error: of the distances.
-        mesh_error: the density's own, as a distance.
-    """
-
-    times: list[float]
-    distance: dict[str, list[float]]
-    standard_error: dict[str, list[float]]
-    mesh_error: list[float]
+    times: list[float]  # output times after the start
+    distance: dict[str, list[float]]  # over them
+    standard_error: dict[str, list[float]]  # of the distances
+    mesh_error: list[float]  # the density's own, as a distance
 
 
 PAIRS = [("raise", "lower"), ("raise", "density"), ("lower", "density"), ("constant", "density"), ("constant", "raise")]

@@ -39,19 +39,12 @@ SHARES = (1.0, THREE_QUARTERS, HALF)  # of the cells in each direction
 
 @dataclass(frozen=True)
 class Boltzmann:
-    """The best fit of a Boltzmann law.
+    """The best fit of a Boltzmann law."""
 
-    Attributes:
-        temperature: T on the finest mesh.
-        divergence: KL on each mesh.
-        mesh_error: of the first of them.
-        control: KL on each mesh of a law with the noise A = TI instead.
-    """
-
-    temperature: float
-    divergence: list[float]
-    mesh_error: float
-    control: list[float]
+    temperature: float  # T on the finest mesh
+    divergence: list[float]  # KL on each mesh
+    mesh_error: float  # of the first of them
+    control: list[float]  # KL on each mesh of a law with the noise A = TI instead
 
 
 def best_fit(domain: Domain, values: Array, loss: Array) -> tuple[float, float]:

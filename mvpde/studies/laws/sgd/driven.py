@@ -13,6 +13,7 @@ from mvpde.particles.common_noise import CommonNoise, SteppedNodes, one_for_each
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.coarser import fewer
+from mvpde.studies.laws.ensembles import ensemble_of
 from mvpde.studies.needs import Need, cold, flat, given
 
 _BESIDE = 1e-9  # relative, of an output time to a multiple of Δt
@@ -74,6 +75,5 @@ def stepped_nodes(problem: Problem, noise: CommonNoise, share: float = 1.0) -> S
 
 def sgd_ensemble(problem: Problem, noise: CommonNoise, comm: MPI.Intracomm, *, runs: int, seed: int) -> Ensemble:
     """The case's number of particles in SGD steps: Euler steps of length Δt, whatever the case's scheme and step. Collective."""
-    n = given(problem.sections.ensemble).particles
-    step = noise.interval
-    return Ensemble(noise.model, problem.law, particles=n, runs=runs, seed=seed, step=step, scheme="euler", comm=comm)
+    there = replace(problem, model=noise.model)
+    return ensemble_of(there, comm, runs=runs, seed=seed, step=noise.interval, scheme="euler")

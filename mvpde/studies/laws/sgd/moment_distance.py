@@ -19,17 +19,11 @@ from mvpde.models.mean_field import Array
 
 @dataclass(frozen=True)
 class Yardstick:
-    """The functions h/σ_h of a reference law.
+    """The functions h/σ_h of a reference law."""
 
-    Attributes:
-        names: z_w, z_w·z_v, …
-        functions: each (N, D) → (N,).
-        means: their means under the reference law, shape (K,).
-    """
-
-    names: tuple[str, ...]
-    functions: tuple[Callable[[Array], Array], ...]
-    means: Array
+    names: tuple[str, ...]  # z_w, z_w·z_v, …
+    functions: tuple[Callable[[Array], Array], ...]  # each (N, D) → (N,)
+    means: Array  # their means under the reference law, shape (K,)
 
 
 def expectations(domain: Domain, values: Array, functions: tuple[Callable[[Array], Array], ...]) -> Array:

@@ -48,25 +48,15 @@ class Pairs[Content]:
 
 @dataclass(frozen=True)
 class Result:
-    """The summary of a point.
+    """The summary of a point."""
 
-    Attributes:
-        noise_scale: g.
-        distance: of laws, see `moment_distance`.
-        standard_error: of them.
-        mesh_error: the density's own, as a distance.
-        differences: of each mean behind the distances.
-        outer_mass: mass of the stationary law at the walls.
-        boltzmann: how far that law is from every Boltzmann law.
-    """
-
-    noise_scale: float
-    distance: Pairs[float]
-    standard_error: Pairs[float]
-    mesh_error: float
-    differences: Pairs[list[float]]
-    outer_mass: float
-    boltzmann: Boltzmann
+    noise_scale: float  # g
+    distance: Pairs[float]  # of laws, see `moment_distance`
+    standard_error: Pairs[float]  # of them
+    mesh_error: float  # the density's own, as a distance
+    differences: Pairs[list[float]]  # of each mean behind the distances
+    outer_mass: float  # mass of the stationary law at the walls
+    boltzmann: Boltzmann  # how far that law is from every Boltzmann law
 
 
 def noise_scale(problem: Problem, options: NoiseScaleOptions, comm: MPI.Intracomm) -> Result:

@@ -69,27 +69,16 @@ class Ratios:
 
 @dataclass(frozen=True)
 class Result:
-    """The summary of a point, over the output times.
+    """The summary of a point, over the output times."""
 
-    Attributes:
-        times: output times.
-        added: ‖f_n^SGD − f_n^GD‖ from the same starts.
-        total: ‖f_n^SGD − f_t‖.
-        finite_n: ‖f_n^GD − f_t‖.
-        sum_of_squares: how far the squares are from adding up.
-        quadrature_error: of f_t, against half the nodes in each direction.
-        step_difference: of f_t in steps of Δt against the gradient flow.
-        batch_size: P.
-    """
-
-    times: list[float]
-    added: Errors
-    total: Errors
-    finite_n: Errors
-    sum_of_squares: Ratios
-    quadrature_error: list[float]
-    step_difference: list[float]
-    batch_size: list[float]
+    times: list[float]  # output times
+    added: Errors  # ‖f_n^SGD − f_n^GD‖ from the same starts
+    total: Errors  # ‖f_n^SGD − f_t‖
+    finite_n: Errors  # ‖f_n^GD − f_t‖
+    sum_of_squares: Ratios  # how far the squares are from adding up
+    quadrature_error: list[float]  # of f_t, against half the nodes in each direction
+    step_difference: list[float]  # of f_t in steps of Δt against the gradient flow
+    batch_size: list[float]  # P
 
 
 def alpha(problem: Problem, options: AlphaOptions, comm: MPI.Intracomm) -> Result:

@@ -82,25 +82,15 @@ class WeakErrors:
 
 @dataclass(frozen=True)
 class Result:
-    """The summary of a point, for the weights, their products and the loss.
+    """The summary of a point, for the weights, their products and the loss."""
 
-    Attributes:
-        weak_error: the errors.
-        mesh_error: the density's own error and the chain's together.
-        standard_error: of the runs' means.
-        runs_vs_chain: how many of these the runs are away from the chain.
-        chain_lost: expected steps out of the chain's grid.
-        warnings: about them.
-        noise_scale: g.
-    """
-
-    weak_error: WeakErrors
-    mesh_error: Orders
-    standard_error: Named
-    runs_vs_chain: Named
-    chain_lost: float
-    warnings: list[str]
-    noise_scale: float
+    weak_error: WeakErrors  # the errors
+    mesh_error: Orders  # the density's own error and the chain's together
+    standard_error: Named  # of the runs' means
+    runs_vs_chain: Named  # how many of these the runs are away from the chain
+    chain_lost: float  # expected steps out of the chain's grid
+    warnings: list[str]  # about them
+    noise_scale: float  # g
 
 
 def weak_error(problem: Problem, options: WeakErrorOptions, comm: MPI.Intracomm) -> Result:

@@ -1,0 +1,33 @@
+"""The particles of a case, with some of its keys changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mvpde.cases.problem import Problem
+from mvpde.models.mean_field import Array
+from mvpde.particles.blocks import InitialLaw
+from mvpde.particles.ensemble import Ensemble
+from mvpde.runtime import MPI
+from mvpde.studies.needs import given
+
+
+def ensemble_of(
+    problem: Problem,
+    comm: MPI.Intracomm,
+    *,
+    law: InitialLaw | None = None,
+    driven_by: Callable[[float], Array] | None = None,
+    **changes: float | int | str,
+) -> Ensemble:
+    """Particles of the case's model; runs of the same number have the same start, whatever else is changed. Collective.
+
+    Args:
+        problem: with [ensemble].
+        comm: communicator.
+        law: of the start; by default the case's.
+        driven_by: t → m_t that drives them instead of their own moments.
+        changes: keys of [ensemble] with other values.
+    """
+    keys = {**given(problem.sections.ensemble).model_dump(), **changes}
+    return Ensemble(problem.model, law or problem.law, driven_by=driven_by, comm=comm, **keys)
