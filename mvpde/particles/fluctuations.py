@@ -16,22 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from mvpde.models.laws import Law
 from mvpde.models.mean_field import Array, MeanField
 
 _DIFFERENCE = 1e-5  # of coordinates: central differences of exact values, error ~1e-10 for features of unit scale
 RANK_TOLERANCE = 1e-8  # singular values of the feature matrix left out, relative; their part of a covariance is the square
-
-
-class QuadratureLaw(Protocol):
-    """What the prediction asks of an initial law."""
-
-    def quadrature(self, nodes: Sequence[int], /) -> tuple[Array, Array]:
-        """Points (N, D), N = Π nodes, and weights (N,) that sum to 1."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -74,9 +66,7 @@ class _Frame:
     curvature: Array
 
 
-def fluctuations(
-    model: MeanField, law: QuadratureLaw, nodes: Sequence[int], times: Sequence[float], *, step: float = 0.25
-) -> Fluctuations:
+def fluctuations(model: MeanField, law: Law, nodes: Sequence[int], times: Sequence[float], *, step: float = 0.25) -> Fluctuations:
     """Carry N quadrature nodes forward, then the adjoint back, by Runge–Kutta of order 4. Local: no communication.
 
     Work is O(N D r² × times) per step for features of numerical rank r, memory O(N D r × times + N D × steps).
