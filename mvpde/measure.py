@@ -1,49 +1,75 @@
-"""What every measure answers: the protocol through which whatever is measured is written once.
+"""What every measure answers: the protocol through which whatever is measured is written once, and how measures move together.
 
 A measure represents a law ρ_t, or the empirical laws of R independent runs. Every method is collective.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.models.mean_field import MeanField
 
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
 Array = NDArray[np.float64]
 Cloud = tuple[Array, Array]  # points (N, D) and weights (N,), on rank 0
 Number = float | int | str | bool | None
-State = Mapping[str, Array | NDArray[np.uint64] | np.float64 | np.int64]
+State = Mapping[str, Array | NDArray[np.int64] | NDArray[np.uint64] | np.float64 | np.int64]
 
 
 def nothing() -> None:
     """What is called between steps where nobody asks for more."""
 
 
+def carry(measures: Iterable[Measure], times: Iterable[float]) -> Iterator[float]:
+    """Take all measures to each of the increasing times in turn: ``for t in carry([density, ensemble], times): …``. Collective.
+
+    Raises:
+        ValueError, SolverError, InvariantError: as `Measure.advance`.
+    """
+    together = list(measures)
+    for t in times:
+        for measure in together:
+            measure.advance(t)
+        yield t
+
+
 class Measure(Protocol):
     """A law that moves.
 
     Attributes:
-        name: in case files, `summary.json`, columns of `series.csv`.
-        label: in legends.
         model: the model that rules at the present time.
         time: t.
-        step: length of the last step.
-        listed: keys of `numbers` that `summary.json` lists over the output times, beside "loss".
+        step: length of the last step; before the first, the length asked for, or 0.
     """
 
-    name: str
-    label: str
     model: MeanField
     time: float
     step: float
-    listed: tuple[str, ...]
 
-    def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
-        """Go on to t ≥ time, hit exactly; ``between_steps`` is called often enough to stop a long run, and may raise.
+    @property
+    def comm(self) -> MPI.Intracomm:
+        """The ranks that share it."""
+
+    @property
+    def name(self) -> str:
+        """In case files, `summary.json`, columns of `series.csv`."""
+
+    @property
+    def label(self) -> str:
+        """In legends."""
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Those `numbers` that `summary.json` lists over the output times, beside the loss."""
+
+    def advance(self, t: float, /, between_steps: Callable[[], None] = nothing) -> None:
+        """Go on to t ≥ time, hit exactly; ``between_steps`` is called now and then between two steps, and may raise.
 
         Raises:
             ValueError: t lies before the present time. SolverError, InvariantError: on all ranks alike, with the last good state
@@ -66,10 +92,10 @@ class Measure(Protocol):
         """What is recorded at every output time, beside loss and step; the same on all ranks."""
 
     def statistics(self) -> dict[str, Number]:
-        """What `summary.json` says once; no key of it is one of `numbers` that are listed."""
+        """What `summary.json` says once."""
 
     def state(self) -> State | None:
-        """All that it takes to go on, bit for bit, on rank 0; None elsewhere, and where nothing can be kept."""
+        """All that it takes to go on, independent of the number of ranks, on rank 0; None elsewhere."""
 
     def restore(self, state: State | None) -> None:
         """Go on from the ``state`` of a measure made with the same arguments, read on rank 0 (others pass None).

@@ -78,6 +78,20 @@ def load(path: str | Path, set: Mapping[str, object] | None = None, comm: MPI.In
     return parse(table, path)
 
 
+def changed(case: Case, overrides: Mapping[str, object]) -> Case:
+    """The case with other values, by "section.key".
+
+    Raises:
+        CaseError: as `load`.
+    """
+    if not overrides:
+        return case
+    table = case.table()
+    for key, value in overrides.items():
+        _override(table, key, value)
+    return parse(table, case.path)
+
+
 def parse(table: Mapping[str, object], path: Path) -> Case:
     """Validate a case given as plain data; `path` says whose folder its file names are relative to.
 

@@ -1,95 +1,133 @@
-"""From a problem to its measures: which ones a case asks for, and how each is built on its mesh.
+"""From a problem to its measures: which ones there are, which a case asks for, and what is said of them.
 
-Imports are inside the functions: `mvpde check` and wrong cases answer before the libraries of the solver are loaded.
+`mvpde check` and wrong cases answer before the libraries of the solver are loaded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from mvpde.cases.kinds import KINDS
-from mvpde.cases.messages import listed, nearest
-from mvpde.cases.problem import Problem, blaming, in_file
+from mvpde.cases.messages import blaming, in_file, listed, nearest
 from mvpde.cases.schema import DomainSection
+from mvpde.measure import Measure
+from mvpde.models.mean_field import MeanField
+from mvpde.registry import At, Registry
 from mvpde.runtime import MPI, ArgumentError, CaseError
 
 if TYPE_CHECKING:
+    from mvpde.cases.problem import Problem
+    from mvpde.density.density import Density
     from mvpde.mesh.domain import Domain
     from mvpde.models.sgd_network import SgdNetwork
 
 
-def domain(setting: Problem, comm: MPI.Intracomm) -> Domain:
-    """The mesh of a case. Collective.
+# --- the table ------------------------------------------------------------------------------------------------------------------
 
-    Raises:
-        CaseError: for a mesh that does not exist, cannot be read or has another dimension than the model.
+Builder = Callable[["Problem", MPI.Intracomm], Measure]
+
+
+@dataclass(frozen=True)
+class MeasureEntry:
+    """A measure that a case may ask for, by a section of the same name.
+
+    Attributes:
+        sentence: what it is.
+        builder: (problem, communicator) → the measure at t = 0, or where that function is.
+        exactness: SAMPLES, MESH or NODES: each measure is compared with those more exact.
+        keys: all its `numbers` and `statistics`: what no observable of a model may be called.
+        left_out: problem → why a run does without the measure though the case asks for it; None where it does not.
+        places: argument of the numerics → how a message about it begins; by default with its section and name.
+        remedies: argument → what helps, in terms of the case file.
     """
-    section: Any = setting.case.sections.domain
-    metric = setting.model.metric
-    try:
-        if section.shell is not None and metric is not None:
-            from mvpde.mesh.shell import shell
 
-            return shell(metric, **section.shell.model_dump(), comm=comm)
-        if section.mesh is not None:
-            return _from_gmsh(setting, setting.case.directory / section.mesh, section.periodic, comm)
-        from mvpde.mesh.box import box
+    sentence: str
+    builder: Builder | At
+    exactness: int
+    keys: tuple[str, ...]
+    left_out: Callable[[Problem], str | None] = lambda _: None
+    places: Mapping[str, str] = field(default_factory=dict)
+    remedies: Mapping[str, str] = field(default_factory=dict)
 
-        return box(section.lower, section.upper, section.cells, section.periodic, comm=comm)
-    except ArgumentError as error:
-        key = {"path": "mesh"}.get(error.argument, error.argument)
-        raise CaseError(f"[domain] {key}: {error.text}") from None
+    def build(self, problem: Problem, comm: MPI.Intracomm) -> Measure:
+        """The measure at t = 0. Collective."""
+        builder = cast("Builder", self.builder.load()) if isinstance(self.builder, At) else self.builder
+        return builder(problem, comm)
 
 
-def _from_gmsh(setting: Problem, path: Path, periodic: Sequence[bool], comm: MPI.Intracomm) -> Domain:
-    from mvpde.mesh.assembly import from_mesh
-    from mvpde.mesh.gmsh import read
-
-    grid, dimension = read(path, comm), setting.model.dimension
-    if grid.geometry.dim != dimension:
-        raise CaseError(
-            f"[domain] mesh: '{path}' has dimension {grid.geometry.dim}, but the model has {dimension} coordinates; "
-            "give a mesh of that dimension"
-        )
-    return from_mesh(grid, periodic, setting.model.metric)
+SAMPLES, MESH, NODES = range(3)
+EVERY = ("loss", "step", "seconds")  # keys of any measure
 
 
-def _density(setting: Problem, comm: MPI.Intracomm) -> Any:
-    from mvpde.density.density import Density
-
-    s: Any = setting.case.sections.density
-    return Density(
-        setting.model, domain(setting, comm), setting.law, scheme=s.scheme, cfl=s.cfl, tolerance=s.tolerance, step=s.step
-    )
+def _hot(problem: Problem) -> str | None:
+    return "they exist at temperature 0 only" if problem.model.ever_hot else None
 
 
-def _characteristics(setting: Problem, comm: MPI.Intracomm) -> Any:
-    from mvpde.particles.characteristics import Characteristics
-
-    s: Any = setting.case.sections.characteristics
-    return Characteristics(setting.model, setting.law, nodes=s.nodes, tolerance=s.tolerance, comm=comm)
+def _infinite(problem: Problem) -> str | None:
+    infinite = getattr(problem.case.sections.model, "dimension", 0.0) == math.inf
+    return "there is no network in infinite dimension" if infinite else None
 
 
-def _ensemble(setting: Problem, comm: MPI.Intracomm) -> Any:
-    from mvpde.particles.ensemble import Ensemble
+MEASURES: Registry[MeasureEntry] = Registry(
+    "measure",
+    {
+        "density": MeasureEntry(
+            "the law as finite elements on a mesh",
+            At("mvpde.cases.on_mesh:density"),
+            MESH,
+            (
+                *("free_energy", "outer_mass", "mass_defect", "minimum", "steps", "scheme", "nodes", "stages", "mass_inside"),
+                *("feature_rank", "negative_edges", "limited_steps", "limiter_share", "rejected_steps", "solver_iterations"),
+                "node_updates_per_second",
+            ),
+            places={
+                "scheme": "[density] scheme: ",
+                "law": "[domain] lower, upper: ",
+                "domain": "[domain]: ",
+                "diffusion": "[model] diffusion: ",
+            },
+            remedies={
+                "law": "enlarge it or narrow [initial] (a mesh too coarse for the law, or a period counted twice, shows the "
+                "same: [domain] cells)"
+            },
+        ),
+        "characteristics": MeasureEntry(
+            "quadrature nodes of the initial law, carried by the flow",
+            At("mvpde.cases.of_particles:characteristics"),
+            NODES,
+            ("steps", "nodes", "evaluations", "tolerance"),
+            _hot,
+        ),
+        "ensemble": MeasureEntry(
+            "independent runs of interacting particles",
+            At("mvpde.cases.of_particles:ensemble"),
+            SAMPLES,
+            ("loss_standard_error", "steps", "particles", "runs", "seed", "scheme", "particle_updates_per_second"),
+            _infinite,
+        ),
+        "sgd": MeasureEntry(
+            "independent runs of stochastic gradient descent",
+            At("mvpde.cases.of_particles:sgd"),
+            SAMPLES,
+            (
+                *("loss_standard_error", "steps", "runs", "seed", "dynamics", "learning_rate", "batch_size", "replacement"),
+                *("noise_scale", "run_steps_per_second"),
+            ),
+        ),
+    },
+)
 
-    s: Any = setting.case.sections.ensemble
-    model: Any = setting.case.sections.model
-    network = KINDS[model.kind].network
-    if network is not None:
-        from mvpde.particles.one_pass import OnePassSgd
 
-        trained = network(model)
-        sizes = {"particles": s.particles, "runs": s.runs, "seed": s.seed, "step": s.step}
-        return OnePassSgd(trained, setting.model, setting.law, comm=comm, **sizes)
-    return Ensemble(
-        setting.model, setting.law, particles=s.particles, runs=s.runs, seed=s.seed, step=s.step, scheme=s.scheme, comm=comm
-    )
+def domain(problem: Problem, comm: MPI.Intracomm) -> Domain:
+    """The mesh of a case: `on_mesh.domain`, which loads the solver. Collective."""
+    made = cast("Callable[[Problem, MPI.Intracomm], Domain]", At("mvpde.cases.on_mesh:domain").load())
+    return made(problem, comm)
 
 
 def training(problem: Problem) -> SgdNetwork:
@@ -105,25 +143,33 @@ def training(problem: Problem) -> SgdNetwork:
     return made(section, problem.data)
 
 
-def _sgd(setting: Problem, comm: MPI.Intracomm) -> Any:
-    from mvpde.particles.sgd_runs import SgdRuns
-
-    s: Any = setting.case.sections.sgd
-    order = getattr(setting.case.sections.model, "order", 1)
-    return SgdRuns(
-        training(setting), setting.law, runs=s.runs, seed=s.seed, dynamics=s.dynamics, order=order, step=s.step, comm=comm
-    )
+def pairs(names: Collection[str]) -> list[tuple[str, str]]:
+    """(a, b) for all measures of these that are compared: b is the more exact one."""
+    known = {name: entry.exactness for name, entry in MEASURES.items() if name in names}
+    return [(a, b) for a in known for b in known if known[a] < known[b]]
 
 
-MEASURES: dict[str, Callable[[Problem, MPI.Intracomm], Any]] = {
-    "density": _density,
-    "characteristics": _characteristics,
-    "ensemble": _ensemble,
-    "sgd": _sgd,
-}
+def on_mesh(measures: Mapping[str, Measure]) -> Density | None:
+    """The measure that lives on a mesh, where there is one."""
+    return cast("Density | None", measures.get("density"))
 
 
-def chosen_measures(setting: Problem, without: Collection[str] = ()) -> list[str]:
+def check_observables(model: MeanField) -> None:
+    """Refuse means under names that `summary.json` or `series.csv` use for something else.
+
+    Raises:
+        ValueError: naming the first such observable.
+    """
+    taken = {*EVERY, *(key for entry in MEASURES.values() for key in entry.keys)}
+    for name in model.observables:
+        if name in taken or name.startswith("vs_"):
+            raise ValueError(f"observables: '{name[:40]}' cannot be the name of one; choose another")
+
+
+# --- those of a case ------------------------------------------------------------------------------------------------------------
+
+
+def chosen_measures(problem: Problem, without: Collection[str] = ()) -> list[str]:
     """Names of the measures that a run of the case computes.
 
     Raises:
@@ -132,19 +178,26 @@ def chosen_measures(setting: Problem, without: Collection[str] = ()) -> list[str
     for name in without:
         if name not in MEASURES:
             raise CaseError(f"--without {name}: there is no such measure{nearest(name, MEASURES)}; measures: {listed(MEASURES)}")
-    hot, model = setting.model.ever_hot, setting.case.sections.model
-    names = [name for name in MEASURES if getattr(setting.case.sections, name) is not None and name not in without]
-    names = [name for name in names if not (hot and name == "characteristics")]
-    names = [name for name in names if not (name == "ensemble" and getattr(model, "dimension", 0.0) == math.inf)]
+    names = [name for name in _asked(problem, without) if MEASURES[name].left_out(problem) is None]
     if not names:
         raise CaseError(
-            f"{setting.case.path}: no measure is left to compute; add one of the sections [density], [ensemble], "
+            f"{problem.case.path}: no measure is left to compute; add one of the sections [density], [ensemble], "
             "[characteristics] (temperature 0 only), or leave out less by --without"
         )
     return names
 
 
-def measures(setting: Problem, names: Sequence[str], comm: MPI.Intracomm) -> dict[str, Any]:
+def _asked(problem: Problem, without: Collection[str]) -> list[str]:
+    return [name for name in MEASURES if getattr(problem.case.sections, name, None) is not None and name not in without]
+
+
+def left_out(problem: Problem, without: Collection[str] = ()) -> list[str]:
+    """What the case asks for and a run does without, each with the reason."""
+    reasons = {name: MEASURES[name].left_out(problem) for name in _asked(problem, without)}
+    return [f"{name}: left out, {reason}" for name, reason in reasons.items() if reason is not None]
+
+
+def measures(problem: Problem, names: Sequence[str], comm: MPI.Intracomm) -> dict[str, Measure]:
     """The measures of a case at t = 0, by name. Collective.
 
     Raises:
@@ -152,20 +205,38 @@ def measures(setting: Problem, names: Sequence[str], comm: MPI.Intracomm) -> dic
     """
     built = {}
     for name in names:
-        with in_file(setting.case), blaming(f"[{name}]"):
-            built[name] = MEASURES[name](setting, comm)
+        with in_file(problem.case.path), blaming(f"[{name}]"), _in_terms_of_the_case(name):
+            built[name] = MEASURES[name].build(problem, comm)
     return built
 
 
-def sizes(setting: Problem, comm: MPI.Intracomm) -> dict[str, int | str]:
+def density_of(problem: Problem, comm: MPI.Intracomm) -> Density:
+    """The density of a case at t = 0, as `measures` makes it. Collective."""
+    return cast("Density", measures(problem, ["density"], comm)["density"])
+
+
+@contextmanager
+def _in_terms_of_the_case(name: str) -> Iterator[None]:
+    """Errors about arguments of a measure learn which key of the case they are."""
+    try:
+        yield
+    except ArgumentError as error:
+        entry, argument = MEASURES[name], error.argument
+        wrong, _, helps = error.text.partition("; ")
+        helps = entry.remedies.get(argument, helps)
+        place = entry.places.get(argument, f"[{name}]: {name}.{argument} ")
+        raise CaseError(place + wrong + f"; {helps}" * bool(helps)) from None
+
+
+def sizes(problem: Problem, comm: MPI.Intracomm) -> dict[str, int | str]:
     """The sizes of a case's discretisation. Nothing is computed; only a mesh file is read. Collective."""
-    s, model = setting.case.sections, setting.model
+    s, model = problem.case.sections, problem.model
     answer: dict[str, int | str] = {"coordinates": ", ".join(model.coordinates)}
     if model.data is not None:
         answer["data points"] = len(model.data.weights)
     answer["features"] = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
     if s.density is not None and s.domain is not None:
-        nodes, cells = _mesh_sizes(setting, s.domain, comm)
+        nodes, cells = _mesh_sizes(problem, s.domain, comm)
         memory = f"about {nodes * (3000 if model.dimension == 3 else 1000) / 1e6:.0f} MB"
         answer |= {"density nodes": nodes, "cells": cells, "density memory": memory}
     if s.ensemble is not None:
@@ -175,14 +246,14 @@ def sizes(setting: Problem, comm: MPI.Intracomm) -> dict[str, int | str]:
     return {**answer, "output times": len(s.time.outputs)}
 
 
-def _mesh_sizes(setting: Problem, section: DomainSection, comm: MPI.Intracomm) -> tuple[int, int]:
+def _mesh_sizes(problem: Problem, section: DomainSection, comm: MPI.Intracomm) -> tuple[int, int]:
     """Numbers of nodes, identified ones counted once, and of simplices."""
     if section.shell is not None:
         directions, layers = 10 * section.shell.frequency**2, section.shell.layers
         return (directions + 2) * (layers + 1), 3 * 2 * directions * layers  # a prism is three tetrahedra
     if section.mesh is not None:
-        mesh = domain(setting, comm)
-        return mesh.nodes, mesh.space.mesh.topology.index_map(setting.model.dimension).size_global
+        mesh = domain(problem, comm)
+        return mesh.nodes, mesh.space.mesh.topology.index_map(problem.model.dimension).size_global
     cells, periodic = section.cells or [], section.periodic or []
     nodes = math.prod(n + (not p) for n, p in zip(cells, periodic, strict=True))
     return nodes, math.prod(cells) * math.factorial(len(cells))

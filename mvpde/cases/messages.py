@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 import tomli_w
@@ -14,6 +16,7 @@ from pydantic_core import ErrorDetails
 from mvpde import registry as names
 from mvpde.cases.laws import LawSection, law_sections
 from mvpde.cases.values import Choice, Section
+from mvpde.runtime import CaseError
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
@@ -170,3 +173,21 @@ def explain(schema: type[Section], error: ValidationError) -> str:
         place = locate(schema, detail["loc"])
         lines.append(f"{place.label}: {_EXPLANATIONS.get(detail['type'], _plain)(place, detail)}")
     return "\n".join(dict.fromkeys(lines))
+
+
+@contextmanager
+def blaming(place: str) -> Iterator[None]:
+    """Errors of models and data sets say what is wrong; here they learn which file and section said so."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise CaseError(f"{place}: {error}") from None
+
+
+@contextmanager
+def in_file(path: Path) -> Iterator[None]:
+    """Errors about a case learn which file it came from."""
+    try:
+        yield
+    except CaseError as error:
+        raise CaseError(f"{path}: {error}") from None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +11,8 @@ import numpy as np
 from mvpde.cases.file import Case
 from mvpde.cases.kinds import KINDS, Given
 from mvpde.cases.laws import LawSection
-from mvpde.cases.messages import listed, nearest
+from mvpde.cases.measures import check_observables
+from mvpde.cases.messages import blaming, in_file, listed, nearest
 from mvpde.cases.schema import CaseSections, CharacteristicsSection, DomainSection, ModelSection
 from mvpde.cases.sources import data_of
 from mvpde.models.data import Data
@@ -48,24 +48,6 @@ class Problem:
         return self.case.sections
 
 
-@contextmanager
-def blaming(place: str) -> Iterator[None]:
-    """Errors of models and data sets say what is wrong; here they learn which file and section said so."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise CaseError(f"{place}: {error}") from None
-
-
-@contextmanager
-def in_file(case: Case) -> Iterator[None]:
-    """Errors about a case learn which file it came from."""
-    try:
-        yield
-    except CaseError as error:
-        raise CaseError(f"{case.path}: {error}") from None
-
-
 def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
     """The model and the initial law of a case, every number of coordinates checked against every other. Collective.
 
@@ -76,12 +58,14 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
     Raises:
         CaseError: with one message that names section, key and remedy, on all ranks alike.
     """
-    with in_file(case):
+    with in_file(case.path):
         sections = case.sections.model_copy(update={"initial": _complete("initial", case.sections.initial, case.sections.model)})
         data = on_first_rank(comm, lambda: data_of(sections.data, case.directory, case.read))
         model = _annealed(_model(sections, data), sections, data)
         with blaming("[initial]"):
             law = _law("initial", sections.initial, sections.model, model)
+        with blaming("[model]"):
+            check_observables(model)
         _check_nodes(sections.characteristics, model)
         _check_companions(sections, model)
         _starts(sections, model)

@@ -51,7 +51,7 @@ def commands() -> None:
 @click.option("--out", type=_PATH, metavar="DIR", help="Output folder; default: results/<name of the case file>.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
 @click.option(
-    "--without", multiple=True, metavar="MEASURE", help="Leave out density, ensemble, characteristics or sgd; may be repeated."
+    "--without", multiple=True, metavar="MEASURE", help="Leave out a measure, by the name of its section; may be repeated."
 )
 def run(case: Path, **how: object) -> None:
     """Compute a case and write its folder."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import astuple, dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.density.features import free_energy, nodal_features
 from mvpde.density.limiter import add_limited_fluxes
-from mvpde.density.schemes import SCHEMES, Options, Steps
+from mvpde.density.schemes import SCHEMES, DensityScheme, Options, Steps
+from mvpde.measure import Cloud, Number, State, nothing
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.models.mean_field import MeanField
-from mvpde.runtime import CaseError, InvariantError
+from mvpde.runtime import MPI, ArgumentError, InvariantError
 
 Array = NDArray[np.float64]
 
@@ -69,6 +71,9 @@ class Density:
         values: ρ at owned and ghost unknowns, local to the rank.
     """
 
+    name = label = "density"
+    listed = ("free_energy", "outer_mass")
+
     def __init__(
         self,
         model: MeanField,
@@ -92,20 +97,12 @@ class Density:
             step: longest explicit step, or the fixed implicit step without error control.
 
         Raises:
-            ValueError: an option outside its range.
-            CaseError: if dimensions differ, ``scheme`` does not suit the model or its temperature, A is no diffusion tensor, or
-            the mesh does not hold ``law`` to 1 %.
+            ArgumentError: an option outside its range; dimensions or metrics that differ; a scheme that does not suit the model
+            or its temperature; a mesh that does not hold ``law`` to 1 %.
+            ValueError: A is no diffusion tensor.
         """
-        if not model.dimension == domain.dimension == law.dimension:
-            raise CaseError(
-                f"[domain] the mesh has {domain.dimension} directions, "
-                f"the model {model.dimension} coordinates ({', '.join(model.coordinates)})"
-            )
-        if model.metric != domain.metric:
-            raise CaseError(f"[domain] the mesh has the metric {domain.metric}, the model {model.metric}; they must be the same")
-        self._entry, self._options = SCHEMES.require(scheme), Options(cfl, tolerance, step)
-        if (reason := self._entry.refuses(model)) is not None:
-            raise CaseError(f"[density] scheme: {reason}")
+        _check_spaces(model, domain, law)
+        self._entry, self._options = _chosen(scheme, model), Options(cfl, tolerance, step)
         _check(self._options)
         self.model, self.domain, self.time = model, domain, 0.0
         self.features = nodal_features(model, domain.coordinates, domain.comm)
@@ -118,22 +115,27 @@ class Density:
         self.minimum = smallest / largest
 
     @property
+    def comm(self) -> MPI.Intracomm:
+        """The ranks that share the mesh."""
+        return self.domain.comm
+
+    @property
     def scheme(self) -> str:
         """Name of the scheme at work: "flux_corrected", "edge_averaged" or "galerkin"."""
         return self._scheme.name
 
-    def advance(self, end: float, after_step: Callable[[], None] | None = None) -> None:
-        """Solve up to ``end`` ≥ time, hit exactly; ``after_step`` is called after each step. Collective.
+    def advance(self, t: float, /, between_steps: Callable[[], None] = nothing) -> None:
+        """Solve up to t ≥ time, hit exactly; ``between_steps`` is called after each step. Collective.
 
         Raises:
             SolverError: no convergence, InvariantError: not a number or mass lost; on all ranks alike, with the last good state
             kept.
         """
-        if not end >= self.time:
-            raise ValueError(f"a density at t = {self.time:g} cannot go to t = {end:g}")
-        for until, model in self._first.stretches(self.time, end):
+        if not t >= self.time:
+            raise ValueError(f"a density at t = {self.time:g} cannot go to t = {t:g}")
+        for until, model in self._first.stretches(self.time, t):
             self._follow(model)
-            self._advance(until, after_step)
+            self._advance(until, between_steps)
 
     def _follow(self, model: MeanField) -> None:
         """Let ``model`` rule from now on. Collective."""
@@ -145,7 +147,7 @@ class Density:
         self._past = self._past.plus(self._scheme)
         self._scheme = self._entry.build(self.domain, self.features, self.values, self._options)
 
-    def _advance(self, end: float, after_step: Callable[[], None] | None) -> None:
+    def _advance(self, end: float, between_steps: Callable[[], None]) -> None:
         while self.time < end:
             began = time.perf_counter()
             values, length = self._scheme.step(self.values, end - self.time)
@@ -153,8 +155,7 @@ class Density:
             self._accept(values)
             self.time = end if length >= end - self.time else self.time + length
             self.steps, self.step = self.steps + 1, length
-            if after_step is not None:
-                after_step()
+            between_steps()
 
     def _accept(self, values: Array) -> None:
         owned = values[: self.domain.owned]
@@ -183,6 +184,10 @@ class Density:
         """∫h dρ, shape (1,), for h: (N, D) → (N,). Collective."""
         return self.domain.sum(np.array([self._nodal_masses() @ function(self.domain.coordinates[: self.domain.owned])]))
 
+    def losses(self) -> Array:
+        """R(m), shape (1,). Collective."""
+        return np.asarray(self.model.outer_energy(self.moments()))
+
     def potential(self) -> Array:
         """V(·; m[ρ]) at owned and ghost unknowns (local). Collective."""
         result = np.empty(len(self.values))
@@ -199,14 +204,21 @@ class Density:
         """Share of the mass in the outer layer of cells along the walls: a domain too small shows here. Collective."""
         return outer_mass(self.domain, self.values, self.model)
 
-    def cloud(self) -> tuple[Array, Array] | None:
+    def cloud(self) -> Cloud | None:
         """Unknowns' positions (N, D) and masses (N,) on rank 0, None elsewhere: the law as a weighted point cloud. Collective."""
         comm, owned = self.domain.comm, self.domain.owned
         points, masses = comm.gather(self.domain.coordinates[:owned]), comm.gather(self._nodal_masses())
         return None if points is None or masses is None else (np.concatenate(points), np.concatenate(masses))
 
-    def statistics(self) -> dict[str, Any]:
-        """What `summary.json` says of the run, but for the lists over times. Collective."""
+    def numbers(self) -> dict[str, float]:
+        """Free energy of a gradient flow, mass at the walls, worst mass defect and smallest value so far, steps. Collective."""
+        energy = self.free_energy()
+        known = {} if energy is None else {"free_energy": energy}
+        kept = {"mass_defect": self.mass_defect, "minimum": self.minimum, "steps": self.steps}
+        return {**known, "outer_mass": self.outer_mass(), **kept}
+
+    def statistics(self) -> dict[str, Number]:
+        """Scheme, sizes, steps, and what went on in them. Collective."""
         graph, counts = self.domain.graph, self._past.plus(self._scheme)
         return {
             "scheme": self.scheme,
@@ -227,10 +239,42 @@ class Density:
             else 0.0,
         }
 
-    def state(self) -> dict[str, Any] | None:
-        """Time and nodal values in mesh-input order on rank 0, None elsewhere: independent of the number of ranks. Collective."""
-        values = self.domain.to_mesh(self.values[: self.domain.owned])
-        return None if values is None else {"time": self.time, "values": values}
+    # -- checkpoints
+
+    def state(self) -> State | None:
+        """Nodal values in mesh-input order, time, next step and counts on rank 0, None elsewhere. Collective.
+
+        Enough to continue bit for bit with explicit steps, and within the tolerance of the linear solver with implicit ones.
+        """
+        values, counts = self.domain.to_mesh(self.values[: self.domain.owned]), self._past.plus(self._scheme)
+        if values is None:
+            return None
+        return {
+            "time": np.float64(self.time),
+            "values": values,
+            "steps": np.int64(self.steps),
+            "step": np.float64(self.step),
+            "proposal": np.float64(self._scheme.proposal if math.isfinite(self._scheme.proposal) else 0.0),
+            "extremes": np.array([self._mass, self.mass_defect, self.minimum]),
+            "counts": np.array(astuple(counts), np.int64),
+        }
+
+    def restore(self, state: State | None) -> None:
+        """Continue from ``state()`` of a density on the same mesh, read on rank 0 (others pass None). Collective.
+
+        Raises:
+            ValueError: on all ranks, when it is that of another mesh.
+        """
+        state = self.domain.comm.bcast(state)
+        if state is None or len(np.atleast_1d(state["values"])) != self.domain.points:
+            raise ValueError(f"the checkpoint is none of a density on this mesh of {self.domain.points} points")
+        self.time, self.steps, self.step = float(state["time"]), int(state["steps"]), float(state["step"])
+        self._follow(self._first.at(self.time))
+        self.values = self.domain.from_mesh(np.asarray(state["values"], float))
+        self._mass, self.mass_defect, self.minimum = map(float, np.asarray(state["extremes"]))
+        self._scheme = self._entry.build(self.domain, self.features, self.values, self._options)
+        self._scheme.proposal = float(state["proposal"]) or math.inf
+        self._past = Counts(*map(int, np.asarray(state["counts"])))
 
     def _nodal_masses(self) -> Array:
         return self.domain.graph.lumped * self.values[: self.domain.owned]
@@ -259,9 +303,10 @@ def _project(domain: Domain, model: MeanField, law: NodalLaw) -> tuple[Array, fl
     loads = integrate_against_basis(domain, lambda z: law.density(z) * model.volume(z))
     inside = float(domain.sum(np.array([loads.sum()]))[0])
     if not abs(inside - 1.0) <= _OUTSIDE:
-        raise CaseError(
-            f"[domain] lower, upper: the domain holds {100 * inside:.1f} % of the initial law; enlarge it or narrow [initial]"
-            f" (a mesh too coarse for the law, or a period counted twice, shows the same: [domain] cells)"
+        raise ArgumentError(
+            "law",
+            f"the domain holds {100 * inside:.1f} % of the initial law; enlarge it or narrow the law"
+            " (a mesh too coarse for the law, or a period counted twice, shows the same)",
         )
     values = np.empty(len(domain.coordinates))
     values[: domain.owned] = loads / (domain.graph.lumped * inside)
@@ -272,8 +317,32 @@ def _project(domain: Domain, model: MeanField, law: NodalLaw) -> tuple[Array, fl
     return values, inside
 
 
+def _check_spaces(model: MeanField, domain: Domain, law: NodalLaw) -> None:
+    """Refuse a mesh or law of other coordinates than the model's."""
+    if not model.dimension == domain.dimension == law.dimension:
+        raise ArgumentError(
+            "domain",
+            f"the mesh has {domain.dimension} directions, the model {model.dimension} coordinates "
+            f"({', '.join(model.coordinates)}), the initial law {law.dimension}",
+        )
+    if model.metric != domain.metric:
+        raise ArgumentError("domain", f"the mesh has the metric {domain.metric}, the model {model.metric}; they must be the same")
+
+
+def _chosen(scheme: str, model: MeanField) -> DensityScheme:
+    """The scheme of that name, if it can solve the model."""
+    if scheme not in SCHEMES:
+        raise ArgumentError("scheme", f"'{scheme}' is not one of {', '.join(SCHEMES)}")
+    reason = SCHEMES[scheme].refuses(model)
+    if reason is not None:
+        raise ArgumentError("scheme", reason)
+    return SCHEMES[scheme]
+
+
 def _check(options: Options) -> None:
     if not 0.0 < options.cfl <= 1.0:
-        raise ValueError(f"[density] cfl must lie in (0, 1], not {options.cfl!r}")
-    if not options.tolerance > 0.0 or not (options.step is None or options.step > 0.0):
-        raise ValueError(f"[density] tolerance and step must be positive, not {options.tolerance!r} and {options.step!r}")
+        raise ArgumentError("cfl", f"must lie in (0, 1], not {options.cfl!r}")
+    if not options.tolerance > 0.0:
+        raise ArgumentError("tolerance", f"must be positive, not {options.tolerance!r}")
+    if not (options.step is None or options.step > 0.0):
+        raise ArgumentError("step", f"must be positive, not {options.step!r}")

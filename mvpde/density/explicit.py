@@ -151,6 +151,7 @@ class FluxCorrected:
 
     name = "flux_corrected"
     stages = len(STAGES)
+    proposal = math.inf  # a step depends on the state alone
     limiter_share: float | None = None  # fused into the kernels, not measured
 
     def __init__(

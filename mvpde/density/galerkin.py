@@ -25,7 +25,7 @@ from mvpde.density.schemes import Options
 from mvpde.mesh.assembly import identified_rows
 from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
-from mvpde.runtime import CaseError
+from mvpde.runtime import ArgumentError
 
 import ufl  # isort: skip  (after the solver libraries)
 from dolfinx import fem
@@ -55,7 +55,7 @@ def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coeff
     """The coefficients k_ij, k_ji as a function of the moments. Collective.
 
     Raises:
-        CaseError: from the coefficients, on all ranks alike, where A is not a symmetric positive semidefinite D × D matrix at
+        ArgumentError: from the coefficients, on all ranks alike, where A is not a symmetric positive semidefinite D × D matrix at
         each node.
     """
     graph, z, geometry = domain.graph, domain.coordinates, edge_geometry(domain)
@@ -143,19 +143,18 @@ def _check_tensor(domain: Domain, a: Array) -> None:
     """Refuse what is no diffusion tensor, on all ranks together."""
     expected = (len(domain.coordinates), domain.dimension, domain.dimension)
     if a.shape != expected:
-        raise CaseError(f"[model] diffusion: A has the shape {a.shape[1:]}; {expected[1:]} is needed, one row per coordinate")
+        raise ArgumentError("diffusion", f"A has the shape {a.shape[1:]}; {expected[1:]} is needed, one row per coordinate")
     found = np.abs(a - a.swapaxes(1, 2)).max(initial=0.0), -np.linalg.eigvalsh(a).min(initial=0.0), np.abs(a).max(initial=0.0)
     skew, negative, scale = (domain.extremes(np.array([value]))[1] for value in found)
     if not np.isfinite(scale):
-        raise CaseError(
-            "[model] diffusion: A is not a finite number at some node of the mesh; "
-            "check the expression or make the domain smaller"
+        raise ArgumentError(
+            "diffusion", "A is not a finite number at some node of the mesh; check the expression or make the domain smaller"
         )
     if skew > _ROUNDING * scale:
-        raise CaseError(
-            f"[model] diffusion: A is not symmetric (entries differ by {skew:.3g}); only its symmetric part diffuses: give that"
+        raise ArgumentError(
+            "diffusion", f"A is not symmetric (entries differ by {skew:.3g}); only its symmetric part diffuses: give that"
         )
     if negative > _ROUNDING * scale:
-        raise CaseError(
-            f"[model] diffusion: A has the negative eigenvalue {-negative:.3g}; a diffusion tensor must be positive semidefinite"
+        raise ArgumentError(
+            "diffusion", f"A has the negative eigenvalue {-negative:.3g}; a diffusion tensor must be positive semidefinite"
         )

@@ -74,7 +74,7 @@ class ImplicitSteps:
         graph, entries, static = domain.graph, len(domain.graph.columns), not features.model.interacting
         self.name = name
         self._domain, self._features, self._coefficients_at, self._static = domain, features, coefficients, static
-        self._tolerance, self._fixed, self._proposal = options.tolerance, options.step, math.inf
+        self._tolerance, self._fixed, self.proposal = options.tolerance, options.step, math.inf
         self._rows, self._lumped = (graph.offsets, graph.columns), graph.lumped
         slots = 2 if static else 3  # of the two stages, and of the rates that their moments would really give
         self._inward, self._outward = [np.zeros(entries) for _ in range(slots)], [np.zeros(entries) for _ in range(slots)]
@@ -110,8 +110,8 @@ class ImplicitSteps:
         if self._fixed is not None:
             length = remaining / max(1, math.ceil(remaining / self._fixed * (1.0 - 1e-12)))
             return self._attempt(density, length)[0], length
-        wish = min(self._proposal, remaining)
-        if math.isinf(self._proposal):
+        wish = min(self.proposal, remaining)
+        if math.isinf(self.proposal):
             wish = min(remaining, self._first_step(density))
         rejected = False
         while True:
@@ -124,9 +124,9 @@ class ImplicitSteps:
                 growth = min(growth, 1.0)
             if error <= self._tolerance:
                 # A step cut short by an output time says nothing against the longer one proposed before.
-                self._proposal = max(
+                self.proposal = max(
                     length * growth,
-                    min(self._proposal, wish) if growth >= 1.0 and not rejected and not math.isinf(self._proposal) else 0.0,
+                    min(self.proposal, wish) if growth >= 1.0 and not rejected and not math.isinf(self.proposal) else 0.0,
                 )
                 return result, length
             self.rejected_steps, rejected = self.rejected_steps + 1, True

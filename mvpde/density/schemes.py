@@ -43,10 +43,12 @@ class Steps(Protocol):
     Attributes:
         name: of the scheme.
         stages: evaluations of the fluxes in a step.
+        proposal: length of the next step but for the time that remains; infinite where each step finds its own.
     """
 
     name: str
     stages: int
+    proposal: float
 
     @property
     def limited_steps(self) -> int:

@@ -149,6 +149,18 @@ class Domain:
         self.exchange.update(local)
         return _gather_ordered(self.comm, _input_indices(self.space), local[self.of_mesh])
 
+    @property
+    def points(self) -> int:
+        """Number of mesh points, identified ones counted each."""
+        return int(self.space.dofmap.index_map.size_global)
+
+    def from_mesh(self, values: Array) -> Array:
+        """Values at owned and ghost unknowns (local) from those at all mesh points in input order. Collective."""
+        local = np.empty(self.owned + len(self.ghosts))
+        local[self.of_mesh] = values[_input_indices(self.space)]
+        self.exchange.update(local)
+        return local
+
 
 def _gather_ordered(comm: MPI.Intracomm, order: NDArray[np.integer], values: NDArray) -> NDArray | None:  # type: ignore[type-arg]
     """Rows of all ranks on rank 0, sorted by their numbers ``order`` (0, 1, … over all ranks); None elsewhere. Collective."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from mvpde.runtime import MPI, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 from scipy.integrate import DOP853
 
+from mvpde.measure import Cloud, Number, State, nothing
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import in_pieces, rows_in_cache, wrap
 
@@ -47,11 +48,20 @@ class Characteristics:
 
     Attributes:
         time: t.
-        step: length of the integrator's last step.
+        step: length of the integrator's last step, 0 before the first.
     """
 
+    name = label = "characteristics"
+    listed = ()
+
     def __init__(
-        self, model: MeanField, law: QuadratureLaw, *, nodes: Sequence[int], tolerance: float = 1e-10, comm: MPI.Intracomm
+        self,
+        model: MeanField,
+        law: QuadratureLaw,
+        *,
+        nodes: Sequence[int],
+        tolerance: float = 1e-10,
+        comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
         """Take the quadrature nodes of the initial law. Collective.
 
@@ -63,24 +73,11 @@ class Characteristics:
             comm: rank 0 of it does the work; all ranks get the answers.
 
         Raises:
-            ValueError: τ > 0, or an argument outside its range.
+            ArgumentError: a model that is no gradient flow at τ = 0, or an argument outside its range.
         """
-        if not model.gradient_flow:
-            raise ValueError("characteristics follow a gradient flow, and this model has a general drift or diffusion")
-        if model.ever_hot:
-            raise ValueError(
-                f"characteristics exist at zero temperature only, and model.temperature is {model.temperature:g}: leave the "
-                "section [characteristics] out, or set model.temperature = 0"
-            )
-        if len(nodes) != model.dimension or law.dimension != model.dimension or min(nodes) < 1:
-            raise ValueError(
-                f"characteristics.nodes must be {model.dimension} positive integers, one for each of "
-                f"{', '.join(model.coordinates)}; got {list(nodes)} and an initial law of {law.dimension} coordinates"
-            )
-        if not 0.0 < tolerance <= 1e-2:
-            raise ValueError(f"characteristics.tolerance must lie in (0, 0.01], not {tolerance!r}")
+        _check(model, law, nodes, tolerance)
         self.model, self.comm, self.tolerance, self.time = model, comm, tolerance, 0.0
-        self.step: float | None = None
+        self.step = 0.0
         self._rows = rows_in_cache(model)
         self._steps, self._evaluations, self._count = 0, 0, math.prod(nodes)
         self._moments: Array | None = None
@@ -99,7 +96,7 @@ class Characteristics:
             raise SolverError(f"characteristics: the velocity at t = {self.time:g} is not finite; check the model and its data")
         # atol: a node near the origin counts against the spread of the whole cloud, not against itself.
         absolute = self.tolerance * max(float(np.sqrt(np.mean(start**2))), np.finfo(float).tiny)
-        first = None if self.step is None else min(self.step, t - self.time)
+        first = min(self.step, t - self.time) or None
         solver = DOP853(self._velocity, self.time, start, t, rtol=self.tolerance, atol=absolute, first_step=first)
         steps = 0
         while solver.status == "running":
@@ -113,8 +110,8 @@ class Characteristics:
         self._z = solver.y.reshape(self._z.shape)
         return float(solver.h_abs), steps, solver.nfev
 
-    def advance(self, t: float) -> None:
-        """Carry the nodes to time t with scipy's DOP853. Collective.
+    def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
+        """Carry the nodes to time t with scipy's DOP853; ``between_steps`` is not called. Collective.
 
         Raises:
             ValueError: t lies before the present time.
@@ -141,16 +138,66 @@ class Characteristics:
         """Σ_i w_i f(Z_i), shape (1,), for f: (N, D) → (N,). Collective."""
         return on_first_rank(self.comm, lambda: np.array([self._weights @ np.concatenate(in_pieces(f, self._z, self._rows))]))
 
-    def cloud(self) -> tuple[Array, Array] | None:
+    def losses(self) -> Array:
+        """R(m), shape (1,). Collective."""
+        return np.asarray(self.model.outer_energy(self.moments()))
+
+    def cloud(self) -> Cloud | None:
         """Nodes (N, D) and weights (N,) on rank 0, else None; periodic coordinates lie in [0, period)."""
         return (wrap(self._z, self.model.periods), self._weights.copy()) if self.comm.rank == 0 else None
 
-    def statistics(self) -> dict[str, Any]:
+    def numbers(self) -> dict[str, float]:
+        """Steps taken."""
+        return {"steps": self._steps}
+
+    def statistics(self) -> dict[str, Number]:
         """Number of nodes, steps taken, evaluations of the velocity, the last step and the tolerance."""
         return {
             "nodes": self._count,
             "steps": self._steps,
             "evaluations": self._evaluations,
-            "step": self.step or 0.0,
+            "step": self.step,
             "tolerance": self.tolerance,
         }
+
+    # -- checkpoints
+
+    def state(self) -> State | None:
+        """Time, nodes (N, D), last step and counts on rank 0, else None: enough to continue bit for bit."""
+        if self.comm.rank > 0:
+            return None
+        counts = np.array([self._steps, self._evaluations], np.int64)
+        return {"time": np.float64(self.time), "step": np.float64(self.step), "nodes": self._z.copy(), "counts": counts}
+
+    def restore(self, state: State | None) -> None:
+        """Continue from ``state()`` of as many nodes, read on rank 0 (others pass None). Collective.
+
+        Raises:
+            ValueError: on all ranks, when the numbers of nodes or coordinates differ.
+        """
+
+        def received() -> tuple[float, float, list[int]]:
+            if state is None or np.shape(state["nodes"]) != self._z.shape:
+                raise ValueError(f"the checkpoint is none of {self._z.shape[0]} nodes of {self._z.shape[1]} coordinates")
+            self._z = np.array(state["nodes"], float)
+            return float(state["time"]), float(state["step"]), [int(count) for count in np.asarray(state["counts"])]
+
+        self.time, self.step, (self._steps, self._evaluations) = on_first_rank(self.comm, received)
+        self._moments = None
+
+
+def _check(model: MeanField, law: QuadratureLaw, nodes: Sequence[int], tolerance: float) -> None:
+    """Refuse what has no characteristics, or arguments outside their range."""
+    if not model.gradient_flow:
+        raise ArgumentError("model", "characteristics follow a gradient flow, and this one has a general drift or diffusion")
+    if model.ever_hot:
+        hottest = max(model.temperatures)
+        raise ArgumentError("model", f"characteristics exist at zero temperature only, and its temperature is {hottest:g}")
+    if len(nodes) != model.dimension or law.dimension != model.dimension or min(nodes) < 1:
+        raise ArgumentError(
+            "nodes",
+            f"must be {model.dimension} positive integers, one for each of {', '.join(model.coordinates)}; "
+            f"got {list(nodes)} and an initial law of {law.dimension} coordinates",
+        )
+    if not 0.0 < tolerance <= 1e-2:
+        raise ArgumentError("tolerance", f"must lie in (0, 0.01], not {tolerance!r}")

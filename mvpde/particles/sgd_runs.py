@@ -18,7 +18,7 @@ from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (lo
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.measure import Cloud, Measure, Number, State, nothing
+from mvpde.measure import Cloud, Number, State, nothing
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
 from mvpde.particles.blocks import InitialLaw, Shares, check_sizes
@@ -296,19 +296,7 @@ class SgdRuns:
         self._began = float(since), int(steps)
 
 
-# --- comparison -----------------------------------------------------------------------------------------------------------------
-
-
-def weak_errors(runs: SgdRuns, density: Measure) -> dict[str, dict[str, float]]:
-    """⟨h⟩ over the runs, its standard error, and ∫hρ, for h the weights, their products, and the loss. Collective.
-
-    The difference holds the weak error of the diffusion, O(η) or with the modified drift O(η²), beside sampling and mesh errors.
-    """
-    found = {}
-    for name, h in observed(runs.problem).items():
-        mean, error = runs.estimate(h)
-        found[name] = {"sgd": mean, "standard_error": error, "density": float(density.expectation(h)[0])}
-    return found
+# --- what is observed -----------------------------------------------------------------------------------------------------------
 
 
 def observed(problem: SgdNetwork) -> dict[str, Callable[[Array], Array]]:

@@ -3,51 +3,32 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+from mvpde.runtime import on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 
+from mvpde.measure import Cloud, Measure
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.particles.sgd_runs import SgdRuns, observed
 
+FAINT = 1e-9  # share of the mass whose nodes are left out of transport distances: changes W² by at most 1e-9 diameter²
 NEGLIGIBLE = 1e-12  # share of the mass that may be dropped before a transport problem is solved
 
 
-def loss(model: MeanField, moments: Array) -> Array:
-    """R(m) of each run, shape (runs,), from moments of shape (runs, K). For a network it is the training loss ℓ."""
-    return np.asarray(model.outer_energy(moments))
+# --- predictions ----------------------------------------------------------------------------------------------------------------
 
 
-def prediction_error(model: MeanField, moments_a: Array, moments_b: Array) -> float:
-    """Root mean square over runs of ‖f_A − f_B‖_{L²(μ)} / ‖target‖_{L²(μ)}.
+def squared_errors(model: MeanField, a: Array, b: Array) -> Array:
+    """‖f_A − f_B‖²_{L²(μ)} / ‖target‖²_{L²(μ)} of each run, shape (runs,), from moments of shapes (runs, K) and (runs or 1, K).
 
-    Args:
-        model: a model with data; its weights w_p are those of μ: ‖h‖² = Σ_p w_p h(x_p)².
-        moments_a: shape (runs, K) or (1, K).
-        moments_b: shape (runs, K) or (1, K); a single run is compared with every run of the other.
-
-    Returns:
-        The relative error; the absolute one where the target is zero throughout.
+    ‖h‖² = Σ_p w_p h(x_p)² with the weights of the data. The absolute ones where the target is zero throughout.
 
     Raises:
         ValueError: the model has no data.
     """
-    return math.sqrt(float(np.mean(squared_errors(model, moments_a, moments_b))))
-
-
-def prediction_error_standard_error(model: MeanField, moments_a: Array, moments_b: Array) -> float:
-    """Standard error of `prediction_error` from the scatter of ≥ 2 independent runs, by the delta method; NaN from a single run.
-
-    With e the error and s the sample standard deviation of the squared errors of R runs it is s / (2e√R).
-    """
-    squares = squared_errors(model, moments_a, moments_b)
-    root = math.sqrt(float(np.mean(squares)))
-    if len(squares) < 2 or root == 0.0:
-        return math.nan
-    return float(np.std(squares, ddof=1)) / (2.0 * root * math.sqrt(len(squares)))
-
-
-def squared_errors(model: MeanField, moments_a: Array, moments_b: Array) -> Array:
-    """‖f_A − f_B‖² / ‖target‖² of each run, shape (runs,), as `prediction_error`."""
-    difference = model.predictions(moments_a) - model.predictions(moments_b)
+    difference = model.predictions(a) - model.predictions(b)
     assert model.data is not None  # predictions has checked it
     w, target = model.data.weights, model.data.target
     scale = float(w @ target**2)
@@ -55,16 +36,95 @@ def squared_errors(model: MeanField, moments_a: Array, moments_b: Array) -> Arra
 
 
 def root_mean(squares: Array) -> tuple[float, float]:
-    """The root of the mean of squared errors, and its standard error by the delta method; NaN from a single run."""
+    """e = the root of the mean of R squared errors, and its standard error s / (2e√R), s their sample standard deviation.
+
+    The delta method; NaN from a single run.
+    """
     root = math.sqrt(float(np.mean(squares)))
     if len(squares) < 2 or root == 0.0:
         return root, math.nan
     return root, float(np.std(squares, ddof=1) / math.sqrt(len(squares))) / (2.0 * root)
 
 
+def prediction_error(model: MeanField, a: Array, b: Array) -> float:
+    """Root mean square over runs of the relative L² error: see `squared_errors`."""
+    return root_mean(squared_errors(model, a, b))[0]
+
+
+# --- two measures ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What comparisons look at: moments, shape (runs, K), and weighted points, on rank 0."""
+
+    moments: Array
+    cloud: Cloud
+
+
+def compare(a: Measure, b: Measure, *, projections: int = 32) -> dict[str, float]:
+    """How far two measures of the same coordinates are apart, the same numbers on every rank. Collective.
+
+    Args:
+        a, b: at the same time; b has one run, or as many as a.
+        projections: directions that the sliced Wasserstein distance averages over.
+
+    Returns:
+        "prediction_error" and, for several runs, "prediction_error_standard_error" where the model has data;
+        "sliced_wasserstein", of order 2 between the first runs.
+    """
+    sights = [(measure.moments(), measure.cloud()) for measure in (a, b)]
+
+    def compared() -> dict[str, float]:
+        return differences(a.model, *(Sight(m, cloud) for m, cloud in sights if cloud is not None), projections=projections)
+
+    return on_first_rank(a.comm, compared)
+
+
+def differences(model: MeanField, a: Sight, b: Sight, *, projections: int) -> dict[str, float]:
+    """The numbers of `compare`, on one rank; 0 projections: without the distance."""
+    numbers: dict[str, float] = {}
+    if model.data is not None:
+        squares = squared_errors(model, a.moments, b.moments)
+        root, error = root_mean(squares)
+        if math.isfinite(error):  # in this order of operations its last digit is that of all summaries so far
+            error = float(np.std(squares, ddof=1)) / (2.0 * root * math.sqrt(len(squares)))
+        numbers["prediction_error"] = root
+        numbers |= {"prediction_error_standard_error": error} if len(a.moments) > 1 else {}
+    if projections:
+        clouds = without_faint(a.cloud), without_faint(b.cloud)
+        numbers["sliced_wasserstein"] = sliced_wasserstein(*clouds, model.periods, projections=projections)
+    return numbers
+
+
+def weak_errors(runs: SgdRuns, law: Measure) -> dict[str, dict[str, float]]:
+    """⟨h⟩ over the runs, its standard error, and ∫hρ, for h the weights, their products, and the loss. Collective.
+
+    The difference holds the weak error of the diffusion, O(η) or with the modified drift O(η²), beside sampling and mesh errors.
+    """
+    numbers = {}
+    for name, h in observed(runs.problem).items():
+        mean, error = runs.estimate(h)
+        numbers[name] = {runs.name: mean, "standard_error": error, law.name: float(law.expectation(h)[0])}
+    return numbers
+
+
+# --- clouds of weighted points --------------------------------------------------------------------------------------------------
+
+
+def without_faint(cloud: Cloud) -> Cloud:
+    """A cloud without its lightest points, which together hold less than a share FAINT of the mass."""
+    points, weights = cloud
+    order = np.argsort(weights)
+    light = np.cumsum(np.maximum(weights[order], 0.0)) < FAINT * weights.sum()
+    keep = np.ones(len(weights), bool)
+    keep[order[light]] = False
+    return points[keep], weights[keep]
+
+
 def sliced_wasserstein(
-    cloud_a: tuple[Array, Array],
-    cloud_b: tuple[Array, Array],
+    cloud_a: Cloud,
+    cloud_b: Cloud,
     periods: tuple[float | None, ...],
     *,
     projections: int = 64,
@@ -99,7 +159,7 @@ def sliced_wasserstein(
     return float(np.mean(powers) ** (1.0 / order))
 
 
-def _prepared(cloud: tuple[Array, Array], periods: tuple[float | None, ...]) -> tuple[Array, Array]:
+def _prepared(cloud: Cloud, periods: tuple[float | None, ...]) -> Cloud:
     points, weights = cloud
     positive = np.maximum(weights, 0.0)
     keep = positive * len(positive) > NEGLIGIBLE * positive.sum()  # what is dropped sums to less than NEGLIGIBLE

@@ -92,13 +92,14 @@ def _portable(case: Case) -> tuple[str, dict[str, bytes]]:
 
 def provenance(case: Case, ranks: int, command: Sequence[str]) -> dict[str, object]:
     """What it takes to know, later, how a run came about."""
-    ensemble = case.sections.ensemble
+    seeds = {name: section.seed for name, section in case.sections if hasattr(section, "seed")}
     return {
         "command": list(command) or sys.argv,
         "case": str(case.path.resolve()),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "ranks": ranks,
-        "seed": ensemble.seed if ensemble else None,
+        "seed": next(iter(seeds.values()), None),
+        "seeds": seeds,
         "versions": _versions(),
         "git_commit": _git_commit(),
         "host": platform.node(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
+from mvpde.cases.measures import MEASURES, MESH, NODES, SAMPLES
 from mvpde.files import replace_whole
 from mvpde.models.data import Data
 from mvpde.models.mean_field import Array, MeanField
@@ -24,12 +25,12 @@ Mesh = tuple[Array, np.ndarray]
 
 DRAWN = 2000  # particles in a picture
 # Okabe & Ito's colours, told apart with any kind of colour vision; the measures also differ in their lines and marks.
-COLOURS = {"density": "#0072B2", "ensemble": "#D55E00", "sgd": "#D55E00", "characteristics": "#000000", "target": "#999999"}
-STYLES: dict[str, dict[str, Any]] = {
-    "density": {"linestyle": "-", "linewidth": 2.0, "zorder": 1},
-    "characteristics": {"linestyle": (0, (4, 3)), "linewidth": 1.4, "zorder": 2},
-    "ensemble": {"linestyle": "none", "marker": "o", "markersize": 3.5, "zorder": 3},
-    "sgd": {"linestyle": "none", "marker": "o", "markersize": 3.5, "zorder": 3},
+COLOURS = {MESH: "#0072B2", SAMPLES: "#D55E00", NODES: "#000000"}
+TARGET = "#999999"
+LINES: dict[int, dict[str, Any]] = {
+    MESH: {"linestyle": "-", "linewidth": 2.0, "zorder": 1},
+    NODES: {"linestyle": (0, (4, 3)), "linewidth": 1.4, "zorder": 2},
+    SAMPLES: {"linestyle": "none", "marker": "o", "markersize": 3.5, "zorder": 3},
 }
 
 
@@ -60,10 +61,10 @@ def density_figure(coordinates: Sequence[str], periods: Sequence[float | None], 
 def _curve(coordinates: Sequence[str], _: Sequence[float | None], mesh: Mesh, last: Record, title: str) -> Figure:
     figure, axes = _one_panel(title, coordinates[0], f"density ρ({coordinates[0]})")
     order = np.argsort(mesh[0][:, 0])
-    axes.plot(mesh[0][order, 0], last.fields["rho"][order], color=COLOURS["density"], label="density")
+    axes.plot(mesh[0][order, 0], last.fields["rho"][order], color=COLOURS[MESH], label="density")
     if last.particles is not None:
         extent = (float(mesh[0][:, 0].min()), float(mesh[0][:, 0].max()))
-        colour = COLOURS["ensemble"]
+        colour = COLOURS[SAMPLES]
         axes.hist(last.particles[:, 0], bins=60, range=extent, density=True, histtype="step", color=colour, label="particles")
     axes.legend(frameon=False)
     return figure
@@ -137,15 +138,12 @@ def _one_panel(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
 def loss_figure(records: Sequence[Record], title: str) -> Figure:
     """The loss of every measure against time; bars are two standard errors."""
     figure, axes = _one_panel(title, "t", "loss R(m)")
-    times = [one.time for one in records]
-    losses = {name: np.array([one.numbers[name]["loss"] for one in records]) for name in records[-1].numbers}
+    times = [recorded.time for recorded in records]
+    losses = {name: np.array([recorded.numbers[name]["loss"] for recorded in records]) for name in records[-1].numbers}
     for name, values in losses.items():
-        errors = [2.0 * one.numbers[name].get("loss_standard_error", 0.0) for one in records]
-        bars = errors if any(errors) else None
-        style = STYLES[name] if len(times) > 1 else {**STYLES[name], "marker": "o"}
-        axes.errorbar(
-            times, values, yerr=bars, label=name + " (± 2 SE)" * bool(bars), color=COLOURS[name], capsize=2, elinewidth=1, **style
-        )
+        errors = [2.0 * recorded.numbers[name].get("loss_standard_error", 0.0) for recorded in records]
+        marks = {} if len(times) > 1 else {"marker": "o"}
+        _with_bars(axes, records[-1], name, np.array(times), values, np.array(errors), marks)
     everything = np.concatenate(list(losses.values()))
     if everything.min() > 0 and everything.max() > 3 * everything.min():
         axes.set_yscale("log")
@@ -159,15 +157,18 @@ def prediction_figure(data: Data, last: Record, title: str) -> Figure:
     figure, axes = _one_panel(f"{title}\n" * bool(title) + f"t = {last.time:g}", "x", "f(x)")
     order = np.argsort(data.x[:, 0])
     x = data.x[order, 0]
-    axes.plot(x, data.target[order], "o", color=COLOURS["target"], markersize=4, label="target", zorder=0)
+    axes.plot(x, data.target[order], "o", color=TARGET, markersize=4, label="target", zorder=0)
     for name, f in last.predictions.items():
-        style = {key: value for key, value in STYLES[name].items() if key != "marker"}
-        if name in ("ensemble", "sgd"):
-            bars = None if last.prediction_error is None else 2.0 * last.prediction_error[order]
-            axes.errorbar(
-                x, f[order], yerr=bars, label="ensemble (± 2 SE)", color=COLOURS[name], elinewidth=1, **{**style, "marker": "."}
-            )
-        else:
-            axes.plot(x, f[order], color=COLOURS[name], label=name, **style)
+        errors = last.prediction_standard_error.get(name, np.zeros(len(f)))
+        marks = {"marker": "." if name in last.prediction_standard_error else ""}
+        _with_bars(axes, last, name, x, f[order], 2.0 * errors[order], marks)
     axes.legend(frameon=False)
     return figure
+
+
+def _with_bars(axes: Axes, recorded: Record, name: str, x: Array, y: Array, errors: Array, marks: Mapping[str, str]) -> None:
+    """The curve of a measure, under its own name, with two standard errors where they are known."""
+    known, exactness = bool(errors.any()), MEASURES[name].exactness
+    label = recorded.labels.get(name, name) + " (± 2 SE)" * known
+    style = {**LINES[exactness], **marks}
+    axes.errorbar(x, y, yerr=errors if known else None, label=label, color=COLOURS[exactness], capsize=2, elinewidth=1, **style)

@@ -19,8 +19,7 @@ def silent(found: Record, times: Sequence[float]) -> None:
 def line(found: Record) -> str:
     """t, step, mass defect, smallest value, losses, free energy on one line."""
     parts = [f"t = {found.time:<8g}"]
-    if "density" in found.numbers:
-        n = found.numbers["density"]
+    for n in (numbers for numbers in found.numbers.values() if "mass_defect" in numbers):
         parts.append(f"dt {n['step']:.2e}  mass defect {n['mass_defect']:.1e}  min {n['minimum']:+.1e}")
         parts += [f"free energy {n['free_energy']:.8g}"] if "free_energy" in n else []
     parts += [f"loss of {name} {numbers['loss']:.8g}" for name, numbers in found.numbers.items()]

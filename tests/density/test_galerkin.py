@@ -17,7 +17,7 @@ from mvpde.density.galerkin import edge_geometry, galerkin, gradient
 from mvpde.mesh.box import box
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import Array
-from mvpde.runtime import MPI, CaseError
+from mvpde.runtime import MPI, ArgumentError
 
 # --- the operator ---------------------------------------------------------------------------------------------------------------
 
@@ -189,13 +189,13 @@ def test_interacting_drift_follows_its_moments(comm: MPI.Intracomm) -> None:
 )
 def test_what_is_no_diffusion_tensor_is_refused(comm: MPI.Intracomm, tensor: object, message: str) -> None:
     model = general(2, np.negative, lambda z: np.broadcast_to(np.array(tensor), (len(z), *np.shape(tensor))))
-    with pytest.raises(CaseError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         Density(model, box([-4.0] * 2, [4.0] * 2, [16, 16], comm=comm), ProductLaw((Normal(0.0, 0.5),) * 2))
 
 
 @pytest.mark.parametrize("scheme", ["edge_averaged", "flux_corrected"])
 def test_schemes_of_gradient_flows_refuse_others(comm: MPI.Intracomm, scheme: str) -> None:
-    with pytest.raises(CaseError, match="galerkin"):
+    with pytest.raises(ArgumentError, match="galerkin"):
         Density(
             ornstein_uhlenbeck(*CROSSED[:2]), around(comm, CROSSED[2], 16), ProductLaw((Normal(0.0, 0.5),) * 2), scheme=scheme
         )

@@ -23,7 +23,7 @@ from mvpde.models.spins import on_sphere
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runs.compare import prediction_error
-from mvpde.runtime import MPI, ArgumentError, CaseError
+from mvpde.runtime import MPI, ArgumentError
 
 pytestmark = pytest.mark.ranks
 
@@ -255,14 +255,14 @@ def test_what_makes_no_sense_is_refused() -> None:
     comm = MPI.COMM_SELF
     with pytest.raises(ArgumentError, match="frequency"):
         shell(UNIT, lower=0.0, upper=1.0, frequency=0, layers=3, comm=comm)
-    with pytest.raises(CaseError, match="metric"):
+    with pytest.raises(ArgumentError, match="metric"):
         Density(free(UNIT), box([1.0] * 3, [2.0] * 3, [3] * 3, comm=comm), ShellLaw(UNIT, 3, Normal(0.0, 1.0)))
     with pytest.raises(ValueError, match="metric"):
         replace(free(UNIT), own_drift=lambda z, m: z)
     with pytest.raises(ValueError, match="radius"):
         Shell(0.0)
     wrong: dict[str, Any] = {"scheme": "galerkin"}
-    with pytest.raises(CaseError, match="galerkin"):
+    with pytest.raises(ArgumentError, match="galerkin"):
         Density(
             free(UNIT, 1.0),
             shell(UNIT, lower=0.0, upper=1.0, frequency=8, layers=4, comm=comm),

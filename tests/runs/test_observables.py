@@ -12,7 +12,7 @@ from mvpde.models.data import Data
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network
-from mvpde.runs.compare import embed, loss, prediction_error, prediction_error_standard_error, sliced_wasserstein
+from mvpde.runs.compare import embed, prediction_error, root_mean, sliced_wasserstein, squared_errors
 
 X = np.array([[-1.0], [0.0], [2.0]])
 WEIGHTS, TARGET = np.array([0.2, 0.3, 0.5]), np.array([1.0, -2.0, 0.5])
@@ -29,7 +29,7 @@ def uniform(points):
 
 def test_loss_is_half_the_weighted_square_of_each_run():
     m = np.array([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0], [2.0, -2.0, 0.5]])
-    np.testing.assert_allclose(loss(MODEL, m), [0.0, 0.5 * (0.2 + 0.3 * 4 + 0.5 * 0.25), 0.5 * 0.2], atol=1e-15)
+    np.testing.assert_allclose(MODEL.outer_energy(m), [0.0, 0.5 * (0.2 + 0.3 * 4 + 0.5 * 0.25), 0.5 * 0.2], atol=1e-15)
 
 
 def test_prediction_error_is_relative_to_the_target():
@@ -42,11 +42,11 @@ def test_prediction_error_is_relative_to_the_target():
 
 def test_prediction_error_has_the_scatter_of_its_runs_as_error():
     """Errors of equal size scatter nothing; squares 1 and 4 of two runs give s/(2e√2) with e² = 5/2, s² = 9/2."""
-    equal = prediction_error_standard_error(MODEL, np.stack([1.1 * TARGET, 0.9 * TARGET]), TARGET[None])
+    equal = root_mean(squared_errors(MODEL, np.stack([1.1 * TARGET, 0.9 * TARGET]), TARGET[None]))[1]
     assert equal == pytest.approx(0.0, abs=1e-12)
-    found = prediction_error_standard_error(MODEL, np.stack([2.0 * TARGET, 3.0 * TARGET]), TARGET[None])
+    found = root_mean(squared_errors(MODEL, np.stack([2.0 * TARGET, 3.0 * TARGET]), TARGET[None]))[1]
     assert found == pytest.approx(np.sqrt(4.5) / (2.0 * np.sqrt(2.5) * np.sqrt(2.0)))
-    assert np.isnan(prediction_error_standard_error(MODEL, TARGET[None], TARGET[None]))
+    assert np.isnan(root_mean(squared_errors(MODEL, TARGET[None], TARGET[None]))[1])
 
 
 def test_prediction_error_weighs_by_the_measure():

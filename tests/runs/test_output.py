@@ -18,7 +18,8 @@ from mvpde.fields import FieldSeries, read_fields, read_mesh
 from mvpde.files import replace_whole, write_json
 from mvpde.mesh.box import box
 from mvpde.models.laws import Normal, ProductLaw
-from mvpde.runs.record import FAINT, turned, without_faint
+from mvpde.particles.blocks import wrap
+from mvpde.runs.compare import FAINT, without_faint
 from mvpde.runtime import MPI, CaseError
 
 pytestmark = pytest.mark.ranks
@@ -147,6 +148,24 @@ def test_a_checkpoint_holds_the_state(comm: MPI.Intracomm, shared_tmp_path: Path
         assert file["ensemble/particles"].shape == (2, 500, 2)
 
 
+def test_values_replace_those_of_a_loaded_case(shared_tmp_path: Path) -> None:
+    case = mvpde.load(CASES / "circle_rbf.toml", {"time.end": 0.5, "time.outputs": 1, "output.pictures": False})
+    changes = {"domain.cells": [8, 8], "ensemble.particles": 50, "ensemble.seed": 3, "time.end": 0.25, "time.outputs": 1}
+    result = mvpde.run(case, set=changes, out=shared_tmp_path / "run", without=["characteristics"])
+    assert result.summary["times"] == [0.0, 0.25]
+    assert result.summary["ensemble"]["seed"] == 3
+    with pytest.raises(CaseError, match="ensemble"):
+        mvpde.run(case, set={"ensemble.particle": 50}, out=shared_tmp_path / "other")
+
+
+def test_provenance_knows_the_seeds(shared_tmp_path: Path) -> None:
+    """That of the ensemble, else that of runs of SGD."""
+    changes = {"sgd.runs": 50, "sgd.seed": 7, "time.end": 0.2, "time.outputs": 1, "output.pictures": False}
+    folder = mvpde.run(CASES / "sgd_neuron.toml", set=changes, out=shared_tmp_path / "run", without=["density"]).folder
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assert (provenance["seed"], provenance["seeds"]) == (7, {"sgd": 7})
+
+
 def test_what_is_not_wanted_is_not_written(shared_tmp_path: Path) -> None:
     changes = {"output__pictures": False, "output__fields": False, "output__particles": 0, "output__sliced_wasserstein": False}
     result = small_run(shared_tmp_path / "x", **changes)
@@ -204,7 +223,7 @@ def test_faint_points_hardly_weigh() -> None:
 
 def test_turning_changes_no_angle() -> None:
     y = np.array([[-7.0, 5.0], [0.0, 0.0], [-1e-300, 1.0], [3.2, -9.0], [100.0, 2.0]])
-    t = turned(y, (2 * np.pi, None), (-np.pi, 0.0))
+    t = wrap(y, (2 * np.pi, None), (-np.pi, 0.0))
     assert (t[:, 0] >= -np.pi).all() and (t[:, 0] < np.pi).all()
     np.testing.assert_allclose(np.exp(1j * t[:, 0]), np.exp(1j * y[:, 0]), atol=1e-13)
     np.testing.assert_array_equal(t[:, 1], y[:, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,20 @@ def test_losses_of_all_measures_are_drawn_with_two_standard_errors() -> None:
 def test_a_fit_is_drawn_in_the_order_of_its_inputs() -> None:
     table = data.points([1.0, -1.0, 0.0], [2.0, 1.0, 5.0])
     axes = plots.prediction_figure(table, Record(0.0, predictions={"density": np.array([20.0, 10.0, 50.0])}), "").axes[0]
-    fit = next(curve for curve in axes.lines if curve.get_label() == "density")
+    fit = next(curve[0] for curve in axes.containers if curve.get_label() == "density")
     assert fit.get_xdata().tolist() == [-1.0, 0.0, 1.0]
     assert fit.get_ydata().tolist() == [10.0, 50.0, 20.0]
+
+
+@pytest.mark.parametrize(("name", "label"), [("ensemble", "ensemble"), ("sgd", "SGD"), ("ensemble", "one-pass SGD")])
+def test_the_legend_of_a_fit_says_what_was_fitted(name: str, label: str) -> None:
+    """Also of runs of SGD, whose fit used to be called that of the ensemble; errors only where they are known."""
+    table, f = data.points([1.0, -1.0], [2.0, 1.0]), np.array([1.0, 2.0])
+    without = Record(0.0, predictions={name: f}, labels={name: label})
+    known = replace(without, prediction_standard_error={name: np.array([0.1, 0.2])})
+    for record, words in ((without, label), (known, f"{label} (± 2 SE)")):
+        axes = plots.prediction_figure(table, record, "").axes[0]
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["target", words]
 
 
 def test_the_line_of_an_output_time_says_what_matters() -> None:

@@ -167,13 +167,10 @@ def observed(words: Vocabulary, features: Sequence[Node], observables: Mapping[s
     """The first moments under the names m0, m1, …, and further means by name."""
     functions = {f"m{k}": scalar_function(tree, words.coordinates) for k, tree in enumerate(features[:OBSERVED])}
     for name, text in observables.items():
-        if not _NAME.fullmatch(name) or name in functions or name in _TAKEN:
+        if not _NAME.fullmatch(name) or name in functions:
             raise ValueError(f"observables: '{name[:40]}' cannot be the name of one; choose another")
         functions[name] = scalar_function(words.expression(f"observables.{name}", text).tree, words.coordinates)
     return functions
-
-
-_TAKEN = ("loss", "free_energy", "outer_mass", "step", "steps", "minimum", "mass_defect", "loss_standard_error", "seconds")
 
 
 def check_finite(model: MeanField, lower: Sequence[float], upper: Sequence[float]) -> None:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from mvpde.cases.measures import measures
+from mvpde.cases.measures import density_of
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Section
 from mvpde.measure import Cloud
-from mvpde.runs.compare import sliced_wasserstein
-from mvpde.runs.record import without_faint
+from mvpde.runs.compare import sliced_wasserstein, without_faint
 from mvpde.runtime import MPI, on_first_rank
 from mvpde.studies.coarser import TwoMeshes, coarser
 from mvpde.studies.laws.ensembles import ensemble_of
@@ -80,7 +79,7 @@ def empirical_law(problem: Problem, options: EmpiricalOptions, comm: MPI.Intraco
 
 def _density_clouds(problem: Problem, comm: MPI.Intracomm) -> list[Cloud | None]:
     """The density as points and masses at every output time; on rank 0. Collective."""
-    density, clouds = measures(problem, ["density"], comm)["density"], []
+    density, clouds = density_of(problem, comm), []
     for t in problem.sections.time.outputs:
         density.advance(t)
         cloud = density.cloud()

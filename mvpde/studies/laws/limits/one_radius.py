@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 from scipy.optimize import minimize_scalar
 
-from mvpde.cases.measures import measures
+from mvpde.cases.measures import density_of
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Positive, Section
 from mvpde.models.mean_field import Array, MeanField
@@ -94,7 +94,7 @@ class Result:
 def one_radius(problem: Problem, options: OneRadiusOptions, comm: MPI.Intracomm) -> Result:
     """The density's risk and radius over time, and the prediction. Collective."""
     model, times = problem.model, list(problem.sections.time.outputs)
-    density = measures(problem, ["density"], comm)["density"]
+    density = density_of(problem, comm)
     risks, radii, outer = [], [], []
     for t in times:
         density.advance(t)

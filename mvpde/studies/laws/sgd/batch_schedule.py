@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from pydantic import Field, model_validator
 
-from mvpde.cases.measures import measures, training
+from mvpde.cases.measures import density_of, training
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Positive, Section, refuse
 from mvpde.mesh.domain import Domain
@@ -144,13 +144,13 @@ def _of_density(
     """The mesh, and ρ at each time (local)."""
     ahead, values = list(plan), []
     switch, train = ahead.pop(0)
-    density = measures(replace(problem, model=diffusion_model(train)), ["density"], comm)["density"]
+    density = density_of(replace(problem, model=diffusion_model(train)), comm)
     for t in times:
         while ahead and switch < t:
             density.advance(switch)
             switch, train = ahead.pop(0)
             before = density
-            density = measures(replace(problem, model=diffusion_model(train)), ["density"], comm)["density"]
+            density = density_of(replace(problem, model=diffusion_model(train)), comm)
             density.values, density.time = before.values, before.time
         density.advance(t)
         values.append(density.values.copy())

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 from scipy.optimize import brentq
 
-from mvpde.cases.measures import measures
+from mvpde.cases.measures import density_of
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Positive
 from mvpde.equilibrium.stationary import Stationary, stationary
@@ -76,7 +76,7 @@ def best_fit(domain: Domain, values: Array, loss: Array) -> tuple[float, float]:
 
 def law_of(problem: Problem, comm: MPI.Intracomm) -> Stationary:
     """The stationary law on the mesh of a case. Collective."""
-    return stationary(measures(problem, ["density"], comm)["density"])
+    return stationary(density_of(problem, comm))
 
 
 def laws_on_meshes(problem: Problem, comm: MPI.Intracomm) -> list[Stationary]:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import numpy as np
 from pydantic import Field
 
-from mvpde.cases.measures import measures, training
+from mvpde.cases.measures import density_of, measures, training
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Positive, Section, one_of
 from mvpde.models.mean_field import Array
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
 from mvpde.particles.exact_chain import batches, exact_chain
-from mvpde.particles.sgd_runs import observed
+from mvpde.particles.sgd_runs import SgdRuns, observed
 from mvpde.runtime import MPI, CaseError, on_first_rank
 from mvpde.studies.coarser import TwoMeshes, coarser
 from mvpde.studies.figures import fits
@@ -104,7 +104,7 @@ def weak_error(problem: Problem, options: WeakErrorOptions, comm: MPI.Intracomm)
     _check_work(problem, train, options)
     functions = observed(train)
     chain, coarse_chain, lost = on_first_rank(comm, lambda: _of_chain(problem, train, list(functions.values()), steps, options))
-    runs = measures(problem, ["sgd"], comm)["sgd"]
+    runs = cast("SgdRuns", measures(problem, ["sgd"], comm)["sgd"])
     runs.advance(end)
     sampled = np.array([runs.estimate(h) for h in functions.values()])
     means = [TwoMeshes(*(_of_density(mesh, train, p, functions, comm) for mesh in (problem, coarse))) for p in ORDERS]
@@ -156,7 +156,7 @@ def _of_chain(
 
 def _of_density(problem: Problem, train: SgdNetwork, order: int, functions: Functions, comm: MPI.Intracomm) -> Array:
     """∫hρ at the end."""
-    density = measures(replace(problem, model=diffusion_model(train, order)), ["density"], comm)["density"]
+    density = density_of(replace(problem, model=diffusion_model(train, order)), comm)
     density.advance(problem.sections.time.end)
     return np.array([float(density.expectation(h)[0]) for h in functions.values()])
 
