@@ -39,7 +39,7 @@ def draw(folder: Path, model: MeanField, records: Sequence[Record], mesh: Mesh |
     last = records[-1]
     if "rho" in last.fields and mesh is not None:
         if model.metric is not None:
-            _save(folder / "density.png", shell_figure(model.metric, last, f"{title}\n" * bool(title) + f"t = {last.time:g}"))
+            _save(folder / "density.png", shell_figure(model.metric, last, _headed(title, last), _colours(last)))
         else:
             _save(folder / "density.png", density_figure(model.coordinates, model.periods, mesh, last, title))
     _save(folder / "loss.png", loss_figure(records, title))
@@ -54,8 +54,17 @@ def _save(path: Path, figure: Figure) -> None:
 
 def density_figure(coordinates: Sequence[str], periods: Sequence[float | None], mesh: Mesh, last: Record, title: str) -> Figure:
     """ρ at the time of the record: a curve in 1-D, colours in 2-D, the pairwise marginals in 3-D, with run 0's particles."""
-    headed = f"{title}\n" * bool(title) + f"t = {last.time:g}"
-    return _DENSITY_FIGURES[len(coordinates)](coordinates, periods, mesh, last, headed)
+    return _DENSITY_FIGURES[len(coordinates)](coordinates, periods, mesh, last, _headed(title, last))
+
+
+def _headed(title: str, last: Record) -> str:
+    return f"{title}\n" * bool(title) + f"t = {last.time:g}"
+
+
+def _colours(last: Record) -> dict[str, str]:
+    """Of the measures that have enough points for histograms: quadrature nodes are too few."""
+    kinds = {name: MEASURES[name].exactness for name in last.clouds}
+    return {name: COLOURS[exactness] for name, exactness in kinds.items() if exactness != NODES}
 
 
 def _curve(coordinates: Sequence[str], _: Sequence[float | None], mesh: Mesh, last: Record, title: str) -> Figure:
@@ -154,7 +163,7 @@ def loss_figure(records: Sequence[Record], title: str) -> Figure:
 
 def prediction_figure(data: Data, last: Record, title: str) -> Figure:
     """Data and f_t(x) of every measure at the last output time."""
-    figure, axes = _one_panel(f"{title}\n" * bool(title) + f"t = {last.time:g}", "x", "f(x)")
+    figure, axes = _one_panel(_headed(title, last), "x", "f(x)")
     order = np.argsort(data.x[:, 0])
     x = data.x[order, 0]
     axes.plot(x, data.target[order], "o", color=TARGET, markersize=4, label="target", zorder=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -14,14 +16,12 @@ Array = NDArray[np.float64]
 SHARPNESS = 60.0  # κ of the weights exp(κ(cos − 1)) that means over the sphere are taken with: ten degrees or so
 LONGITUDES, LATITUDES = 48, 24
 BINS = 48  # of c
-# Okabe & Ito's colours, as in the other pictures
-COLOURS = {"density": "#0072B2", "ensemble": "#D55E00"}
 
 
-def shell_figure(metric: Shell, last: Record, title: str) -> Figure:
-    """Mean output weight against longitude and sine of the latitude (equal areas), one panel for each of density and particles,
+def shell_figure(metric: Shell, last: Record, title: str, colours: Mapping[str, str]) -> Figure:
+    """Mean output weight against longitude and sine of the latitude (equal areas) in a panel for each measure that has a colour,
     and the law of c, from the clouds of the record."""
-    shown: list[str] = [name for name in ("density", "ensemble") if name in last.clouds]
+    shown = list(colours)
     figure = Figure(figsize=(4.6 * (len(shown) + 1), 4.2), layout="constrained")
     figure.suptitle(title, fontsize=11)
     *maps, law = figure.subplots(1, len(shown) + 1, squeeze=False)[0]
@@ -29,17 +29,16 @@ def shell_figure(metric: Shell, last: Record, title: str) -> Figure:
     largest = max((float(np.abs(field).max()) for field in fields.values()), default=1.0) or 1.0
     for panel, (name, field) in zip(maps, fields.items(), strict=True):
         edges = np.linspace(0.0, 2.0 * np.pi, LONGITUDES + 1), np.linspace(-1.0, 1.0, LATITUDES + 1)
-        colours = panel.pcolormesh(*edges, field, cmap="PuOr", vmin=-largest, vmax=largest, rasterized=True)
+        shades = panel.pcolormesh(*edges, field, cmap="PuOr", vmin=-largest, vmax=largest, rasterized=True)
         panel.set(xlabel="longitude of y", ylabel="sine of its latitude", title=name)
     if maps:
-        figure.colorbar(colours, ax=maps, label="mean output weight E[c | y]")
-    # quadrature nodes are too few for a histogram
-    heights = {name: (metric.height(points), weights) for name, (points, weights) in last.clouds.items() if name in shown}
+        figure.colorbar(shades, ax=maps, label="mean output weight E[c | y]")
+    heights = {name: (metric.height(last.clouds[name][0]), last.clouds[name][1]) for name in shown}
     reach = max(float(np.abs(c[w > 1e-6 * w.max()]).max()) for c, w in heights.values())
     for name, (c, w) in heights.items():
         ends = _edges(c, reach)
         share, _ = np.histogram(c, bins=ends, weights=w)
-        law.stairs(share / np.diff(ends), ends, label=name, color=COLOURS[name], linewidth=1.4)
+        law.stairs(share / np.diff(ends), ends, label=name, color=colours[name], linewidth=1.4)
     law.set(xlabel="output weight c", ylabel="density of c", xlim=(-reach, reach))
     law.legend(frameon=False)
     return figure
