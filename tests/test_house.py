@@ -35,6 +35,7 @@ FILES_IN_A_FOLDER = 16
 LINES_OF_A_MODULE = 400
 LINES_OF_A_FUNCTION = 60
 IMPORTS_INSIDE_FUNCTIONS = 30
+ANY_IN_1000_LINES = 4.0
 
 pytestmark = pytest.mark.serial
 
@@ -175,3 +176,29 @@ def test_functions_are_short() -> None:
 def test_few_imports_inside_functions() -> None:
     inside = [f"{name}:{node.lineno} {ast.unparse(node)}" for name in modules() for node in inside_functions(name)]
     assert len(inside) <= IMPORTS_INSIDE_FUNCTIONS, "\n".join([f"{len(inside)} of them:", *inside])
+
+
+def test_any_is_rare() -> None:
+    """`Any` says that a value has a type which nobody wrote down."""
+    counts = {name: sum(isinstance(node, ast.Name) and node.id == "Any" for node in ast.walk(tree(name))) for name in modules()}
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in modules().values())
+    most = sorted(counts.items(), key=lambda pair: -pair[1])[:20]
+    assert sum(counts.values()) <= ANY_IN_1000_LINES * lines / 1000, f"{sum(counts.values())} in {lines} lines, most in {most}"
+
+
+# --- tests ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_tests_lie_where_the_code_does() -> None:
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.glob("**/*.py"))}
+    assert folders == {folder for level in ORDER for folder in level} | {"at_hand", "golden"}
+
+
+def test_three_ranks_see_every_part_that_is_shared_among_ranks() -> None:
+    """Only tests marked `ranks` run on three: of what lies on meshes and in folders there is at least one in each file."""
+    files = [
+        path for folder in ("mesh", "density", "equilibrium", "runs") for path in (ROOT / "tests" / folder).glob("test_*.py")
+    ]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files}
+    shared = [name for name, text in texts.items() if "comm: MPI" in text or "shared_tmp_path: Path" in text]
+    assert [name for name in shared if "mark.ranks" not in texts[name]] == []

@@ -11,6 +11,8 @@ from mvpde.mesh.box import box
 from mvpde.mesh.communicators import own
 from mvpde.runtime import MPI
 
+pytestmark = pytest.mark.ranks
+
 
 def free_communicators(comm: MPI.Intracomm) -> int:
     """How many more communicators MPI would make. Collective."""

@@ -13,6 +13,8 @@ import pytest
 import mvpde
 from mvpde.runtime import MPI, on_first_rank
 
+pytestmark = pytest.mark.ranks
+
 CASES = Path(__file__).parents[2] / "cases"
 SMALL = {
     "ensemble.particles": 20,
