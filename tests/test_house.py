@@ -9,6 +9,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,12 @@ def test_any_is_rare() -> None:
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in modules().values())
     most = sorted(counts.items(), key=lambda pair: -pair[1])[:20]
     assert sum(counts.values()) <= ANY_IN_1000_LINES * lines / 1000, f"{sum(counts.values())} in {lines} lines, most in {most}"
+
+
+def test_names_of_classes_are_not_used_twice() -> None:
+    names = sorted((node.name, name) for name in modules() for node in tree(name).body if isinstance(node, ast.ClassDef))
+    twice = [f"{one[0]}: {one[1]} and {other[1]}" for one, other in pairwise(names) if one[0] == other[0]]
+    assert not twice, "\n".join(twice)
 
 
 # --- tests ----------------------------------------------------------------------------------------------------------------------

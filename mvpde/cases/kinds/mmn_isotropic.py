@@ -23,7 +23,7 @@ def _whole(value: object) -> float:
     raise refuse(f'{value!r} is no dimension; give a whole number of at least 2, or "infinity"')
 
 
-class Activation(Section):
+class ActivationSection(Section):
     """σ(t) = offset + Σ_j changes_j (t − knots_j)_+."""
 
     offset: Number = Field(description="value left of all knots", examples=[-2.5])
@@ -31,7 +31,7 @@ class Activation(Section):
     changes: list[Number] = Field(description="by how much, one number per knot", examples=[[10, -10]])
 
     @model_validator(mode="after")
-    def _same_lengths(self) -> Activation:
+    def _same_lengths(self) -> ActivationSection:
         if len(self.knots) != len(self.changes) or not self.knots:
             raise refuse(f"`knots` has {len(self.knots)} numbers and `changes` {len(self.changes)}; give as many, at least one")
         return self
@@ -44,8 +44,8 @@ class IsotropicGaussiansModel(ModelSection):
         description='d, a whole number ≥ 2, or "infinity"', examples=[40]
     )
     delta: Annotated[Number, Field(gt=0, lt=1)] = Field(description="Δ of the variances (1 ± Δ)², in (0, 1)", examples=[0.8])
-    activation: Activation = Field(
-        Activation(offset=-2.5, knots=[0.5, 1.5], changes=[10.0, -10.0]),
+    activation: ActivationSection = Field(
+        ActivationSection(offset=-2.5, knots=[0.5, 1.5], changes=[10.0, -10.0]),
         description="the piecewise linear σ",
         examples=[{"offset": -2.5, "knots": [0.5, 1.5], "changes": [10, -10]}],
     )

@@ -93,7 +93,7 @@ class Particles:
 
 
 @dataclass(frozen=True)
-class Result:
+class BifurcationResult:
     """The summary of a point; `count` is that of the branches."""
 
     control: float
@@ -104,7 +104,7 @@ class Result:
     ensemble: Particles
 
 
-def bifurcation(problem: Problem, options: BifurcationOptions, comm: MPI.Intracomm) -> Result:
+def bifurcation(problem: Problem, options: BifurcationOptions, comm: MPI.Intracomm) -> BifurcationResult:
     """Branches from [stationary] starts on the mesh, and E m_k² of the particles over the later half of the run. Collective.
 
     Raises:
@@ -124,7 +124,7 @@ def bifurcation(problem: Problem, options: BifurcationOptions, comm: MPI.Intraco
     form = (
         np.eye(right.shape[1]) + right.T @ covariance @ right @ second_derivative(density, symmetric.moments) / model.temperature
     )
-    return Result(
+    return BifurcationResult(
         control,
         model.temperature,
         len(states),

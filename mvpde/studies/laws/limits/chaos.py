@@ -96,14 +96,14 @@ class Distances:
 
 
 @dataclass(frozen=True)
-class Result:
+class ChaosResult:
     """The summary of a point; `chaos` has the fields of `Distances` over the output times, and euler_steps."""
 
     times: list[float]
     chaos: dict[str, Json]
 
 
-def chaos(problem: Problem, options: ChaosOptions, comm: MPI.Intracomm) -> Result:
+def chaos(problem: Problem, options: ChaosOptions, comm: MPI.Intracomm) -> ChaosResult:
     """Distances to the copies and covariances of pairs at every output time. Collective.
 
     Raises:
@@ -118,7 +118,7 @@ def chaos(problem: Problem, options: ChaosOptions, comm: MPI.Intracomm) -> Resul
         for moved in (particles, copies, shadows, *rough):
             moved.advance(t)
         rows.append(_distances(problem.model, particles, copies, shadows, rough))
-    return Result(list(problem.sections.time.outputs), {**over_times(rows), "euler_steps": list(options.euler_steps)})
+    return ChaosResult(list(problem.sections.time.outputs), {**over_times(rows), "euler_steps": list(options.euler_steps)})
 
 
 def _distances(

@@ -73,14 +73,14 @@ class Statistics:
 
 
 @dataclass(frozen=True)
-class Result:
+class CltResult:
     """The summary of a point."""
 
     times: list[float]
     clt: list[Statistics]
 
 
-def clt(problem: Problem, options: CltOptions, comm: MPI.Intracomm) -> Result:
+def clt(problem: Problem, options: CltOptions, comm: MPI.Intracomm) -> CltResult:
     """Prediction, and the statistics of an ensemble, at every output time. Collective."""
     model, nodes, times = problem.model, given(problem.sections.characteristics).nodes, problem.sections.time.outputs
 
@@ -95,7 +95,7 @@ def clt(problem: Problem, options: CltOptions, comm: MPI.Intracomm) -> Result:
         deviations = math.sqrt(n) * model.predictions(ensemble.moments() - limit.moments[k])
         error = abs(limit.predicted[k] - coarse.predicted[k])
         rows.append(_statistics(model, limit, k, error, deviations, options.projections))
-    return Result(list(times), rows)
+    return CltResult(list(times), rows)
 
 
 def _statistics(model: MeanField, limit: Fluctuations, k: int, error: float, deviations: Array, count: int) -> Statistics:

@@ -40,7 +40,7 @@ class EmpiricalOptions(Section):
 
 
 @dataclass(frozen=True)
-class Distances:
+class LawDistances:
     """SW_1(L_n, ρ_t) at every output time: mean over runs, its standard error, and the density's own error."""
 
     distance: list[float]
@@ -49,14 +49,14 @@ class Distances:
 
 
 @dataclass(frozen=True)
-class Result:
+class EmpiricalLawResult:
     """The summary of a point."""
 
     times: list[float]
-    law: Distances
+    law: LawDistances
 
 
-def empirical_law(problem: Problem, options: EmpiricalOptions, comm: MPI.Intracomm) -> Result:
+def empirical_law(problem: Problem, options: EmpiricalOptions, comm: MPI.Intracomm) -> EmpiricalLawResult:
     """Distances of ensemble.runs runs, each on its own, at every output time. Collective."""
     section = given(problem.sections.ensemble)
     fine, coarse = (_density_clouds(mesh, comm) for mesh in (problem, coarser(problem)))
@@ -68,13 +68,13 @@ def empirical_law(problem: Problem, options: EmpiricalOptions, comm: MPI.Intraco
             for x, y in zip(a, b, strict=True)
         ]
 
-    def compare() -> Distances:
+    def compare() -> LawDistances:
         values, between = np.array([distances(run, fine) for run in runs]), np.array(distances(fine, coarse))
         error = TwoMeshes(between, np.zeros_like(between)).error
         spread = values.std(axis=0, ddof=1) / math.sqrt(len(runs)) if len(runs) > 1 else np.full(len(between), math.nan)
-        return Distances(values.mean(axis=0).tolist(), spread.tolist(), error.tolist())
+        return LawDistances(values.mean(axis=0).tolist(), spread.tolist(), error.tolist())
 
-    return Result(list(problem.sections.time.outputs), on_first_rank(comm, compare))
+    return EmpiricalLawResult(list(problem.sections.time.outputs), on_first_rank(comm, compare))
 
 
 def _density_clouds(problem: Problem, comm: MPI.Intracomm) -> list[Cloud | None]:

@@ -89,13 +89,13 @@ class Averages:
 
 
 @dataclass(frozen=True)
-class Result:
+class LangevinResult:
     """The summary of a point."""
 
     finite_temperature: Averages
 
 
-def finite_temperature(problem: Problem, options: LangevinOptions, comm: MPI.Intracomm) -> Result:
+def finite_temperature(problem: Problem, options: LangevinOptions, comm: MPI.Intracomm) -> LangevinResult:
     """Prediction and time averages over long runs. Collective."""
     model, domain = problem.model, given(problem.sections.domain)
     section = given(problem.sections.ensemble)
@@ -108,7 +108,7 @@ def finite_temperature(problem: Problem, options: LangevinOptions, comm: MPI.Int
     )
     start = Tilted(model, problem.law, weights * predicted.epsilon)
     ensemble = ensemble_of(problem, comm, law=start)
-    return Result(
+    return LangevinResult(
         Averages(
             beta=beta,
             multiplier=limit.epsilon.tolist(),

@@ -56,7 +56,7 @@ def best_radius(model: MeanField, largest: float) -> tuple[float, float, bool]:
 
 
 @dataclass(frozen=True)
-class Density:
+class DensityRisk:
     """Risk, mean radius and mass at the walls over the output times."""
 
     loss: list[float]
@@ -82,16 +82,16 @@ class Atom:
 
 
 @dataclass(frozen=True)
-class Result:
+class OneRadiusResult:
     """The summary of a point."""
 
     times: list[float]
-    density: Density
+    density: DensityRisk
     end: End
     atom: Atom
 
 
-def one_radius(problem: Problem, options: OneRadiusOptions, comm: MPI.Intracomm) -> Result:
+def one_radius(problem: Problem, options: OneRadiusOptions, comm: MPI.Intracomm) -> OneRadiusResult:
     """The density's risk and radius over time, and the prediction. Collective."""
     model, times = problem.model, list(problem.sections.time.outputs)
     density = density_of(problem, comm)
@@ -102,7 +102,7 @@ def one_radius(problem: Problem, options: OneRadiusOptions, comm: MPI.Intracomm)
         radii.append(float(density.expectation(model.observables["mean_radius"])[0]))
         outer.append(density.outer_mass())
     radius, risk, stays = best_radius(model, options.largest)
-    return Result(times, Density(risks, radii, outer), End(risks[-1], radii[-1]), Atom(radius, risk, int(stays)))
+    return OneRadiusResult(times, DensityRisk(risks, radii, outer), End(risks[-1], radii[-1]), Atom(radius, risk, int(stays)))
 
 
 ONE_RADIUS = task_of(OneRadiusOptions, one_radius, NEEDS)

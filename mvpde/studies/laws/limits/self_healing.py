@@ -63,7 +63,7 @@ class HealingOptions(Section):
 
 
 @dataclass(frozen=True)
-class Errors:
+class HealingErrors:
     """Distances of predictions at one time, relative to ‖target‖, root mean squares over runs."""
 
     time: float  # t
@@ -78,8 +78,8 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The summary of a point: `Errors` over the common output times, and at a_n, which differs from point to point."""
+class HealingResult:
+    """The summary of a point: `HealingErrors` over the common output times, and at a_n, which differs from point to point."""
 
     times: list[float]
     fluctuation: list[float]
@@ -90,10 +90,10 @@ class Result:
     quadrature_error: list[float]
     step_error: list[float]
     discretisation: list[float]
-    final: Errors
+    final: HealingErrors
 
 
-def healing(problem: Problem, _: HealingOptions, comm: MPI.Intracomm) -> Result:
+def healing(problem: Problem, _: HealingOptions, comm: MPI.Intracomm) -> HealingResult:
     """Particles and their limit, and both at coarser steps and nodes, through all output times to a_n. Collective."""
     time, section = problem.sections.time, given(problem.sections.characteristics)
     times = [t for t in time.outputs if t < time.end] + [time.end]
@@ -110,16 +110,16 @@ def healing(problem: Problem, _: HealingOptions, comm: MPI.Intracomm) -> Result:
         "limit": limit(section.nodes),
         "coarse": limit(fewer(section.nodes, HALF)),
     }
-    rows: list[Errors] = []
+    rows: list[HealingErrors] = []
     for t in times:
         for measure in measures.values():
             measure.advance(t)
         rows.append(_errors(problem, t, {name: measure.moments() for name, measure in measures.items()}))
-    lists = {field.name: [getattr(row, field.name) for row in rows[:-1]] for field in fields(Errors)}
-    return Result(lists.pop("time"), **lists, final=rows[-1])
+    lists = {field.name: [getattr(row, field.name) for row in rows[:-1]] for field in fields(HealingErrors)}
+    return HealingResult(lists.pop("time"), **lists, final=rows[-1])
 
 
-def _errors(problem: Problem, t: float, moments: Mapping[str, Array]) -> Errors:
+def _errors(problem: Problem, t: float, moments: Mapping[str, Array]) -> HealingErrors:
     model, limit = problem.model, moments["limit"]
     data = given(model.data)
     target = np.zeros_like(limit)
@@ -129,7 +129,7 @@ def _errors(problem: Problem, t: float, moments: Mapping[str, Array]) -> Errors:
         return root_mean(squared_errors(model, a, b))
 
     quadrature, step = distance(moments["coarse"], limit)[0], distance(moments["steps"], moments["half_steps"])[0]
-    return Errors(
+    return HealingErrors(
         t,
         *distance(moments["ensemble"], limit),
         *distance(moments["ensemble"], target),

@@ -66,7 +66,7 @@ def training(options: SpinOptions, seed: int) -> Training:
 
 
 @dataclass(frozen=True)
-class Result:
+class SpinResult:
     """The summary of a point: relative mean squares over independent trainings."""
 
     error: float  # E‖f_n − f‖² of a single training
@@ -78,17 +78,17 @@ class Result:
     quench_batch: int  # and in one of the quench
 
 
-def measured(predictions: Array, target: NDArray[np.floating], plan: Training) -> Result:
+def measured(predictions: Array, target: NDArray[np.floating], plan: Training) -> SpinResult:
     """From f_n of R trainings, shape (R, N), and f, shape (N,)."""
     runs, scale = len(predictions), float((target**2).mean())
     errors = ((predictions - target) ** 2).mean(axis=1) / scale
     deviations = ((predictions - predictions.mean(axis=0)) ** 2).mean(axis=1) / scale * runs / (runs - 1.0)
     error, fluctuation = float(errors.mean()), float(deviations.mean())
     spreads = [float(values.std(ddof=1)) / math.sqrt(runs) for values in (errors, deviations)]
-    return Result(error, spreads[0], fluctuation, spreads[1], max(0.0, error - fluctuation), plan.batch, plan.quench_batch)
+    return SpinResult(error, spreads[0], fluctuation, spreads[1], max(0.0, error - fluctuation), plan.batch, plan.quench_batch)
 
 
-def spin_error(problem: Problem, options: SpinOptions, comm: MPI.Intracomm) -> Result:
+def spin_error(problem: Problem, options: SpinOptions, comm: MPI.Intracomm) -> SpinResult:
     """Errors of networks; trainings are distributed over the ranks, and the case has no part in them. Collective.
 
     Raises:

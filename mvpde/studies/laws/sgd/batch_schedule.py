@@ -54,7 +54,7 @@ class BatchScheduleOptions(Section):
 
 
 @dataclass(frozen=True)
-class Result:
+class BatchScheduleResult:
     """The summary of a point: distances of laws, see `moment_distance`, by the names of two schedules."""
 
     times: list[float]  # output times after the start
@@ -66,7 +66,7 @@ class Result:
 PAIRS = [("raise", "lower"), ("raise", "density"), ("lower", "density"), ("constant", "density"), ("constant", "raise")]
 
 
-def batch_schedule(problem: Problem, options: BatchScheduleOptions, comm: MPI.Intracomm) -> Result:
+def batch_schedule(problem: Problem, options: BatchScheduleOptions, comm: MPI.Intracomm) -> BatchScheduleResult:
     """Distances of the laws at every output time after the start. Collective.
 
     Raises:
@@ -91,7 +91,7 @@ def batch_schedule(problem: Problem, options: BatchScheduleOptions, comm: MPI.In
         f"{a}_vs_{b}": [distance(*row) for row in zip(laws[a][0] - laws[b][0], np.hypot(laws[a][1], laws[b][1]), strict=True)]
         for a, b in PAIRS
     }
-    return Result(
+    return BatchScheduleResult(
         times,
         {name: [d for d, _ in rows] for name, rows in distances.items()},
         {name: [s for _, s in rows] for name, rows in distances.items()},

@@ -47,7 +47,7 @@ class Pairs[Content]:
 
 
 @dataclass(frozen=True)
-class Result:
+class NoiseScaleResult:
     """The summary of a point."""
 
     noise_scale: float  # g
@@ -59,7 +59,7 @@ class Result:
     boltzmann: Boltzmann  # how far that law is from every Boltzmann law
 
 
-def noise_scale(problem: Problem, options: NoiseScaleOptions, comm: MPI.Intracomm) -> Result:
+def noise_scale(problem: Problem, options: NoiseScaleOptions, comm: MPI.Intracomm) -> NoiseScaleResult:
     """Distances of stationary laws; runs are averaged over the output times, of which the first should be late. Collective."""
     train, times, laws = training(problem), later_times(problem), laws_on_meshes(problem, comm)
     law, coarse, _ = laws
@@ -72,7 +72,7 @@ def noise_scale(problem: Problem, options: NoiseScaleOptions, comm: MPI.Intracom
     )
     others = (equal, other, (scale.means, np.zeros_like(scale.means)))
     distances = [distance(base[0] - means, np.hypot(base[1], errors)) for means, errors in others]
-    return Result(
+    return NoiseScaleResult(
         train.noise_scale,
         Pairs(*(d for d, _ in distances)),
         Pairs(*(s for _, s in distances)),

@@ -68,7 +68,7 @@ class Ratios:
 
 
 @dataclass(frozen=True)
-class Result:
+class AlphaResult:
     """The summary of a point, over the output times."""
 
     times: list[float]  # output times
@@ -81,7 +81,7 @@ class Result:
     batch_size: list[float]  # P
 
 
-def alpha(problem: Problem, options: AlphaOptions, comm: MPI.Intracomm) -> Result:
+def alpha(problem: Problem, options: AlphaOptions, comm: MPI.Intracomm) -> AlphaResult:
     """SGD and gradient descent of n particles from the same starts, beside infinitely many particles. Collective.
 
     Raises:
@@ -96,7 +96,7 @@ def alpha(problem: Problem, options: AlphaOptions, comm: MPI.Intracomm) -> Resul
     seeds = np.random.SeedSequence(section.seed).generate_state(section.runs)
     squares = np.array([_run(problem, options, quiet, int(seed), limit, comm) for seed in seeds])
     added, total, finite_n = (_roots(part) for part in squares.transpose(1, 2, 0))
-    return Result(
+    return AlphaResult(
         list(times),
         added,
         total,

@@ -60,7 +60,7 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Result:
+class PathResult:
     """The summary of a point: pairs of measures by name, and the loss of each."""
 
     times: list[float]
@@ -68,7 +68,7 @@ class Result:
     loss: dict[str, list[float]]
 
 
-def path(problem: Problem, options: PathOptions, comm: MPI.Intracomm) -> Result:
+def path(problem: Problem, options: PathOptions, comm: MPI.Intracomm) -> PathResult:
     """All measures along one sequence of minibatches, the characteristics also in the gradient flow. Collective.
 
     Raises:
@@ -91,7 +91,7 @@ def path(problem: Problem, options: PathOptions, comm: MPI.Intracomm) -> Result:
     (moments["flow"],) = carried(quiet, [driven("characteristics", problem, quiet, comm)], times)
     compared = {name: errors(problem.model, moments[a], moments[b]) for name, (a, b) in PAIRS.items() if {a, b} <= set(moments)}
     loss = {name: [float(np.mean(problem.model.outer_energy(m))) for m in rows] for name, rows in moments.items()}
-    return Result(list(times), compared, loss)
+    return PathResult(list(times), compared, loss)
 
 
 def errors(model: MeanField, a: Sequence[Array], b: Sequence[Array]) -> Errors:

@@ -81,7 +81,7 @@ class WeakErrors:
 
 
 @dataclass(frozen=True)
-class Result:
+class WeakErrorResult:
     """The summary of a point, for the weights, their products and the loss."""
 
     weak_error: WeakErrors  # the errors
@@ -93,7 +93,7 @@ class Result:
     noise_scale: float  # g
 
 
-def weak_error(problem: Problem, options: WeakErrorOptions, comm: MPI.Intracomm) -> Result:
+def weak_error(problem: Problem, options: WeakErrorOptions, comm: MPI.Intracomm) -> WeakErrorResult:
     """Signed errors at time.end of both orders against the chain, and against the runs. Collective.
 
     Raises:
@@ -112,7 +112,7 @@ def weak_error(problem: Problem, options: WeakErrorOptions, comm: MPI.Intracomm)
     def named(values: Array) -> Named:
         return {name: float(value) for name, value in zip(functions, values, strict=True)}
 
-    return Result(
+    return WeakErrorResult(
         WeakErrors(
             Orders(*(named(two.extrapolated - chain) for two in means)),
             Orders(*(named(two.extrapolated - sampled[:, 0]) for two in means)),
