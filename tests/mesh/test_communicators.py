@@ -14,6 +14,9 @@ from mvpde.runtime import MPI
 pytestmark = pytest.mark.ranks
 
 
+pytestmark = pytest.mark.ranks
+
+
 def free_communicators(comm: MPI.Intracomm) -> int:
     """How many more communicators MPI would make. Collective."""
     made = []
@@ -53,6 +56,7 @@ def test_ranks_may_let_go_of_meshes_at_different_times(comm: MPI.Intracomm) -> N
     assert box([0.0], [1.0], [6], comm=comm).nodes == 7
 
 
+@pytest.mark.serial  # to make all that there are takes minutes on ranks that share a core
 def test_any_number_of_meshes_one_after_the_other(comm: MPI.Intracomm) -> None:
     """Every mesh takes half a dozen of the 2048 communicators that MPICH has; what is dropped gives them all back."""
     box([0.0], [1.0], [6], comm=comm)
