@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from mvpde import registry as names
 from mvpde.cases.laws import LawSection, law_sections
 from mvpde.cases.values import Choice, Section
-from mvpde.runtime import CaseError
+from mvpde.runtime import ArgumentError, CaseError
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
@@ -182,6 +182,15 @@ def blaming(place: str) -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         raise CaseError(f"{place}: {error}") from None
+
+
+@contextmanager
+def about(place: str) -> Iterator[None]:
+    """Errors about an argument of a computation become errors about that part of the case."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise CaseError(f"{place} {error.text}") from None
 
 
 @contextmanager

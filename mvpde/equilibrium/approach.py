@@ -122,7 +122,7 @@ def long_time(density: Density, modes: int | None, starts: Sequence[Start] | Non
         starts: of the search for the stationary laws of an interacting model, moments or laws; None: those of `branches`.
 
     Raises:
-        CaseError: temperature 0. SolverError: nothing found. On all ranks alike.
+        ArgumentError: temperature 0. SolverError: nothing found. On all ranks alike.
     """
     if not density.model.interacting:
         law, found = stationary(density), []

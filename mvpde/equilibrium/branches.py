@@ -95,7 +95,7 @@ def branches(density: Density, starts: Sequence[Array]) -> list[Branch]:
         starts: moments, shape (K,) each.
 
     Raises:
-        CaseError: temperature 0. SolverError: no start leads to a stationary law. On all ranks alike.
+        ArgumentError: temperature 0. SolverError: no start leads to a stationary law. On all ranks alike.
     """
     found: list[_Fixed] = []
     failures = []

@@ -20,7 +20,7 @@ from mvpde.density.galerkin import edge_geometry, galerkin, gradient
 from mvpde.density.schemes import SCHEMES
 from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
-from mvpde.runtime import CaseError, SolverError
+from mvpde.runtime import ArgumentError, SolverError
 
 Array = NDArray[np.float64]
 
@@ -102,14 +102,14 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
         moments: m of a stationary law of an interacting model, shape (K,), from `branches`.
 
     Raises:
-        CaseError: a model without diffusion, or an interacting one without ``moments``. SolverError: no unique stationary law
+        ArgumentError: a model without diffusion, or an interacting one without ``moments``. SolverError: no unique stationary law
         found. On all ranks alike.
     """
     model, domain = density.model, density.domain
     if moments is None:
         if model.interacting:
-            raise CaseError(
-                "[stationary] the laws of an interacting model come from mvpde.equilibrium.branches, which finds their moments"
+            raise ArgumentError(
+                "moments", "the laws of an interacting model come from mvpde.equilibrium.branches, which finds their moments"
             )
         moments = density.moments()[0]
     gibbs = is_gibbs(density)
@@ -152,7 +152,7 @@ def balance(density: Density, moments: Array, start: Balance | None = None) -> B
     """The law that is stationary at ``moments``, shape (K,); ``start``: that at other moments, to begin from. Collective.
 
     Raises:
-        CaseError: a gradient flow at temperature 0. SolverError: no positive stationary law found.
+        ArgumentError: a gradient flow at temperature 0. SolverError: no positive stationary law found.
     """
     return _gibbs(density, moments) if is_gibbs(density) else _null_vector(density, moments, start)
 
@@ -217,7 +217,7 @@ def _gibbs(density: Density, moments: Array) -> Balance:
     """ρ ∝ e^{−V/τ} and the edge-averaged coefficients, whose fluxes it makes vanish one by one."""
     domain, model, entries = density.domain, density.model, len(density.domain.graph.columns)
     if model.temperature == 0.0:
-        raise CaseError("[stationary] needs diffusion: model.temperature is 0, so the law ends in the minima of the potential")
+        raise ArgumentError("density", "needs diffusion: model.temperature is 0, so the law ends in the minima of the potential")
     potential = np.empty(len(domain.coordinates))
     density.features.potential(moments, potential)
     values = np.exp(-(potential - domain.extremes(potential[: domain.owned])[0]) / model.temperature)

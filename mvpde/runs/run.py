@@ -14,6 +14,7 @@ import numpy as np
 
 from mvpde.cases.file import Case, changed, load
 from mvpde.cases.measures import chosen_measures, left_out, measures, on_mesh
+from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem, problem, stationary_starts
 from mvpde.fields import FieldSeries
 from mvpde.files import write_arrays, write_csv, write_json
@@ -148,7 +149,8 @@ def _long_time(job: Run) -> LongTime | None:
     from mvpde.equilibrium.approach import long_time
 
     modes = None if sections.spectrum is None else sections.spectrum.modes
-    return long_time(density, modes, stationary_starts(job.problem))
+    with about("[stationary]"):
+        return long_time(density, modes, stationary_starts(job.problem))
 
 
 def _skipped(job: Run, without: Collection[str]) -> list[str]:

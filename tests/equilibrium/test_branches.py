@@ -27,7 +27,7 @@ from mvpde.models.interaction import drift_model, gradient_model
 from mvpde.models.laws import Normal, ProductLaw, Uniform
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.pair_interaction import pair_model
-from mvpde.runtime import MPI, CaseError, SolverError
+from mvpde.runtime import MPI, ArgumentError, CaseError, SolverError
 
 CASES = Path(__file__).parents[2] / "cases"
 CIRCLE = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),))
@@ -320,7 +320,7 @@ def test_nearest_stable_branch(comm: MPI.Intracomm) -> None:
 @pytest.mark.ranks
 def test_what_has_no_branches_is_refused(comm: MPI.Intracomm) -> None:
     cold = on_line(comm, desai_zwanzig(np.inf, 1.0), 40, scheme="flux_corrected")
-    with pytest.raises(CaseError, match="temperature"):
+    with pytest.raises(ArgumentError, match="temperature"):
         found(cold)
     with pytest.raises(SolverError, match="starts"):
         found(on_line(comm, desai_zwanzig(3.0, 1.0), 40), [[np.nan, 0.0]])

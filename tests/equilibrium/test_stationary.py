@@ -15,7 +15,7 @@ from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
 from mvpde.models.laws import Normal, ProductLaw
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.runtime import MPI, CaseError, SolverError
+from mvpde.runtime import MPI, ArgumentError, SolverError
 
 
 def any_law(domain: Domain) -> ProductLaw:
@@ -227,9 +227,9 @@ def test_the_stationary_law_stays(comm: MPI.Intracomm) -> None:
 @pytest.mark.ranks
 def test_what_has_no_stationary_law_is_refused(comm: MPI.Intracomm) -> None:
     line, circle = box([-2.0], [2.0], [20], comm=comm), box([0.0], [TWO_PI], [20], [True], comm=comm)
-    with pytest.raises(CaseError, match="branches"):
+    with pytest.raises(ArgumentError, match="branches"):
         solve(kuramoto(1.0, 0.2), circle)
-    with pytest.raises(CaseError, match="temperature"):
+    with pytest.raises(ArgumentError, match="temperature"):
         solve(replace(free(1, 0.0, lambda z: z[:, 0] ** 2), interacting=False), line)
     with pytest.raises(SolverError, match="unique|positive"):
         solve(general(1, np.zeros_like, lambda z: 0.5 * (z[:, :, None] > 0.15)), line)

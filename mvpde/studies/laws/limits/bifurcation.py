@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mvpde.cases.measures import domain
+from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem, stationary_starts
 from mvpde.cases.schema import Positive, Section
 from mvpde.density.density import Density
@@ -113,7 +114,8 @@ def bifurcation(problem: Problem, options: BifurcationOptions, comm: MPI.Intraco
     control = _control(problem, options)
     model, k, section = problem.model, options.moment, given(problem.sections.density)
     density = Density(model, domain(problem, comm), problem.law, scheme=section.scheme, tolerance=section.tolerance)
-    states = branches(density, moments_of(density, stationary_starts(problem)))
+    with about("[stationary]"):
+        states = branches(density, moments_of(density, stationary_starts(problem)))
 
     def size(branch: Branch) -> float:
         return abs(float(branch.moments[k]))
