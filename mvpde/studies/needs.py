@@ -15,7 +15,7 @@ class Need:
 
     Attributes:
         met: whether a problem fulfils it; the needs before it in a list are fulfilled.
-        otherwise: what the user reads if not: "[section] key: what is wrong; the remedy".
+        otherwise: what the user reads if not: "[section] key: what is wrong; the remedy", `{temperature}` is the model's.
     """
 
     met: Callable[[Problem], bool]
@@ -30,7 +30,8 @@ def check(problem: Problem, needs: Iterable[Need]) -> None:
     """
     unmet = next((need for need in needs if not need.met(problem)), None)
     if unmet is not None:
-        raise CaseError(f"{problem.case.path}: {unmet.otherwise}")
+        said = unmet.otherwise.replace("{temperature}", f"{problem.model.temperature:g}")
+        raise CaseError(f"{problem.case.path}: {said}")
 
 
 def given[Content](section: Content | None) -> Content:

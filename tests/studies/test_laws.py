@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from mvpde.cases.schema import Section
 from mvpde.runtime import CaseError
 from mvpde.studies.coarser import HALF, fewer, with_fewer
 from mvpde.studies.laws import MEASUREMENTS, TASKS
+from mvpde.studies.laws.sgd.driven import MINIBATCHES
 from mvpde.studies.measurement import MeasurementOptions
 from mvpde.studies.needs import Need, check, hot, sections, where
 from mvpde.studies.task import entries
@@ -88,3 +89,9 @@ def test_cells_and_nodes_become_fewer_together(cold: Problem) -> None:
     assert coarse.domain.cells == [n // 2 for n in fine.domain.cells]
     assert coarse.characteristics.nodes == [n // 2 for n in fine.characteristics.nodes]
     assert (fewer([1, 5, 8], HALF), fewer([4, 8], HALF, least=3)) == ([1, 2, 4], [3, 4])
+
+
+def test_a_temperature_is_named(cold: Problem) -> None:
+    hot_model = replace(cold, model=replace(cold.model, temperature=0.25))
+    with pytest.raises(CaseError, match=r"at temperature 0, not 0\.25; set it to 0"):
+        check(hot_model, MINIBATCHES[-1:])

@@ -24,7 +24,7 @@ MINIBATCHES = [
         '[model] kind: minibatches are drawn from the data of a network; use kind = "network"',
     ),
     flat("[model] unit: minibatches do not drive units on a sphere; choose another unit"),
-    cold("[model] temperature: minibatches drive gradient flows at temperature 0; set it to 0"),
+    cold("[model] temperature: minibatches drive gradient flows at temperature 0, not {temperature}; set it to 0"),
 ]
 
 
