@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from mvpde.density.schemes import SCHEMES, DensityScheme, Options, Steps
 from mvpde.measure import Cloud, Number, State, nothing
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
+from mvpde.models.laws import Law
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import MPI, ArgumentError, InvariantError
 
@@ -24,19 +24,6 @@ Array = NDArray[np.float64]
 
 MASS_TOLERANCE = 1e-9  # a larger relative defect means the scheme is not the one documented
 _OUTSIDE = 0.01  # share of the initial law that the domain may miss, or count twice
-
-
-class NodalLaw(Protocol):
-    """What a density asks of an initial law."""
-
-    @property
-    def dimension(self) -> int:
-        """D."""
-        ...
-
-    def density(self, z: Array, /) -> Array:
-        """ρ_0(z), shape (N,), at z, shape (N, D), with respect to the volume of the model's metric."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +65,7 @@ class Density:
         self,
         model: MeanField,
         domain: Domain,
-        law: NodalLaw,
+        law: Law,
         *,
         scheme: str = "auto",
         cfl: float = 0.8,
@@ -293,7 +280,7 @@ def outer_mass(domain: Domain, values: Array, model: MeanField) -> float:
     return float(outer / total)
 
 
-def _project(domain: Domain, model: MeanField, law: NodalLaw) -> tuple[Array, float]:
+def _project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
     """The law's nodal values at owned and ghost unknowns, scaled to mass 1, and the share of it that the domain holds.
 
     ρ_i = (1/m_i)∫ρ_0φ_i keeps mass and first moments even where ρ_0 jumps, but spreads each point over its cell. On any simplex
@@ -317,7 +304,7 @@ def _project(domain: Domain, model: MeanField, law: NodalLaw) -> tuple[Array, fl
     return values, inside
 
 
-def _check_spaces(model: MeanField, domain: Domain, law: NodalLaw) -> None:
+def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:
     """Refuse a mesh or law of other coordinates than the model's."""
     if not model.dimension == domain.dimension == law.dimension:
         raise ArgumentError(

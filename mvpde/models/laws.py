@@ -225,21 +225,25 @@ def in_period(law: Law1D, period: float | None) -> Law1D:
     return replace(law, periodic=True)
 
 
-class Law(Protocol):
-    """A law of all D coordinates: what is asked of an initial law."""
+class Sampler(Protocol):
+    """What particles ask of an initial law."""
 
     @property
     def dimension(self) -> int:
         """D."""
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """n independent points, shape (n, D), drawn from the generator alone."""
+
+
+class Law(Sampler, Protocol):
+    """A law of all D coordinates: what is asked of an initial law."""
 
     def density(self, z: Array) -> Array:
         """ρ(z), shape (N,), at z of shape (N, D)."""
 
     def log_density(self, z: Array) -> Array:
         """log ρ(z), shape (N,)."""
-
-    def sample(self, rng: np.random.Generator, n: int) -> Array:
-        """n independent points, shape (n, D)."""
 
     def quadrature(self, nodes: Sequence[int]) -> tuple[Array, Array]:
         """Points, shape (N, D), and weights, shape (N,), with ∫h dρ ≈ Σ_i w_i h(z_i)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 from mvpde.runtime import MPI, ArgumentError  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.measure import State
+from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.schemes import Blocks
 
@@ -25,19 +26,6 @@ SUB_BLOCK = 1024  # rows of the feature matrix that are in work at once
 CACHE_NUMBERS = 2**16  # entries of that piece at most: 512 KiB, and too few for a BLAS to split its sums over threads
 
 Words = NDArray[np.uint64]
-
-
-class InitialLaw(Protocol):
-    """What particles ask of an initial law."""
-
-    @property
-    def dimension(self) -> int:
-        """D."""
-        ...
-
-    def sample(self, rng: np.random.Generator, n: int, /) -> Array:
-        """n independent samples, shape (n, D), drawn from the generator alone."""
-        ...
 
 
 # --- evaluation in pieces that fit the cache ------------------------------------------------------------------------------------
@@ -135,7 +123,7 @@ class Shares:
         """Fresh streams of the blocks of this rank."""
         return [stream(seed, run, block) for run, block in self.owned]
 
-    def start(self, law: InitialLaw, streams: Sequence[np.random.Generator]) -> Blocks:
+    def start(self, law: Sampler, streams: Sequence[np.random.Generator]) -> Blocks:
         """Independent samples of the law, block by block."""
         return [np.ascontiguousarray(law.sample(rng, n)) for rng, n in zip(streams, self.sizes, strict=True)]
 
@@ -175,8 +163,8 @@ class Shares:
             "streams": np.array([one for part in words for one in part]),
         }
 
-    def received(self, state: State | None, name: str, columns: int) -> Kept:
-        """What this rank owns of a `state` that rank 0 has read. Collective.
+    def received(self, state: State | None, name: str, columns: int) -> tuple[State, Blocks, list[np.random.Generator]]:
+        """A `state` that rank 0 has read, and the blocks and streams in it that this rank owns. Collective.
 
         Raises:
             ValueError: on all ranks, when the numbers of runs, rows or columns differ.
@@ -188,38 +176,11 @@ class Shares:
         if rows.shape != expected:
             raise ValueError(f"the checkpoint has (runs, {name}, coordinates) = {rows.shape}, the measure {expected}")
         words = np.asarray(state["streams"], np.uint64)
-        return Kept(
-            state,
-            [rows[run, b * self.block : (b + 1) * self.block].copy() for run, b in self.owned],
-            [stream_from_array(words[number]) for number in self.share(self.comm.rank)],
-        )
+        blocks = [rows[run, b * self.block : (b + 1) * self.block].copy() for run, b in self.owned]
+        return state, blocks, [stream_from_array(words[number]) for number in self.share(self.comm.rank)]
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What a checkpoint kept for this rank.
-
-    Attributes:
-        state: all of it.
-        blocks, streams: of this rank.
-    """
-
-    state: State
-    blocks: Blocks
-    streams: list[np.random.Generator]
-
-    @property
-    def time(self) -> float:
-        """t."""
-        return float(self.state["time"])
-
-    @property
-    def steps(self) -> int:
-        """Steps taken."""
-        return int(self.state["steps"])
-
-
-def check_sizes(runs: int, seed: int, law: InitialLaw, coordinates: Sequence[str], particles: int = 1) -> None:
+def check_sizes(runs: int, seed: int, law: Sampler, coordinates: Sequence[str], particles: int = 1) -> None:
     """Refuse what cannot be cut into blocks.
 
     Raises:

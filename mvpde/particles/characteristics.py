@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
@@ -19,21 +18,9 @@ import numpy as np
 from scipy.integrate import DOP853
 
 from mvpde.measure import Cloud, Number, State, nothing
+from mvpde.models.laws import Law
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import in_pieces, rows_in_cache, wrap
-
-
-class QuadratureLaw(Protocol):
-    """What characteristics ask of an initial law."""
-
-    @property
-    def dimension(self) -> int:
-        """D."""
-        ...
-
-    def quadrature(self, nodes: Sequence[int], /) -> tuple[Array, Array]:
-        """Points (N, D), N = Π nodes, and weights (N,) that sum to 1."""
-        ...
 
 
 def weighted_moments(model: MeanField, z: Array, weights: Array, rows: int) -> Array:
@@ -57,7 +44,7 @@ class Characteristics:
     def __init__(
         self,
         model: MeanField,
-        law: QuadratureLaw,
+        law: Law,
         *,
         nodes: Sequence[int],
         tolerance: float = 1e-10,
@@ -186,7 +173,7 @@ class Characteristics:
         self._moments = None
 
 
-def _check(model: MeanField, law: QuadratureLaw, nodes: Sequence[int], tolerance: float) -> None:
+def _check(model: MeanField, law: Law, nodes: Sequence[int], tolerance: float) -> None:
     """Refuse what has no characteristics, or arguments outside their range."""
     if not model.gradient_flow:
         raise ArgumentError("model", "characteristics follow a gradient flow, and this one has a general drift or diffusion")

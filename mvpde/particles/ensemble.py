@@ -18,8 +18,9 @@ from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (lo
 import numpy as np
 
 from mvpde.measure import Cloud, Number, State, nothing
+from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.particles.blocks import InitialLaw, Shares, check_sizes, in_pieces, rows_in_cache, wrap
+from mvpde.particles.blocks import Shares, check_sizes, in_pieces, rows_in_cache, wrap
 from mvpde.particles.noise import increment, require_diffusion
 from mvpde.particles.schemes import SCHEMES, Blocks, Flow
 
@@ -40,7 +41,7 @@ class Ensemble:
     def __init__(
         self,
         model: MeanField,
-        law: InitialLaw,
+        law: Sampler,
         *,
         particles: int,
         runs: int = 1,
@@ -238,8 +239,8 @@ class Ensemble:
         Raises:
             ValueError: on all ranks, when the numbers of runs, particles or coordinates differ.
         """
-        kept = self._shares.received(state, "particles", self.model.dimension)
-        self.time, self._steps, self._z, self._streams = kept.time, kept.steps, kept.blocks, kept.streams
+        kept, self._z, self._streams = self._shares.received(state, "particles", self.model.dimension)
+        self.time, self._steps = float(kept["time"]), int(kept["steps"])
         self._moments = None
 
 

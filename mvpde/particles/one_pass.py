@@ -21,8 +21,9 @@ import numpy as np
 
 from mvpde.measure import Cloud, Number, State, nothing
 from mvpde.models.isotropic_gaussians import Classification, hermite
+from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.particles.blocks import InitialLaw, Shares, stream
+from mvpde.particles.blocks import Shares, stream
 
 CHUNK = 500  # samples drawn at once
 NOISE_EVERY = 20  # steps whose noise is added at once: N·d normal numbers are far more work than a step
@@ -78,7 +79,7 @@ class OnePassSgd:
         self,
         problem: Classification,
         model: MeanField,
-        law: InitialLaw,
+        law: Sampler,
         *,
         particles: int,
         runs: int = 1,
@@ -112,7 +113,7 @@ class OnePassSgd:
         self._w = [self._start(law, rng) for rng in self._shares.streams(seed)]
         self._steps, self._seconds = 0, 0.0
 
-    def _start(self, law: InitialLaw, rng: np.random.Generator) -> Array:
+    def _start(self, law: Sampler, rng: np.random.Generator) -> Array:
         radii = law.sample(rng, self.particles)
         directions = rng.standard_normal((self.particles, self.problem.dimension))
         return np.ascontiguousarray(radii * directions / np.linalg.norm(directions, axis=1, keepdims=True))
@@ -210,8 +211,8 @@ class OnePassSgd:
         Raises:
             ValueError: on all ranks, when the numbers of runs, units or coordinates differ.
         """
-        kept = self._shares.received(state, "weights", self.problem.dimension)
-        self.time, self._steps, self._w, self._streams = kept.time, kept.steps, kept.blocks, kept.streams
+        kept, self._w, self._streams = self._shares.received(state, "weights", self.problem.dimension)
+        self.time, self._steps = float(kept["time"]), int(kept["steps"])
 
 
 def network_risk(problem: Classification, w: Array) -> float:

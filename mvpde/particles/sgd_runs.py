@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.measure import Cloud, Number, State, nothing
+from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
-from mvpde.particles.blocks import InitialLaw, Shares, check_sizes
+from mvpde.particles.blocks import Shares, check_sizes
 from mvpde.particles.noise import increment
 from mvpde.particles.schemes import DYNAMICS
 
@@ -121,7 +122,7 @@ class SgdRuns:
     def __init__(
         self,
         problem: SgdNetwork,
-        law: InitialLaw,
+        law: Sampler,
         *,
         runs: int,
         seed: int = 0,
@@ -290,9 +291,9 @@ class SgdRuns:
         Raises:
             ValueError: on all ranks, when the numbers of runs or weights differ.
         """
-        kept = self._shares.received(state, "weights", self.problem.dimension)
-        self.time, self._steps, self._w, self._streams = kept.time, kept.steps, kept.blocks, kept.streams
-        since, steps = np.asarray(kept.state["began"])
+        kept, self._w, self._streams = self._shares.received(state, "weights", self.problem.dimension)
+        self.time, self._steps = float(kept["time"]), int(kept["steps"])
+        since, steps = np.asarray(kept["began"])
         self._began = float(since), int(steps)
 
 

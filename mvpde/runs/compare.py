@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from mvpde.runtime import on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
@@ -54,12 +53,7 @@ def prediction_error(model: MeanField, a: Array, b: Array) -> float:
 # --- two measures ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What comparisons look at: moments, shape (runs, K), and weighted points, on rank 0."""
-
-    moments: Array
-    cloud: Cloud
+Sight = tuple[Array, Cloud]  # what comparisons look at: moments, shape (runs, K), and weighted points, on rank 0
 
 
 def compare(a: Measure, b: Measure, *, projections: int = 32) -> dict[str, float]:
@@ -76,7 +70,7 @@ def compare(a: Measure, b: Measure, *, projections: int = 32) -> dict[str, float
     sights = [(measure.moments(), measure.cloud()) for measure in (a, b)]
 
     def compared() -> dict[str, float]:
-        return differences(a.model, *(Sight(m, cloud) for m, cloud in sights if cloud is not None), projections=projections)
+        return differences(a.model, *((m, cloud) for m, cloud in sights if cloud is not None), projections=projections)
 
     return on_first_rank(a.comm, compared)
 
@@ -84,15 +78,16 @@ def compare(a: Measure, b: Measure, *, projections: int = 32) -> dict[str, float
 def differences(model: MeanField, a: Sight, b: Sight, *, projections: int) -> dict[str, float]:
     """The numbers of `compare`, on one rank; 0 projections: without the distance."""
     numbers: dict[str, float] = {}
+    (moments, cloud), (others, cloud_of_others) = a, b
     if model.data is not None:
-        squares = squared_errors(model, a.moments, b.moments)
+        squares = squared_errors(model, moments, others)
         root, error = root_mean(squares)
         if math.isfinite(error):  # in this order of operations its last digit is that of all summaries so far
             error = float(np.std(squares, ddof=1)) / (2.0 * root * math.sqrt(len(squares)))
         numbers["prediction_error"] = root
-        numbers |= {"prediction_error_standard_error": error} if len(a.moments) > 1 else {}
+        numbers |= {"prediction_error_standard_error": error} if len(moments) > 1 else {}
     if projections:
-        clouds = without_faint(a.cloud), without_faint(b.cloud)
+        clouds = without_faint(cloud), without_faint(cloud_of_others)
         numbers["sliced_wasserstein"] = sliced_wasserstein(*clouds, model.periods, projections=projections)
     return numbers
 

@@ -12,7 +12,7 @@ from mvpde.measure import Cloud, Measure
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import wrap
 from mvpde.particles.sgd_runs import SgdRuns
-from mvpde.runs.compare import Sight, differences, weak_errors
+from mvpde.runs.compare import differences, weak_errors
 from mvpde.runtime import MPI, on_first_rank
 
 ROWS = 2048  # of a feature matrix in work at once
@@ -114,7 +114,7 @@ def _derive(recorded: Record, model: MeanField, moments: Mapping[str, Array], pa
 def _comparison(
     recorded: Record, model: MeanField, moments: Mapping[str, Array], projections: int
 ) -> dict[str, dict[str, float]]:
-    sights = {name: Sight(moments[name], cloud) for name, cloud in recorded.clouds.items()}
+    sights = {name: (moments[name], cloud) for name, cloud in recorded.clouds.items()}
     return {f"{a}_vs_{b}": differences(model, sights[a], sights[b], projections=projections) for a, b in pairs(sights)}
 
 

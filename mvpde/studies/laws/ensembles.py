@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mvpde.cases.problem import Problem
+from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array
-from mvpde.particles.blocks import InitialLaw
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI
 from mvpde.studies.needs import given
@@ -16,7 +16,7 @@ def ensemble_of(
     problem: Problem,
     comm: MPI.Intracomm,
     *,
-    law: InitialLaw | None = None,
+    law: Sampler | None = None,
     driven_by: Callable[[float], Array] | None = None,
     **changes: float | int | str,
 ) -> Ensemble:
