@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 type Json = str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None
 
 HOLDS, FAILS, COARSE, BIASED = "holds", "does not hold", "mesh too coarse", "bias dominates"
-NEGLIGIBLE = 1.0 / 3.0  # of the smallest error shown: a discretisation error or a bias below it does not carry the fit
+SMALL_SHARE = 1.0 / 3.0  # of the smallest error shown: a discretisation error or a bias below it does not carry the fit
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def decide(
             not be measured, which is no better.
         bias: distance between what is approached and the limit that the law is about; likewise "bias dominates".
     """
-    if not discretisation < NEGLIGIBLE * smallest:
+    if not discretisation < SMALL_SHARE * smallest:
         return COARSE
-    if not bias < NEGLIGIBLE * smallest:
+    if not bias < SMALL_SHARE * smallest:
         return BIASED
     return HOLDS if abs(measured - predicted) <= tolerance else FAILS

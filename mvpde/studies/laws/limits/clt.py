@@ -31,7 +31,7 @@ from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Ou
 from mvpde.studies.needs import cold, flat, given, runs, sections, with_data
 from mvpde.studies.quantities import axis, table_of
 from mvpde.studies.task import task_of
-from mvpde.studies.verdict import COARSE, FAILS, HOLDS, NEGLIGIBLE, Json, Verdict, line_in_inverse
+from mvpde.studies.verdict import COARSE, FAILS, HOLDS, SMALL_SHARE, Json, Verdict, line_in_inverse
 
 if TYPE_CHECKING:
     import xarray
@@ -188,7 +188,7 @@ def _size(row: xarray.Dataset, t: float, options: CltLawOptions, details: Mappin
 
 
 def _decided(measured: float, error: float, predicted: float, discretisation: float, errors: float) -> str:
-    if not discretisation < NEGLIGIBLE * error:
+    if not discretisation < SMALL_SHARE * error:
         return COARSE
     return HOLDS if abs(measured - predicted) <= errors * error else FAILS
 

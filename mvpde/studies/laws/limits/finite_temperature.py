@@ -25,7 +25,7 @@ from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, 
 from mvpde.studies.needs import Need, box, given, runs, section
 from mvpde.studies.quantities import axis, table_of
 from mvpde.studies.task import task_of
-from mvpde.studies.verdict import BIASED, COARSE, FAILS, HOLDS, NEGLIGIBLE, Json, Verdict, line_in_inverse
+from mvpde.studies.verdict import BIASED, COARSE, FAILS, HOLDS, SMALL_SHARE, Json, Verdict, line_in_inverse
 
 if TYPE_CHECKING:
     import xarray
@@ -208,7 +208,7 @@ def _verdicts(part: xarray.Dataset, n: Array, quantity: str, what: str, options:
     size, at = int(n[good][worst]), float(measured[good][worst])
     allowed = float(slack[worst] + part_of_n[worst])
     centre = float(predicted[good][worst])
-    floor = _FLOORS[bool(np.any(coarse[good] > NEGLIGIBLE * errors[good])), bool(np.any(bias[good] > NEGLIGIBLE * slack))]
+    floor = _FLOORS[bool(np.any(coarse[good] > SMALL_SHARE * errors[good])), bool(np.any(bias[good] > SMALL_SHARE * slack))]
     return [
         Verdict(
             f"{what}, measured − predicted → 0 as n → ∞",

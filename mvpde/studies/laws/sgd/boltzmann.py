@@ -28,7 +28,7 @@ from mvpde.runtime import MPI
 from mvpde.studies.coarser import HALF, THREE_QUARTERS, TwoMeshes, coarser
 from mvpde.studies.figures import bars, finish, guide, plain_ticks
 from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, Picture, title
-from mvpde.studies.verdict import COARSE, FAILS, HOLDS, NEGLIGIBLE, Estimate, Json, Verdict, decide, loglog_line
+from mvpde.studies.verdict import COARSE, FAILS, HOLDS, SMALL_SHARE, Estimate, Json, Verdict, decide, loglog_line
 
 if TYPE_CHECKING:
     import xarray
@@ -141,9 +141,9 @@ def boltzmann_distance(dataset: xarray.Dataset, options: BoltzmannOptions) -> Ou
 
 def _present(divergence: float, control: float, error: float) -> str:
     """Whether KL is told from 0: far above what isotropic noise leaves on the same mesh, its mesh error below a third."""
-    if not divergence > control / NEGLIGIBLE:
+    if not divergence > control / SMALL_SHARE:
         return FAILS
-    return HOLDS if error < NEGLIGIBLE * divergence else COARSE
+    return HOLDS if error < SMALL_SHARE * divergence else COARSE
 
 
 def _vanishing(law: str, control: Array, options: BoltzmannOptions) -> Verdict:
