@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas
 import xarray
 
 from mvpde.fields import read_fields, read_mesh
@@ -34,11 +34,11 @@ def open_run(folder: str | Path) -> xarray.Dataset:
 
 
 def _columns(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
+    try:
+        table = pandas.read_csv(path, float_precision="round_trip")
+    except (FileNotFoundError, pandas.errors.EmptyDataError):  # nothing is recorded yet
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {key: np.array([float(row[key] or "nan") for row in rows]) for key in rows[0]} if rows else {}
+    return {} if table.empty else {str(key): table[key].to_numpy(np.float64) for key in table}
 
 
 def _series(path: Path) -> xarray.Dataset:
