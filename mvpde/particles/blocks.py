@@ -160,7 +160,7 @@ class Shares:
             "time": np.float64(time),
             "steps": np.int64(steps),
             name: rows.reshape(self.runs, self.rows, -1),
-            "streams": np.array([one for part in words for one in part]),
+            "streams": np.array([row for part in words for row in part]),
         }
 
     def received(self, state: State | None, name: str, columns: int) -> tuple[State, Blocks, list[np.random.Generator]]:

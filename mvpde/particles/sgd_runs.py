@@ -150,9 +150,9 @@ class SgdRuns:
         if dynamics not in DYNAMICS:
             raise ArgumentError("dynamics", f"must be one of {', '.join(DYNAMICS)}, not {dynamics!r}")
         self.problem, self.runs, self.seed, self.comm, self.dynamics = problem, runs, seed, comm, dynamics
-        self._one, self._asked = DYNAMICS[dynamics](problem, order, step), (order, step)
-        self.model, self.step, self.time = self._one.model, self._one.length, 0.0
-        self.label = self._one.label
+        self._way, self._asked = DYNAMICS[dynamics](problem, order, step), (order, step)
+        self.model, self.step, self.time = self._way.model, self._way.length, 0.0
+        self.label = self._way.label
         self._steps, self._seconds = 0, 0.0
         self._began = 0.0, 0  # time and steps at the last change of η and B
         self._shares = Shares(1, runs, comm)
@@ -191,7 +191,7 @@ class SgdRuns:
 
     def _plan(self, t: float) -> tuple[int, float]:
         """Number of steps up to t, and their length."""
-        if self._one.exact_times:
+        if self._way.exact_times:
             count = math.ceil((t - self.time) / self.step * (1.0 - 1e-12))
             return count, (t - self.time) / max(count, 1)
         since, steps = self._began
@@ -199,7 +199,7 @@ class SgdRuns:
 
     def _moved(self, w: Array, rng: np.random.Generator, count: int, h: float) -> Array:
         for _ in range(count):
-            w = self._one.move(w, rng, h)
+            w = self._way.move(w, rng, h)
         return w
 
     def change(self, problem: SgdNetwork) -> None:
@@ -213,8 +213,8 @@ class SgdRuns:
         """
         if problem.dimension != self.problem.dimension:
             raise ArgumentError("problem", f"the runs have {self.problem.dimension} weights, it has {problem.dimension}")
-        self.problem, self._one = problem, DYNAMICS[self.dynamics](problem, *self._asked)
-        self.model, self.step = self._one.model, self._one.length
+        self.problem, self._way = problem, DYNAMICS[self.dynamics](problem, *self._asked)
+        self.model, self.step = self._way.model, self._way.length
         self._began = self.time, self._steps
 
     def averages(self, functions: Sequence[Callable[[Array], Array]], times: Sequence[float]) -> tuple[Array, Array]:

@@ -20,8 +20,10 @@ def bar(title: str, line: Callable[[Record], str]) -> Iterator[Callable[[Record,
         task = shown.add_task("starting", total=None)
         shown.console.print(title, markup=False)
 
-        def update(found: Record, times: Sequence[float]) -> None:
-            shown.console.print(line(found), markup=False)
-            shown.update(task, total=times[-1] or 1.0, completed=found.time, description=f"t = {found.time:g} of {times[-1]:g}")
+        def update(recorded: Record, times: Sequence[float]) -> None:
+            shown.console.print(line(recorded), markup=False)
+            shown.update(
+                task, total=times[-1] or 1.0, completed=recorded.time, description=f"t = {recorded.time:g} of {times[-1]:g}"
+            )
 
         yield update

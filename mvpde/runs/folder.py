@@ -16,6 +16,7 @@ import tomli_w
 
 import mvpde
 from mvpde.cases.file import Case
+from mvpde.cases.measures import MEASURES
 from mvpde.fields import SUFFIXES
 from mvpde.files import write_aside, write_json
 from mvpde.runtime import CaseError
@@ -92,7 +93,8 @@ def _portable(case: Case) -> tuple[str, dict[str, bytes]]:
 
 def provenance(case: Case, ranks: int, command: Sequence[str]) -> dict[str, object]:
     """What it takes to know, later, how a run came about."""
-    seeds = {name: section.seed for name, section in case.sections if hasattr(section, "seed")}
+    asked = {name: getattr(getattr(case.sections, name, None), "seed", None) for name in MEASURES}
+    seeds = {name: seed for name, seed in asked.items() if seed is not None}
     return {
         "command": list(command) or sys.argv,
         "case": str(case.path.resolve()),

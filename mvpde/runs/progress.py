@@ -12,23 +12,23 @@ from mvpde.runs.record import Record
 type Progress = Callable[[Record, Sequence[float]], None]
 
 
-def silent(found: Record, times: Sequence[float]) -> None:
+def silent(recorded: Record, times: Sequence[float]) -> None:
     """Say nothing."""
 
 
-def line(found: Record) -> str:
+def line(recorded: Record) -> str:
     """t, step, mass defect, smallest value, losses, free energy on one line."""
-    parts = [f"t = {found.time:<8g}"]
-    for n in (numbers for numbers in found.numbers.values() if "mass_defect" in numbers):
+    parts = [f"t = {recorded.time:<8g}"]
+    for n in (numbers for numbers in recorded.numbers.values() if "mass_defect" in numbers):
         parts.append(f"dt {n['step']:.2e}  mass defect {n['mass_defect']:.1e}  min {n['minimum']:+.1e}")
         parts += [f"free energy {n['free_energy']:.8g}"] if "free_energy" in n else []
-    parts += [f"loss of {name} {numbers['loss']:.8g}" for name, numbers in found.numbers.items()]
+    parts += [f"loss of {name} {numbers['loss']:.8g}" for name, numbers in recorded.numbers.items()]
     return "  ".join(parts)
 
 
 def lines(stream: TextIO) -> Progress:
     """One line per output time."""
-    return lambda found, times: print(line(found), file=stream, flush=True)
+    return lambda recorded, times: print(line(recorded), file=stream, flush=True)
 
 
 @contextmanager

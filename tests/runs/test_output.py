@@ -158,12 +158,20 @@ def test_values_replace_those_of_a_loaded_case(shared_tmp_path: Path) -> None:
         mvpde.run(case, set={"ensemble.particle": 50}, out=shared_tmp_path / "other")
 
 
-def test_provenance_knows_the_seeds(shared_tmp_path: Path) -> None:
-    """That of the ensemble, else that of runs of SGD."""
-    changes = {"sgd.runs": 50, "sgd.seed": 7, "time.end": 0.2, "time.outputs": 1, "output.pictures": False}
-    folder = mvpde.run(CASES / "sgd_neuron.toml", set=changes, out=shared_tmp_path / "run", without=["density"]).folder
+@pytest.mark.parametrize(
+    ("case", "changes", "seeds"),
+    [
+        ("sgd_neuron", {"sgd.runs": 50, "sgd.seed": 7}, {"sgd": 7}),
+        ("three_spin_circle", {"ensemble.particles": 50, "ensemble.seed": 3, "data.seed": 9}, {"ensemble": 3}),
+    ],
+)
+def test_provenance_knows_the_seeds(shared_tmp_path: Path, case: str, changes: dict[str, Any], seeds: dict[str, int]) -> None:
+    """That of the ensemble, else that of runs of SGD; none of a data set."""
+    small = {**changes, "time.end": 0.2, "time.outputs": 1, "output.pictures": False, "output.sliced_wasserstein": False}
+    left_out = ["density"] if case == "sgd_neuron" else ["density", "characteristics"]
+    folder = mvpde.run(CASES / f"{case}.toml", set=small, out=shared_tmp_path / "run", without=left_out).folder
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    assert (provenance["seed"], provenance["seeds"]) == (7, {"sgd": 7})
+    assert (provenance["seed"], provenance["seeds"]) == (next(iter(seeds.values())), seeds)
 
 
 def test_what_is_not_wanted_is_not_written(shared_tmp_path: Path) -> None:
