@@ -150,7 +150,8 @@ def test_the_verdict_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brok
         monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments: [1.5 * b for b in right(*arguments)])
     else:
         monkeypatch.setattr(Ensemble, "_noise", lambda *arguments: [0.5 * dw for dw in noise(*arguments)])
-    compute_here(write_study(tmp_path, **STUDY), tmp_path / "out")
+    lengths = STUDY["options"] if broken == "drift" else {"equilibration": 1.0, "averaging": 1.0}
+    compute_here(write_study(tmp_path, **{**STUDY, "options": lengths}), tmp_path / "out")
     assert [entry["holds"] for entry in entries(tmp_path / "out")].count("does not hold") >= 6
 
 
