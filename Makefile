@@ -28,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help install demo cases studies test test-serial test-mpi coverage golden lint format types bench pictures clean distclean
+.PHONY: help install demo cases studies test test-serial test-mpi coverage golden lint format types bench api pictures clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -116,6 +116,9 @@ types: $(STAMP) ## mypy
 
 bench: $(STAMP) ## speed and memory beside what this machine can do; the table is written to mpi_runs/
 	$(BIN)/python mpi_runs/bench.py
+
+api: $(STAMP) ## docs/api.md from the docstrings
+	$(BIN)/python docs/make_api.py
 
 pictures: demo ## the pictures of README and docs, from the main job
 	@mkdir -p docs/images

@@ -19,15 +19,15 @@ from mvpde.mesh.domain import Domain
 from mvpde.models.data import circle, interval
 from mvpde.models.fokker_planck import fokker_planck
 from mvpde.models.gaussian_mixture import gaussian_mixture
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network
 
 Array = NDArray[np.float64]
-Problem = tuple[MeanField, Domain, ProductLaw]
+Problem = tuple[MeanField, Domain, Product]
 
 ANGLE = Uniform(0.0, 2.0 * np.pi, periodic=True)
-START = ProductLaw((ANGLE, Normal(0.0, 0.7)))
+START = Product((ANGLE, Normal(0.0, 0.7)))
 
 
 def circle_target(x: Array) -> Array:
@@ -37,9 +37,9 @@ def circle_target(x: Array) -> Array:
 
 def circle_model(temperature: float = 0.0) -> MeanField:
     """φ = exp(2(cos(x − y) − 1)) on 64 angles, so K = 64; base measure Unif × N(0, 1) where τ > 0."""
-    base = ProductLaw((ANGLE, Normal(0.0, 1.0)))
+    base = Product((ANGLE, Normal(0.0, 1.0)))
     data = circle(64, circle_target)
-    return network("circle_rbf", data, temperature=temperature, base_measure=base, unit_parameters={"kappa": 2.0})
+    return network("circle_rbf", data, temperature=temperature, base=base, kappa=2.0)
 
 
 def circle_rbf(cells: Sequence[int], temperature: float = 0.0, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
@@ -50,10 +50,10 @@ def circle_rbf(cells: Sequence[int], temperature: float = 0.0, comm: MPI.Intraco
 
 def sigmoid_3d(cells: Sequence[int]) -> Problem:
     """z = (a, b, c): sigmoid(ax + b) on 32 points, τ = 0.05."""
-    base = ProductLaw((Normal(0.0, 2.0), Normal(0.0, 2.0), Normal(0.0, 1.0)))
-    model = network("sigmoid", interval(-1.0, 1.0, 32, lambda x: np.sin(3.0 * x[:, 0])), temperature=0.05, base_measure=base)
+    base = Product((Normal(0.0, 2.0), Normal(0.0, 2.0), Normal(0.0, 1.0)))
+    model = network("sigmoid", interval(-1.0, 1.0, 32, lambda x: np.sin(3.0 * x[:, 0])), temperature=0.05, base=base)
     domain = box([-6.0, -6.0, -5.0], [6.0, 6.0, 5.0], cells, comm=MPI.COMM_SELF)
-    return model, domain, ProductLaw((Normal(0.0, 1.5), Normal(0.0, 1.5), Normal(0.0, 0.7)))
+    return model, domain, Product((Normal(0.0, 1.5), Normal(0.0, 1.5), Normal(0.0, 0.7)))
 
 
 # M, A of dz = −Mz dt + √(2A)dB and the half widths of six standard deviations: a full tensor, and one that is degenerate
@@ -71,7 +71,7 @@ def tensor(pair: str, cells: Sequence[int], comm: MPI.Intracomm = MPI.COMM_SELF)
     return (
         fokker_planck(("x", "y"), drift_matrix=m, diffusion_matrix=a),
         domain,
-        ProductLaw((Normal(x, 0.5 * x), Normal(0.0, 0.5 * y))),
+        Product((Normal(x, 0.5 * x), Normal(0.0, 0.5 * y))),
     )
 
 
@@ -89,4 +89,4 @@ def mixture(cells: Sequence[int]) -> Problem:
     """The Gaussian mixture of Rotskoff & Vanden-Eijnden: y ~ U[−2, 2], c ~ N(0, 1)."""
     model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0])
     domain = box([-4.0, -6.0], [4.0, 6.0], cells, comm=MPI.COMM_SELF)
-    return model, domain, ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
+    return model, domain, Product((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))

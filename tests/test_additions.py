@@ -19,7 +19,7 @@ from mvpde.cases.kinds import KINDS, Given
 from mvpde.density.density import Density
 from mvpde.density.schemes import SCHEMES
 from mvpde.mesh.box import box
-from mvpde.models.laws import Normal, ProductLaw
+from mvpde.models.laws import Normal, Product
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI
 
@@ -151,7 +151,7 @@ def test_a_density_scheme(tmp_path: Path, add: Callable[[str], dict[str, Any]]) 
     model = kind.build(kind.schema(kind="trap", stiffness=2.0, temperature=0.5), Given(None, None))
     for cells in (64, 128, 256):
         domain = box([-4.0], [4.0], [cells], comm=MPI.COMM_SELF)
-        density = Density(model, domain, ProductLaw((Normal(0.3, 0.5),)), scheme="upwind")
+        density = Density(model, domain, Product((Normal(0.3, 0.5),)), scheme="upwind")
         density.advance(0.5)
         errors.append(abs(density.expectation(lambda z: z[:, 0] ** 2)[0] - (0.25 + 0.09 * np.exp(-2.0))))
     assert order(errors) == pytest.approx(SCHEMES["upwind"].order, abs=0.2)
@@ -162,12 +162,10 @@ def test_a_particle_scheme(tmp_path: Path, add: Callable[[str], dict[str, Any]])
     add("A kind of model")
     add("A particle scheme")
     computed(tmp_path, CIRCLE, ensemble__scheme="midpoint")
-    model = add("An observable")["gradient_model"](["x"], potential="x**2/2")
+    model = add("An observable")["gradient_flow"](["x"], potential="x**2/2")
     ends = []
     for step in (0.1, 0.05, 0.025):
-        particles = Ensemble(
-            model, ProductLaw((Normal(1.0, 0.1),)), particles=10, step=step, scheme="midpoint", comm=MPI.COMM_SELF
-        )
+        particles = Ensemble(model, Product((Normal(1.0, 0.1),)), particles=10, step=step, scheme="midpoint", comm=MPI.COMM_SELF)
         start = particles.cloud()[0]
         particles.advance(1.0)
         ends.append(float(np.max(np.abs(particles.cloud()[0] - start * np.exp(-1.0)))))
@@ -176,7 +174,7 @@ def test_a_particle_scheme(tmp_path: Path, add: Callable[[str], dict[str, Any]])
 
 def test_an_observable(add: Callable[[str], dict[str, Any]]) -> None:
     model = add("An observable")["model"]
-    particles = Ensemble(model, ProductLaw((Normal(0.0, 1.0),)), particles=1000, comm=MPI.COMM_SELF)
+    particles = Ensemble(model, Product((Normal(0.0, 1.0),)), particles=1000, comm=MPI.COMM_SELF)
     assert 0.0 < particles.expectation(model.observables["inside"])[0] < 1.0
 
 

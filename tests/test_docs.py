@@ -95,7 +95,8 @@ PARTS = {
     ("docs/mean_field.md", 2): Part("kuramoto", "model", ("potential", "features", "outer_energy", "temperature")),
     ("docs/mean_field.md", 3): Part("desai_zwanzig"),
 }
-OWN_TESTS = ("CONTRIBUTING.md",)  # its examples make additions: test_additions.py
+# The examples of the first make additions (test_additions.py), the second has its data in a block of its own (test_api.py).
+OWN_TESTS = ("CONTRIBUTING.md", "docs/first_script.md")
 
 
 def blocks(name: str, *languages: str) -> list[Block]:

@@ -60,19 +60,19 @@ class Case:
         return tomli_w.dumps(self.table())
 
 
-def load(path: str | Path, set: Mapping[str, object] | None = None, comm: MPI.Intracomm = MPI.COMM_SELF) -> Case:
+def load(path: str | Path, set: Mapping[str, object] | None = None, *, comm: MPI.Intracomm | None = None) -> Case:
     """Read and validate a case file. Collective.
 
     Args:
         path: the TOML file.
         set: values that replace or add to the file's, by "section.key".
-        comm: rank 0 reads the file, for all.
+        comm: whose rank 0 reads the file for all; None: every rank that calls this reads it.
 
     Raises:
         CaseError: with one message that names file, section, key and remedy, on all ranks alike.
     """
     path = Path(path)
-    table = on_first_rank(comm, lambda: read_toml(path, "case file"))
+    table = on_first_rank(comm or MPI.COMM_SELF, lambda: read_toml(path, "case file"))
     for key, value in (set or {}).items():
         _override(table, key, value)
     return parse(table, path)

@@ -16,7 +16,7 @@ from mvpde.cases.messages import blaming, in_file, listed, nearest
 from mvpde.cases.schema import CaseSections, CharacteristicsSection, DomainSection, ModelSection
 from mvpde.cases.sources import data_of
 from mvpde.models.data import Data
-from mvpde.models.laws import Law, ProductLaw
+from mvpde.models.laws import Law, Product
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.shell import ShellLaw
 from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
@@ -114,7 +114,7 @@ def _annealed(model: MeanField, sections: CaseSections, data: Data | None) -> Me
     return replace(model, later=tuple((t, at(temperature)) for t, temperature in pairs))
 
 
-def _law(name: str, laws: Mapping[str, LawSection], section: ModelSection, model: MeanField) -> ProductLaw | ShellLaw:
+def _law(name: str, laws: Mapping[str, LawSection], section: ModelSection, model: MeanField) -> Product | ShellLaw:
     """The law of the coordinates, or of y and c where they are those of a shell."""
     laws = _complete(name, laws, section)
     if model.metric is None:
@@ -126,7 +126,7 @@ def _law(name: str, laws: Mapping[str, LawSection], section: ModelSection, model
     return ShellLaw(model.metric, model.dimension, laws["c"].factor())
 
 
-def _product_law(name: str, laws: Mapping[str, LawSection], coordinates: Sequence[str], periods: Periods) -> ProductLaw:
+def _product_law(name: str, laws: Mapping[str, LawSection], coordinates: Sequence[str], periods: Periods) -> Product:
     for coordinate in laws:
         if coordinate not in coordinates:
             near = nearest(coordinate, coordinates) or ";"
@@ -136,7 +136,7 @@ def _product_law(name: str, laws: Mapping[str, LawSection], coordinates: Sequenc
     for coordinate in coordinates:
         if coordinate not in laws:
             raise CaseError(f'[{name}] {coordinate}: is missing; add {coordinate} = {{ law = "normal", mean = 0.0, std = 1.0 }}')
-    return ProductLaw(tuple(laws[c].factor(period) for c, period in zip(coordinates, periods, strict=True)))
+    return Product(tuple(laws[c].factor(period) for c, period in zip(coordinates, periods, strict=True)))
 
 
 def _check_companions(sections: CaseSections, model: MeanField) -> None:

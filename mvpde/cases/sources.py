@@ -135,7 +135,7 @@ class CsvData(DataSet):
 
     def read(self, directory: Path, content: Content) -> Data:
         """The rows of the file."""
-        return datasets.from_csv(directory / self.file, self.inputs, self.output, self.standardise, content)
+        return datasets.csv(directory / self.file, self.inputs, self.output, self.standardise, content)
 
 
 class ThreeSpinData(DataSet):

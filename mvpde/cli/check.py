@@ -16,7 +16,7 @@ from mvpde.runtime import MPI
 def carry_out(case: Path, settings: Sequence[str]) -> None:
     """Validate a case; print it with every default, and its sizes."""
     comm = MPI.COMM_WORLD
-    checked = problem(load(case, assignments(settings), comm), comm)
+    checked = problem(load(case, assignments(settings), comm=comm), comm)
     answer = {"measures": ", ".join(chosen_measures(checked)), **sizes(checked, comm)}
     click.echo(checked.case.text())
     for key, value in answer.items():

@@ -17,7 +17,7 @@ from mvpde.runtime import MPI, on_first_rank
 def carry_out(case: Path, *, settings: Sequence[str], out: Path | None, overwrite: bool, without: Sequence[str]) -> None:
     """Compute a case and write its folder."""
     comm = MPI.COMM_WORLD
-    loaded = load(case, assignments(settings), comm)
+    loaded = load(case, assignments(settings), comm=comm)
     folder = out if out is not None else default_folder(loaded)
     on_first_rank(comm, lambda: check_folder(folder, overwrite))
     from mvpde.runs.run import run  # the solver, when nothing is wrong any more

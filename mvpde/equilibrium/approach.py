@@ -10,16 +10,12 @@ from typing import Any
 import numpy as np
 
 from mvpde.density.density import Density
-from mvpde.equilibrium.branches import Branch, branches, default_starts, nearest_stable
+from mvpde.equilibrium.branches import Branch, Start, branches, nearest_stable
 from mvpde.equilibrium.spectrum import Spectrum, decay_rate, dirichlet_energy, distance, spectrum
 from mvpde.equilibrium.stationary import Stationary, stationary
 from mvpde.fields import FieldSeries
-from mvpde.mesh.quadrature import integrate_against_basis
-from mvpde.models.laws import Law
 from mvpde.models.mean_field import Array
 from mvpde.runtime import on_first_rank
-
-Start = Array | Law
 
 _GROWS = 1e-8  # part of the fastest rate beyond which a mode grows; a circle of states has a mode of rate 0
 _LATE = 3  # output times that a rate of decay is fitted to, at least
@@ -127,21 +123,9 @@ def long_time(density: Density, modes: int | None, starts: Sequence[Start] | Non
     if not density.model.interacting:
         law, found = stationary(density), []
     else:
-        found = branches(density, moments_of(density, starts))
+        found = branches(density, starts)
         law = nearest_stable(found, density.moments()[0]).law
     return LongTime(law, None if modes is None else spectrum(density, modes, law), branches=found)
-
-
-def moments_of(density: Density, starts: Sequence[Start] | None) -> list[Array]:
-    """Moments as they are, those of laws on the mesh, or those that `branches` starts from by itself. Collective."""
-    return default_starts(density) if starts is None else [_moments_of(density, start) for start in starts]
-
-
-def _moments_of(density: Density, start: Start) -> Array:
-    if not isinstance(start, np.ndarray):
-        loads = integrate_against_basis(density.domain, start.density)
-        return density.features.moments(loads / density.domain.sum(np.array([loads.sum()]))[0])
-    return start
 
 
 def _present(values: Array | None) -> Array:

@@ -35,9 +35,12 @@ from mvpde.equilibrium.linearised import (
 )
 from mvpde.equilibrium.spectrum import typical_rate
 from mvpde.equilibrium.stationary import Balance, Stationary, balance, is_gibbs, long_system, stationary
+from mvpde.mesh.quadrature import integrate_against_basis
+from mvpde.models.laws import Law
 from mvpde.runtime import SolverError
 
 Array = NDArray[np.float64]
+Start = Array | Law
 
 _STEPS = 60  # of Newton's method
 _HALVINGS = 10
@@ -87,19 +90,19 @@ class Branch:
         }
 
 
-def branches(density: Density, starts: Sequence[Array]) -> list[Branch]:
+def branches(density: Density, starts: Sequence[Start] | None = None) -> list[Branch]:
     """All stationary laws that Newton's method reaches from ``starts``, by rising free energy. Collective.
 
     Args:
-        density: model, mesh and scheme; its present state does not matter.
-        starts: moments, shape (K,) each.
+        density: model, mesh and scheme; its present state does not matter where ``starts`` are given.
+        starts: moments, shape (K,) each, or laws; None: the present law, the flat one, and points spread over the domain.
 
     Raises:
         ArgumentError: temperature 0. SolverError: no start leads to a stationary law. On all ranks alike.
     """
     found: list[_Fixed] = []
     failures = []
-    for number, start in enumerate(starts):
+    for number, start in enumerate(default_starts(density) if starts is None else [_moments_of(density, s) for s in starts]):
         try:
             fixed = _newton(density, start)
             axes = circles(density, fixed.law.values, fixed.moments)
@@ -135,6 +138,14 @@ def default_starts(density: Density) -> list[Array]:
     axes = [a + (b - a) * (np.arange(count) + 0.5) / count for a, b in zip(domain.lower, domain.upper, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, domain.dimension)
     return [density.moments()[0], flat, *model.feature_values(points)]
+
+
+def _moments_of(density: Density, start: Start) -> Array:
+    """Moments as they are, and those of a law on the mesh. Collective."""
+    if not isinstance(start, np.ndarray):
+        loads = integrate_against_basis(density.domain, start.density)
+        return density.features.moments(loads / density.domain.sum(np.array([loads.sum()]))[0])
+    return start
 
 
 def nearest_stable(found: Sequence[Branch], moments: Array) -> Branch:

@@ -32,7 +32,7 @@ from slepc4py import SLEPc
 from mvpde.density.density import Density
 from mvpde.density.fluxes import use_direct_solver
 from mvpde.equilibrium.linearised import edge_matrix, frozen, generic, linearised, slow_modes, solve
-from mvpde.equilibrium.stationary import Stationary, is_gibbs
+from mvpde.equilibrium.stationary import Stationary, is_gibbs, stationary
 from mvpde.mesh.domain import Domain
 
 Array = NDArray[np.float64]
@@ -63,7 +63,7 @@ class Spectrum:
         return float(self.eigenvalues[0].real)
 
 
-def spectrum(density: Density, modes: int, stationary: Stationary) -> Spectrum:
+def spectrum(density: Density, modes: int, law: Stationary | None = None) -> Spectrum:
     """The ``modes`` slowest modes of the equation that ``density`` solves, on its mesh. Collective.
 
     The nonsymmetric problem is searched around zero: 3·modes + 6 eigenvalues of least modulus are found and those of least real
@@ -72,18 +72,18 @@ def spectrum(density: Density, modes: int, stationary: Stationary) -> Spectrum:
     Args:
         density: its present state does not matter.
         modes: 1 or more.
-        stationary: of the same density.
+        law: its stationary law; None: found here.
 
-    An interacting model is linearised at ``stationary``; modes that grow have λ < 0, and a symmetry that it breaks a mode λ = 0.
+    An interacting model is linearised at the stationary law; modes that grow have λ < 0, a symmetry that it breaks a mode λ = 0.
 
     Raises:
         SolverError: where the iteration does not converge, on all ranks alike.
     """
-    reversible = is_gibbs(density)
-    shift = typical_rate(density, stationary)
+    law = stationary(density) if law is None else law
+    reversible, shift = is_gibbs(density), typical_rate(density, law)
     frozen_modes = _symmetric if reversible else _nonsymmetric
     try:
-        values, vectors = (_interacting if density.model.interacting else frozen_modes)(density, modes, stationary, shift)
+        values, vectors = (_interacting if density.model.interacting else frozen_modes)(density, modes, law, shift)
     except PETSc.Error as error:
         raise SolverError(
             f"[spectrum] the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh"
@@ -92,19 +92,19 @@ def spectrum(density: Density, modes: int, stationary: Stationary) -> Spectrum:
     return Spectrum(values[order], np.array([_normalised(density.domain, vectors[k]) for k in order]), reversible)
 
 
-def distance(stationary: Stationary, values: Array) -> float:
+def distance(law: Stationary, values: Array) -> float:
     """‖ρ/ρ_∞ − 1‖ in L²_μ, dμ = ρ_∞dz, of nodal ``values`` (local), where ρ_∞ is not as good as zero. Collective."""
-    domain, u, seen = stationary.domain, *_relative(stationary, values)
+    domain, u, seen = law.domain, *_relative(law, values)
     owned = domain.owned
-    weight = domain.graph.lumped * np.where(seen, stationary.values, 0.0)[:owned]
+    weight = domain.graph.lumped * np.where(seen, law.values, 0.0)[:owned]
     return float(np.sqrt(domain.sum(np.array(weight @ (u[:owned] - 1.0) ** 2))))
 
 
-def dirichlet_energy(stationary: Stationary, values: Array) -> float:
+def dirichlet_energy(law: Stationary, values: Array) -> float:
     """½∫∇u·A∇u dμ with u = ρ/ρ_∞ as the sum ½Σ_{i<j} ½(k_ijρ_∞j + k_jiρ_∞i)(u_i − u_j)² over edges. Collective."""
-    domain, graph, u, seen = stationary.domain, stationary.domain.graph, *_relative(stationary, values)
+    domain, graph, u, seen = law.domain, law.domain.graph, *_relative(law, values)
     row = graph.rows()
-    conductance = 0.5 * (stationary.inward * stationary.values[graph.columns] + stationary.outward * stationary.values[row])
+    conductance = 0.5 * (law.inward * law.values[graph.columns] + law.outward * law.values[row])
     both = seen[row] & seen[graph.columns]
     return float(domain.sum(np.array(0.25 * conductance[both] @ (u[row] - u[graph.columns])[both] ** 2)))
 
@@ -125,41 +125,41 @@ def decay_rate(times: Sequence[float], norms: Sequence[float], frequency: float 
     return float(np.linalg.lstsq(np.column_stack(columns), logarithm[late], rcond=None)[0][0])
 
 
-def _relative(stationary: Stationary, values: Array) -> tuple[Array, NDArray[np.bool_]]:
+def _relative(law: Stationary, values: Array) -> tuple[Array, NDArray[np.bool_]]:
     """ρ/ρ_∞ (owned + ghosts), and where ρ_∞ is large enough to divide by."""
-    largest = stationary.domain.extremes(stationary.values[: stationary.domain.owned])[1]
-    seen = stationary.values > _SEEN * largest
-    return np.divide(values, stationary.values, out=np.ones(len(values)), where=seen), seen
+    largest = law.domain.extremes(law.values[: law.domain.owned])[1]
+    seen = law.values > _SEEN * largest
+    return np.divide(values, law.values, out=np.ones(len(values)), where=seen), seen
 
 
-def typical_rate(density: Density, stationary: Stationary) -> float:
+def typical_rate(density: Density, law: Stationary) -> float:
     """⟨Tr A⟩/Tr Cov, a slow rate or above: the spectrum is sought around minus this number, where nothing is singular."""
     domain, owned = density.domain, density.domain.owned
-    trace = np.trace(density.model.diffusion(domain.coordinates[:owned], stationary.moments), axis1=1, axis2=2)
-    mean = domain.sum(np.array(trace @ (domain.graph.lumped * stationary.values[:owned])))
-    return float(mean) / float(np.trace(stationary.covariance))
+    trace = np.trace(density.model.diffusion(domain.coordinates[:owned], law.moments), axis1=1, axis2=2)
+    mean = domain.sum(np.array(trace @ (domain.graph.lumped * law.values[:owned])))
+    return float(mean) / float(np.trace(law.covariance))
 
 
-def _interacting(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
-    equation = linearised(density, stationary, stationary.moments)
+def _interacting(density: Density, modes: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:
+    equation = linearised(density, law, law.moments)
     return slow_modes(equation, modes + 2 if equation.growing is not None else 3 * modes + 6, shift)
 
 
-def _symmetric(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
+def _symmetric(density: Density, modes: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:
     domain, owned = density.domain, density.domain.owned
-    entries, diagonal, root = frozen(density, stationary, stationary.moments)
+    entries, diagonal, root = frozen(density, law, law.moments)
     problem = edge_matrix(domain, entries, diagonal)
     ground = problem.createVecRight()
     ground.array[:] = root
     solver = _solver(domain, problem, SLEPc.EPS.ProblemType.GHEP, modes, shift)
     solver.setDeflationSpace([ground])
     values, vectors = solve(solver, problem, modes)
-    return values, vectors * np.sqrt(stationary.values[:owned])
+    return values, vectors * np.sqrt(law.values[:owned])
 
 
-def _nonsymmetric(density: Density, modes: int, stationary: Stationary, shift: float) -> tuple[Complex, Complex]:
+def _nonsymmetric(density: Density, modes: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:
     domain = density.domain
-    entries, diagonal, _ = frozen(density, stationary, stationary.moments)
+    entries, diagonal, _ = frozen(density, law, law.moments)
     problem = edge_matrix(domain, entries, diagonal)
     wanted = min(3 * modes + 6, domain.nodes - 1)
     values, vectors = solve(_solver(domain, problem, SLEPc.EPS.ProblemType.GNHEP, wanted + 1, shift), problem, wanted + 1)

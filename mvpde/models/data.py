@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
+from csv import Error as CsvError
+from csv import reader
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,10 +130,10 @@ def points(x: ArrayLike, target: Target | ArrayLike, weights: ArrayLike | None =
     return Data(inputs, shares, values)
 
 
-def from_csv(
+def csv(
     path: str | Path,
     inputs: Sequence[str],
-    target: str,
+    output: str,
     standardise: bool = False,
     content: Callable[[Path], bytes] = Path.read_bytes,
 ) -> Data:
@@ -141,7 +142,7 @@ def from_csv(
     Args:
         path: a comma-separated file in UTF-8.
         inputs: names of the columns of x.
-        target: name of the column of f.
+        output: name of the column of f.
         standardise: subtract the mean from each column used and divide by its standard deviation.
         content: reads the file.
 
@@ -153,13 +154,13 @@ def from_csv(
     header = next(lines, (0, []))[1]
     if not inputs:
         raise ValueError(f"{path}: name at least one input column")
-    columns = [_column(header, name, path) for name in (*inputs, target)]
+    columns = [_column(header, name, path) for name in (*inputs, output)]
     rows = [[_number(row[c], path, line, header[c]) for c in columns] for line, row in _even(lines, len(header), path)]
     if len(rows) < 2:
         raise ValueError(f"{path}: {len(rows)} row(s) of data; at least 2 are needed")
     table = np.array(rows)
     if standardise:
-        table = _standardised(table, (*inputs, target), path)
+        table = _standardised(table, (*inputs, output), path)
     return Data(table[:, :-1], np.full(len(table), 1.0 / len(table)), table[:, -1])
 
 
@@ -183,8 +184,8 @@ def _table_lines(path: Path, content: Callable[[Path], bytes]) -> Iterator[tuple
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             try:
-                yield number, [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
-            except csv.Error as error:
+                yield number, [field.strip() for field in next(reader([line], skipinitialspace=True))]
+            except CsvError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from None
 
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from mvpde.models.expressions.derivatives import gradient
 from mvpde.models.expressions.parse import NO_PARAMETERS, Node, compile_expression, has_variable
 from mvpde.models.expressions.vocabulary import scalar_function, tensor_function, vector_function
-from mvpde.models.interaction import ROUNDING, check_diffusion, check_rows, gradient_model
+from mvpde.models.interaction import ROUNDING, check_diffusion, check_rows, gradient_flow
 from mvpde.models.mean_field import Array, MeanField
 
 Function = Callable[[Array], Array]
@@ -77,7 +77,7 @@ def fokker_planck(
     names = tuple(coordinates)
     b = _drift(names, parameters, drift_matrix, potential, drift)
     a = _diffusion(names, parameters, diffusion_matrix, diffusion, temperature)
-    bare = gradient_model(names)  # no particle sees another: the one feature is 1, R = 0
+    bare = gradient_flow(names)  # no particle sees another: the one feature is 1, R = 0
     if b.potential is not None:
         bare = replace(bare, external_potential=b.potential[0], external_gradient=b.potential[1])
         if a.temperature is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mvpde.models.data import Data
-from mvpde.models.laws import ProductLaw, base_potential
+from mvpde.models.laws import Product, base_potential
 from mvpde.models.mean_field import MeanField
 from mvpde.models.units import gaussian
 
@@ -95,7 +95,7 @@ def gaussian_mixture(
     *,
     unit_variance: float = 0.5,
     temperature: float = 0.0,
-    base_measure: ProductLaw | None = None,
+    base_measure: Product | None = None,
     reach: float | None = None,
     step: float | None = None,
 ) -> MeanField:

@@ -1,7 +1,7 @@
 """Mean-field models from expressions: a potential and features with an outer energy, or a drift and a diffusion tensor.
 
-    V(z; m) = V0(z) + Σ_k ∂_kR(m) g_k(z),     dZ = −∇V(Z; m) dt + √(2τ) dB            (`gradient_model`)
-    dZ = b(Z; m) dt + √(2A(Z; m)) dB,         m_k = ∫ g_k dρ                          (`drift_model`)
+    V(z; m) = V0(z) + Σ_k ∂_kR(m) g_k(z),     dZ = −∇V(Z; m) dt + √(2τ) dB            (`gradient_flow`)
+    dZ = b(Z; m) dt + √(2A(Z; m)) dB,         m_k = ∫ g_k dρ                          (`diffusion`)
 
 Expressions use the coordinates, parameters, and, where moments may stand, m0, m1, …; they are differentiated exactly. What is
 given by a function of two particles is in `pair_interaction`.
@@ -31,7 +31,7 @@ ROUNDING = 1e-12  # relative asymmetry or negative eigenvalue that counts as rou
 # --- gradient flows -------------------------------------------------------------------------------------------------------------
 
 
-def gradient_model(
+def gradient_flow(
     coordinates: Sequence[str],
     *,
     potential: str | None = None,
@@ -135,7 +135,7 @@ def outer(words: Vocabulary, text: str, count: int) -> tuple[Callable[[Array], A
 # --- drift and diffusion --------------------------------------------------------------------------------------------------------
 
 
-def drift_model(
+def diffusion(
     coordinates: Sequence[str],
     *,
     drift: Sequence[str],
@@ -154,7 +154,7 @@ def drift_model(
         diffusion: A, D rows of D expressions in the same; or ``temperature``.
         temperature: τ ≥ 0 in A = τI.
         features: g_k, expressions in the coordinates.
-        periods, parameters, observables: as for `gradient_model`.
+        periods, parameters, observables: as for `gradient_flow`.
 
     Raises:
         ValueError: not one expression per coordinate; both or none of ``diffusion`` and ``temperature``; a diffusion that is not

@@ -46,7 +46,7 @@ def keys_of(law: Callable[..., Law1D]) -> dict[str, Key]:
 
 
 class Law1D(Protocol):
-    """A probability law on the line: what `ProductLaw` asks of each factor."""
+    """A probability law on the line: what `Product` asks of each factor."""
 
     def density(self, z: Array) -> Array:
         """ρ(z), shape of z."""
@@ -250,7 +250,7 @@ class Law(Sampler, Protocol):
 
 
 @dataclass(frozen=True)
-class ProductLaw:
+class Product:
     """ρ(z) = Π_j ρ_j(z_j): independent coordinates.
 
     Attributes:
@@ -297,7 +297,7 @@ class ProductLaw:
 
 
 def base_potential(
-    law: ProductLaw | None, temperature: float, coordinates: Sequence[str], periods: Sequence[float | None]
+    law: Product | None, temperature: float, coordinates: Sequence[str], periods: Sequence[float | None]
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
     """V0 = −τ log m̂ and ∇V0 for a base measure m̂; zero for the flat one (None). With it 𝓕 = R + τ KL(ρ|m̂).
 

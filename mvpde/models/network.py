@@ -6,13 +6,11 @@ Rotskoff & Vanden-Eijnden, arXiv:1805.00915; Mei, Montanari & Nguyen, arXiv:1804
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 
 import numpy as np
 
 from mvpde.models.data import Data
-from mvpde.models.expressions.parse import NO_PARAMETERS
-from mvpde.models.laws import ProductLaw, base_potential
+from mvpde.models.laws import Product, base_potential
 from mvpde.models.losses import LOSSES, Outer
 from mvpde.models.mean_field import MeanField
 from mvpde.models.shell import Shell, ShellLaw, lifted
@@ -30,23 +28,23 @@ def network(
     unit: str,
     data: Data,
     *,
-    temperature: float = 0.0,
     loss: str = "least_squares",
-    base_measure: ProductLaw | ShellLaw | None = None,
-    unit_parameters: Mapping[str, float] = NO_PARAMETERS,
+    temperature: float = 0.0,
+    base: Product | ShellLaw | None = None,
     bias: bool = True,
+    **unit_parameters: float,
 ) -> MeanField:
     """The mean-field model of a shallow network: V(y, c; m) = V0 + c Σ_p ∂_pR(m) φ(x_p, y), V0 = −τ log m̂.
 
     Args:
         unit: a name in `UNITS`.
         data: x_p, w_p, f_p.
-        temperature: τ ≥ 0.
         loss: a name in `LOSSES`.
-        base_measure: m̂, one law per coordinate, or the `ShellLaw` of y on a sphere and c; None for the flat measure. Without
+        temperature: τ ≥ 0.
+        base: m̂, one law per coordinate, or the `ShellLaw` of y on a sphere and c; None for the flat measure. Without
             effect at τ = 0.
-        unit_parameters: keyword arguments of the unit, such as ``{"kappa": 2.0}``.
         bias: False drops the coordinate b of a unit φ(a·x + b).
+        unit_parameters: keyword arguments of the unit, such as ``kappa=2.0``.
 
     With y on a sphere, z = (y, c) is given by the coordinates X of `mvpde.models.shell`, the model's metric.
 
@@ -55,17 +53,17 @@ def network(
     """
     check_known(unit, sorted(UNITS), "the table of units")
     check_known(loss, sorted(LOSSES), "the table of losses")
-    parameters = dict(unit_parameters) | ({} if bias else {"bias": False})
+    parameters = unit_parameters | ({} if bias else {"bias": False})
     for name in parameters:
         check_known(name, sorted(unit_defaults(unit)), f"unit '{unit}'")
     phi = UNITS[unit](data.x, **parameters)
     outer = LOSSES[loss](data)
     if phi.sphere is not None:
-        return _on_shell(phi, phi.sphere, data, outer, temperature, base_measure)
+        return _on_shell(phi, phi.sphere, data, outer, temperature, base)
     coordinates, periods = (*phi.coordinates, "c"), (*phi.periods, None)
-    if isinstance(base_measure, ShellLaw):
+    if isinstance(base, ShellLaw):
         raise ValueError(f"base_measure is a law on a sphere, and unit '{unit}' has its parameters elsewhere")
-    potential, gradient = base_potential(base_measure, temperature, coordinates, periods)
+    potential, gradient = base_potential(base, temperature, coordinates, periods)
     return MeanField(
         coordinates=coordinates,
         profile=phi.profile,
@@ -82,13 +80,13 @@ def network(
 
 
 def _on_shell(
-    unit: Unit, radius: float, data: Data, outer: Outer, temperature: float, base_measure: ProductLaw | ShellLaw | None
+    unit: Unit, radius: float, data: Data, outer: Outer, temperature: float, base: Product | ShellLaw | None
 ) -> MeanField:
     """The network of a unit whose y lies on a sphere: X = e^{c/R₀}y/R₀ stands for z = (y, c)."""
     shell, dimension = Shell(radius), len(unit.coordinates)
-    if isinstance(base_measure, ProductLaw):
+    if isinstance(base, Product):
         raise ValueError("base_measure needs the laws of y, on the sphere, and of c")
-    law = base_measure if temperature > 0.0 else None
+    law = base if temperature > 0.0 else None
     profile, profile_field = lifted(shell, unit.profile, unit.profile_field)
     return MeanField(
         coordinates=tuple(f"X{k + 1}" for k in range(dimension)),

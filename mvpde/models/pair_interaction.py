@@ -60,7 +60,7 @@ class Skeleton:
         return self.left_factor.shape[1]
 
 
-def pair_model(
+def pair_interaction(
     coordinates: Sequence[str],
     *,
     interaction: str,
@@ -82,7 +82,7 @@ def pair_model(
         rank_tolerance: largest error of the compression, as part of the largest |W|, in (0, 1).
         potential: V0, an expression in the coordinates; None: 0.
         temperature: τ ≥ 0.
-        periods, parameters, observables: as for `interaction.gradient_model`.
+        periods, parameters, observables: as for `interaction.gradient_flow`.
 
     Raises:
         ValueError: a W that is not finite on the box or needs more than 200 terms; names that are none; a function without the

@@ -269,7 +269,7 @@ DRIFTS: dict[int, Callable[[SgdNetwork, Array], Array]] = {1: lambda problem, w:
 # --- building -------------------------------------------------------------------------------------------------------------------
 
 
-def sgd_problem(
+def sgd(
     network: str,
     data: Data,
     *,

@@ -19,7 +19,7 @@ from mvpde.reports.read import Content
 from mvpde.reports.run import run_content
 from mvpde.reports.study import READING, study_content, tally, verdict_table
 from mvpde.runs.folder import MARKS
-from mvpde.runtime import CaseError
+from mvpde.runtime import MPI, CaseError, on_first_rank
 from mvpde.studies.points import LIST
 
 PAGE, INDEX = "report.html", "index.html"
@@ -33,12 +33,13 @@ class Written:
     content: Content
 
 
-def write_reports(folders: Sequence[str | Path], out: str | Path | None = None) -> list[Written]:
-    """Write the pages of runs and studies.
+def report(folders: Sequence[str | Path], out: str | Path | None = None, *, comm: MPI.Intracomm | None = None) -> list[Written]:
+    """Write the pages of runs and studies. Collective; rank 0 does it.
 
     Args:
         folders: of `mvpde run` or `mvpde study`, finished or not.
         out: a file that ends in .html, for a single folder, or a folder for all pages and their index.
+        comm: communicator; MPI.COMM_WORLD by default.
 
     Returns:
         The pages in the order of the folders; the index is not among them.
@@ -46,7 +47,10 @@ def write_reports(folders: Sequence[str | Path], out: str | Path | None = None) 
     Raises:
         CaseError: before anything is written, if a folder holds neither run nor study, or `out` cannot be what it should.
     """
-    paths = [Path(folder) for folder in folders]
+    return on_first_rank(comm or MPI.COMM_WORLD, lambda: _report([Path(folder) for folder in folders], out))
+
+
+def _report(paths: Sequence[Path], out: str | Path | None) -> list[Written]:
     found = [_reader(path)(path) for path in paths]
     target = None if out is None else Path(out)
     if target is not None and _is_page(target) and len(paths) > 1:

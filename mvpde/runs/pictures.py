@@ -14,12 +14,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
-from mvpde.cases.measures import MEASURES, MESH, NODES, SAMPLES
+from mvpde.cases.measures import MEASURES, MESH, NODES, SAMPLES, on_mesh
 from mvpde.files import replace_whole
+from mvpde.measure import Measure
 from mvpde.models.data import Data
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.runs.record import Record
+from mvpde.runs.record import Record, Wanted, record
 from mvpde.runs.shell_figure import shell_figure
+from mvpde.runtime import on_first_rank
 
 Mesh = tuple[Array, np.ndarray]
 
@@ -32,6 +34,30 @@ LINES: dict[int, dict[str, Any]] = {
     NODES: {"linestyle": (0, (4, 3)), "linewidth": 1.4, "zorder": 2},
     SAMPLES: {"linestyle": "none", "marker": "o", "markersize": 3.5, "zorder": 3},
 }
+
+
+def picture(measures: Sequence[Measure], folder: str | Path, *, title: str = "") -> None:
+    """Pictures of measures of one model as they are now, written into a folder. Collective.
+
+    density.png is the law on its mesh with particles on it, where there is a `Density`; loss.png the losses; prediction.png, for
+    data with one input, the data and what every measure predicts.
+
+    Args:
+        measures: at most one of each kind.
+        folder: made where it does not exist.
+        title: above the pictures.
+    """
+    by_name = {measure.name: measure for measure in measures}
+    first, density = measures[0], on_mesh(by_name)
+    mesh = None if density is None else density.domain.mesh_arrays()
+    lower = (0.0,) * first.model.dimension if density is None else density.domain.lower
+    recorded = record(first.model, by_name, first.time, Wanted(DRAWN, 0, lower), first.comm)
+
+    def write() -> None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        draw(Path(folder), first.model, [recorded], mesh, title)
+
+    on_first_rank(first.comm, write)
 
 
 def draw(folder: Path, model: MeanField, records: Sequence[Record], mesh: Mesh | None, title: str) -> None:

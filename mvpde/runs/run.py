@@ -96,9 +96,9 @@ def run(
     out: str | Path | None = None,
     overwrite: bool = False,
     without: Collection[str] = (),
-    comm: MPI.Intracomm | None = None,
     command: Sequence[str] = (),
     progress: Progress = silent,
+    comm: MPI.Intracomm | None = None,
 ) -> Result:
     """Compute a case and write its folder. Collective.
 
@@ -108,16 +108,16 @@ def run(
         out: output folder, by default `results/<name of the case file>`.
         overwrite: replace an earlier run in that folder.
         without: names of measures to leave out.
-        comm: communicator, by default MPI.COMM_WORLD.
         command: the command line, for provenance.json.
         progress: is told every output time.
+        comm: communicator, by default MPI.COMM_WORLD.
 
     Raises:
         CaseError: before anything is computed or written.
         SolverError, InvariantError, Stopped: with the outputs up to then, the summary and a checkpoint in the folder.
     """
     comm, began = comm or MPI.COMM_WORLD, time.perf_counter()
-    case = changed(case, set or {}) if isinstance(case, Case) else load(case, set, comm)
+    case = changed(case, set or {}) if isinstance(case, Case) else load(case, set, comm=comm)
     folder = Path(out) if out is not None else output.default_folder(case)
     on_first_rank(comm, lambda: output.check_folder(folder, overwrite))
     described = problem(case, comm)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from mvpde.models import data
-from mvpde.models.interaction import gradient_model
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.interaction import gradient_flow
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.network import network
 
@@ -50,7 +50,7 @@ def kuramoto(coupling: float, temperature: float = 0.0) -> MeanField:
 
 
 def desai_zwanzig(beta: float, theta: float) -> MeanField:
-    return gradient_model(
+    return gradient_flow(
         ["x"],
         potential=WELL,
         features=["x", "x**2"],
@@ -60,12 +60,12 @@ def desai_zwanzig(beta: float, theta: float) -> MeanField:
     )
 
 
-def circle_network(temperature: float = 0.0) -> tuple[MeanField, ProductLaw]:
+def circle_network(temperature: float = 0.0) -> tuple[MeanField, Product]:
     """RBF units on a circle learning 0.6 cos x + 0.3 sin 2x, and the initial law Unif × N(0, 0.7²)."""
     table = data.circle(64, lambda x: 0.6 * np.cos(x[:, 0]) + 0.3 * np.sin(2.0 * x[:, 0]))
-    base = ProductLaw((Uniform(0.0, TWO_PI, periodic=True), Normal(0.0, 1.0)))
-    model = network("circle_rbf", table, temperature=temperature, base_measure=base, unit_parameters={"kappa": 2.0})
-    return model, ProductLaw((Uniform(0.0, TWO_PI, periodic=True), Normal(0.0, 0.7)))
+    base = Product((Uniform(0.0, TWO_PI, periodic=True), Normal(0.0, 1.0)))
+    model = network("circle_rbf", table, temperature=temperature, base=base, kappa=2.0)
+    return model, Product((Uniform(0.0, TWO_PI, periodic=True), Normal(0.0, 0.7)))
 
 
 def order(errors: list[float], ratio: float = 2.0) -> float:

@@ -16,7 +16,7 @@ from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.gmsh import gmsh
 from mvpde.models.gaussian_mixture import gaussian_mixture
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.characteristics import Characteristics
 from mvpde.runs.compare import prediction_error
@@ -65,7 +65,7 @@ def test_gaussian_under_a_drift_with_divergence(comm: MPI.Intracomm, temperature
     def exact(z: Array) -> Array:
         return np.exp(-0.5 * np.einsum("ni,ij,nj->n", z - mean, inverse, z - mean)) / scale
 
-    law = ProductLaw((Normal(0.2, 0.25), Normal(-0.1, 0.2)))
+    law = Product((Normal(0.2, 0.25), Normal(-0.1, 0.2)))
     model = replace(free(2, temperature, saddle), external_gradient=lambda z: z @ a)
     errors, covariances = [], []
     for cells in (48, 96, 192):
@@ -85,9 +85,7 @@ def test_mass_piles_up_at_a_wall(comm: MPI.Intracomm) -> None:
     """V = −x on [0, 1], uniform start: the mass t lies at the wall x = 1 at time t, the rest is uniform on [t, 1]."""
     t, errors = 0.3, []
     for cells in (40, 80, 160):
-        density = Density(
-            free(1, 0.0, lambda z: -z[:, 0]), box([0.0], [1.0], [cells], comm=comm), ProductLaw((Uniform(0.0, 1.0),))
-        )
+        density = Density(free(1, 0.0, lambda z: -z[:, 0]), box([0.0], [1.0], [cells], comm=comm), Product((Uniform(0.0, 1.0),)))
         density.advance(t)
         errors.append(abs(density.expectation(lambda z: z[:, 0])[0] - (t + 0.5 * (1.0 - t**2))))
         assert density.mass() == pytest.approx(1.0, abs=1e-13)
@@ -101,7 +99,7 @@ def test_mass_piles_up_at_a_wall(comm: MPI.Intracomm) -> None:
 def test_ornstein_uhlenbeck_relaxes_to_its_temperature(comm: MPI.Intracomm, dimension: int) -> None:
     """Var z_k → τ + (s² − τ)e^{−2t} for V = |z|²/2, in every dimension, also where the walls are periodic or not."""
     tau, s, t = 0.04, 0.3, 0.7
-    law = ProductLaw((Normal(0.1, s),) * dimension)
+    law = Product((Normal(0.1, s),) * dimension)
     cells = {1: 200, 2: 64, 3: 24}[dimension]
     model = free(dimension, tau, lambda z: 0.5 * np.sum(z**2, axis=1))
     density = Density(
@@ -123,7 +121,7 @@ def rough(comm: MPI.Intracomm, scheme: str) -> Density:
     """A start with jumps, off the nodes of the mesh, and a potential with a kink."""
     temperature = 0.0 if scheme == "flux_corrected" else 0.01
     model = free(2, temperature, lambda z: np.abs(z[:, 0] - 0.11) + 0.3 * np.sin(3.0 * z[:, 1]) * z[:, 0])
-    return Density(model, square(comm, 30), ProductLaw((Uniform(-0.97, 0.58), Uniform(-0.33, 0.71))), scheme=scheme)
+    return Density(model, square(comm, 30), Product((Uniform(-0.97, 0.58), Uniform(-0.33, 0.71))), scheme=scheme)
 
 
 @pytest.mark.ranks
@@ -139,7 +137,7 @@ def test_a_large_implicit_step_is_limited_not_clipped(comm: MPI.Intracomm) -> No
     """The second-order step from a jump goes below zero; its fluxes are cut until it does not, with the mass kept to rounding."""
     model = free(1, 1.0, lambda z: 0.0 * z[:, 0])
     density = Density(
-        model, box([0.0], [1.0], [100], comm=comm), ProductLaw((Uniform(0.495, 0.505),)), scheme="edge_averaged", step=0.02
+        model, box([0.0], [1.0], [100], comm=comm), Product((Uniform(0.495, 0.505),)), scheme="edge_averaged", step=0.02
     )
     density.advance(0.02)
     assert density.statistics()["limited_steps"] == 1
@@ -154,7 +152,7 @@ def test_gibbs_state_of_a_frozen_potential_is_stationary(comm: MPI.Intracomm, di
     tau = 0.02
     model = free(dimension, tau, lambda z: np.sin(3.0 * z).sum(axis=1) * 0.4 + 0.3 * z[:, 0] ** 2)
     domain = box([-1.5] * dimension, [1.5] * dimension, [{1: 50, 2: 24, 3: 10}[dimension]] * dimension, comm=comm)
-    density = Density(model, domain, ProductLaw((Uniform(-1.5, 1.5),) * dimension), scheme="edge_averaged")
+    density = Density(model, domain, Product((Uniform(-1.5, 1.5),) * dimension), scheme="edge_averaged")
     gibbs = np.exp(-model.external_potential(domain.coordinates) / tau)
     gibbs /= domain.sum(np.array([domain.graph.lumped @ gibbs[: domain.owned]]))[0]
     density.values = gibbs.copy()
@@ -188,7 +186,7 @@ def test_free_energy_never_rises_near_its_minimum(comm: MPI.Intracomm, temperatu
 def test_stiff_moments_do_not_upset_implicit_steps(comm: MPI.Intracomm, tolerance: float) -> None:
     """Repulsive oscillators, whose moments decay 25 times faster than diffusion: they end incoherent, at any tolerance."""
     domain = box([0.0], [TWO_PI], [64], [True], comm=comm)
-    law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),))
+    law = Product((Uniform(0.0, TWO_PI, periodic=True),))
     density = Density(kuramoto(-50.0, 1.0), domain, law, scheme="edge_averaged", tolerance=tolerance)
     density.values = (1.0 + 0.5 * np.cos(domain.coordinates[:, 0])) / TWO_PI
     energies = [density.free_energy()]
@@ -219,7 +217,7 @@ def test_circle_at_zero_temperature_converges_to_the_characteristics(comm: MPI.I
 def test_gaussian_mixture_reference_values(comm: MPI.Intracomm) -> None:
     """Energy and f(0) at t = 5, with a start that jumps at y = ±2, on 256² cells (converged values: .01198729, −.1962255)."""
     model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0], unit_variance=0.5)
-    law = ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
+    law = Product((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
     density = Density(model, box([-4.0, -6.0], [4.0, 6.0], [256, 256], comm=comm), law)
     density.advance(5.0)
     moments = density.moments()[0]
@@ -286,7 +284,7 @@ def test_explicit_steps_have_order_three(comm: MPI.Intracomm) -> None:
 
     def values(step: float) -> Array:
         density = Density(
-            model, domain, ProductLaw((Uniform(0.0, TWO_PI, periodic=True),)), scheme="flux_corrected", step=step, cfl=1.0
+            model, domain, Product((Uniform(0.0, TWO_PI, periodic=True),)), scheme="flux_corrected", step=step, cfl=1.0
         )
         density.values = (1.0 + 0.3 * np.cos(domain.coordinates[:, 0]) + 0.2 * np.sin(2.0 * domain.coordinates[:, 0])) / TWO_PI
         density.advance(1.0)
@@ -320,7 +318,7 @@ def test_disc_from_gmsh(comm: MPI.Intracomm, temperature: float) -> None:
     """A contracting Gaussian on an unstructured mesh: second moments to the size of the cells squared."""
     t, s = 0.5, 0.25
     model = free(2, temperature, lambda z: 0.5 * np.sum(z**2, axis=1))
-    density = Density(model, gmsh("meshes/disc.msh", comm=comm), ProductLaw((Normal(0.2, s), Normal(0.0, s))))
+    density = Density(model, gmsh("meshes/disc.msh", comm=comm), Product((Normal(0.2, s), Normal(0.0, s))))
     density.advance(t)
     variance = s**2 * np.exp(-2.0 * t) + temperature * (1.0 - np.exp(-2.0 * t))
     exact = 2.0 * variance + (0.2 * np.exp(-t)) ** 2
@@ -341,13 +339,13 @@ def test_obtuse_meshes_are_positive_and_keep_gibbs_states(comm: MPI.Intracomm) -
     """Edges with s_ij < 0 are counted, mass is kept, nothing falls below zero, and the law still relaxes to its temperature."""
     domain, tau = stretched(comm), 0.05
     model = free(2, tau, lambda z: 0.5 * np.sum(z**2, axis=1))
-    density = Density(model, domain, ProductLaw((Normal(0.3, 0.12), Normal(0.2, 0.12))), scheme="edge_averaged")
+    density = Density(model, domain, Product((Normal(0.3, 0.12), Normal(0.2, 0.12))), scheme="edge_averaged")
     density.advance(6.0)
     assert density.statistics()["negative_edges"] > 100
     assert density.minimum >= -1e-14
     assert density.mass_defect < 1e-12
     assert density.expectation(lambda z: z[:, 0] ** 2)[0] == pytest.approx(tau, rel=0.05)
-    explicit = Density(model, domain, ProductLaw((Normal(0.3, 0.12), Normal(0.2, 0.12))), scheme="flux_corrected")
+    explicit = Density(model, domain, Product((Normal(0.3, 0.12), Normal(0.2, 0.12))), scheme="flux_corrected")
     explicit.advance(0.5)
     assert explicit.minimum >= 0.0
 
@@ -376,8 +374,8 @@ def test_moments_are_the_sums_over_nodes(comm: MPI.Intracomm) -> None:
     """Marginal and rank cut change nothing: m = Σ m_i ρ_i g(z_i) by hand, on a tensor mesh and on a sheared one."""
     model, _ = circle_network()
     tensor, sheared = circle(comm, 16), stretched(comm)
-    round_law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True), Normal(0.5, 0.7)))
-    for domain, law in ((tensor, round_law), (sheared, ProductLaw((Normal(0.1, 0.3), Normal(0.2, 0.3))))):
+    round_law = Product((Uniform(0.0, TWO_PI, periodic=True), Normal(0.5, 0.7)))
+    for domain, law in ((tensor, round_law), (sheared, Product((Normal(0.1, 0.3), Normal(0.2, 0.3))))):
         density = Density(model, domain, law)
         z = domain.coordinates[: domain.owned]
         by_hand = domain.sum((domain.graph.lumped * density.values[: domain.owned] * z[:, 1]) @ model.profile(z[:, :1]))
@@ -420,7 +418,7 @@ def test_not_a_number_is_caught_with_the_last_state_kept(comm: MPI.Intracomm) ->
 
 def test_start_has_the_moments_of_its_law(comm: MPI.Intracomm) -> None:
     """Mass, means and variances on a coarse mesh: without its correction the projection adds h²/6 to a variance."""
-    law = ProductLaw((Normal(0.1, 0.3), Normal(-0.2, 0.25)))
+    law = Product((Normal(0.1, 0.3), Normal(-0.2, 0.25)))
     density = Density(free(2, 0.0, saddle), square(comm, 20), law)
     for k, (mean, std) in enumerate(((0.1, 0.3), (-0.2, 0.25))):
         assert density.expectation(lambda z, k=k: z[:, k])[0] == pytest.approx(mean, abs=1e-4)
@@ -430,7 +428,7 @@ def test_start_has_the_moments_of_its_law(comm: MPI.Intracomm) -> None:
 
 @pytest.mark.ranks
 def test_start_with_jumps_off_the_mesh_lines(comm: MPI.Intracomm) -> None:
-    law = ProductLaw((Uniform(-0.97, 0.58), Uniform(-0.33, 0.71)))
+    law = Product((Uniform(-0.97, 0.58), Uniform(-0.33, 0.71)))
     density = Density(free(2, 0.0, saddle), square(comm, 32), law)
     assert density.mass_inside == pytest.approx(1.0, abs=1e-3)
     assert density.expectation(lambda z: z[:, 0])[0] == pytest.approx(-0.195, abs=1e-3)
@@ -446,7 +444,7 @@ def test_free_energy_of_a_known_density(comm: MPI.Intracomm) -> None:
     """𝓕 = ∫V0ρ + τ∫ρ log ρ for a Gaussian: ½(s² + m²) − τ log(s√(2πe))."""
     tau, s, m = 0.3, 0.2, 0.1
     model = free(1, tau, lambda z: 0.5 * z[:, 0] ** 2)
-    density = Density(model, box([-1.5], [1.5], [400], comm=comm), ProductLaw((Normal(m, s),)))
+    density = Density(model, box([-1.5], [1.5], [400], comm=comm), Product((Normal(m, s),)))
     exact = 0.5 * (s**2 + m**2) - tau * np.log(s * np.sqrt(2.0 * np.pi * np.e))
     assert density.free_energy() == pytest.approx(exact, abs=1e-5)
 
@@ -455,7 +453,7 @@ def test_free_energy_of_a_known_density(comm: MPI.Intracomm) -> None:
 def test_cloud_and_outer_layer_of_a_uniform_law(comm: MPI.Intracomm) -> None:
     """The cloud carries the masses; on an n×n box the outer layer of nodes and their neighbours holds all but (n−3)²/n² cells."""
     n = 12
-    density = Density(free(2, 0.0, saddle), square(comm, n), ProductLaw((Uniform(-1.5, 1.5),) * 2))
+    density = Density(free(2, 0.0, saddle), square(comm, n), Product((Uniform(-1.5, 1.5),) * 2))
     cloud = density.cloud()
     if cloud is not None:
         assert cloud[1].sum() == pytest.approx(1.0, abs=1e-13)
@@ -496,7 +494,7 @@ def test_broken_laws_are_noticed(comm: MPI.Intracomm) -> None:
 def test_explicit_steps_are_redone_when_the_drift_grows(comm: MPI.Intracomm) -> None:
     """Attractive oscillators, nearly uniform: the drift grows within a step, which then is taken again, and ρ ≥ 0 holds."""
     domain = box([0.0], [TWO_PI], [64], [True], comm=comm)
-    law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),))
+    law = Product((Uniform(0.0, TWO_PI, periodic=True),))
     density = Density(kuramoto(20.0), domain, law, scheme="flux_corrected", cfl=1.0)
     density.values = (1.0 + 0.01 * np.cos(domain.coordinates[:, 0])) / TWO_PI
     density.advance(1.0)
@@ -513,7 +511,7 @@ def test_where_walls_stand_does_not_decide_on_the_scheme(comm: MPI.Intracomm, he
         Density(
             free(1, tau, lambda z: z[:, 0] ** 4 / 4),
             box([-height], [height], [cells], comm=comm),
-            ProductLaw((Normal(mean, 0.3),)),
+            Product((Normal(mean, 0.3),)),
         ).scheme
         for tau, mean in ((0.3, 0.0), (0.01, 1.5))  # the second starts on a slope where h|V'| > 2τ
     ]
@@ -523,7 +521,7 @@ def test_where_walls_stand_does_not_decide_on_the_scheme(comm: MPI.Intracomm, he
 def test_auto_follows_a_temperature_that_falls_to_zero(comm: MPI.Intracomm) -> None:
     """An Ornstein–Uhlenbeck process whose noise ends at t = ½: the variance relaxes to τ, then decays like e^{−2t}."""
     warm, cold = (free(1, tau, lambda z: z[:, 0] ** 2 / 2) for tau in (0.4, 0.0))
-    law = ProductLaw((Normal(0.0, 0.5),))
+    law = Product((Normal(0.0, 0.5),))
     density = Density(replace(warm, later=((0.5, cold),)), box([-4.0], [4.0], [200], comm=comm), law, tolerance=1e-6)
     assert density.scheme == "edge_averaged"
     density.advance(1.0)
@@ -541,7 +539,7 @@ def test_explicit_steps_on_obtuse_meshes_have_order_two(comm: MPI.Intracomm) -> 
     for cells in (24, 48):
         model = free(2, tau, lambda z: 0.5 * np.sum(z**2, axis=1))
         domain = stretched(comm, cells)
-        density = Density(model, domain, ProductLaw((Normal(0.0, 0.2), Normal(0.0, 0.2))), scheme="flux_corrected")
+        density = Density(model, domain, Product((Normal(0.0, 0.2), Normal(0.0, 0.2))), scheme="flux_corrected")
         density.advance(3.0)
         errors.append([abs(density.expectation(lambda z, k=k: z[:, k] ** 2)[0] - exact) for k in range(2)])
         assert density.minimum >= 0.0

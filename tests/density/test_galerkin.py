@@ -15,7 +15,7 @@ from mvpde.density.features import nodal_features
 from mvpde.density.fluxes import ShiftedSystem, rate
 from mvpde.density.galerkin import edge_geometry, galerkin, gradient
 from mvpde.mesh.box import box
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import Array
 from mvpde.runtime import MPI, ArgumentError
 
@@ -75,7 +75,7 @@ def test_a_gradient_flow_is_the_same_by_either_operator(comm: MPI.Intracomm) -> 
     def slope(z: Array) -> Array:
         return np.column_stack([z[:, 0] + 0.3 * z[:, 1], z[:, 1] ** 3 + 0.3 * z[:, 0]])
 
-    model, law = replace(free(2, 0.2, value, slope), interacting=False), ProductLaw((Normal(0.4, 0.3), Normal(-0.3, 0.3)))
+    model, law = replace(free(2, 0.2, value, slope), interacting=False), Product((Normal(0.4, 0.3), Normal(-0.3, 0.3)))
     gaps = []
     for cells in (16, 32, 64):
         domain = box([-2.5, -2.5], [2.5, 2.5], [cells, cells], comm=comm)
@@ -97,7 +97,7 @@ def test_gaussians_under_full_and_degenerate_tensors(comm: MPI.Intracomm, pair: 
     spread, t = np.sqrt(np.diag(limit)), 0.4
     start, mean = np.diag((0.7 * spread) ** 2), expm(-m * t) @ (0.6 * spread)
     covariance = limit + expm(-m * t) @ (start - limit) @ expm(-m * t).T
-    law = ProductLaw(tuple(Normal(0.6 * s, 0.7 * s) for s in spread))
+    law = Product(tuple(Normal(0.6 * s, 0.7 * s) for s in spread))
     errors, shares = [], []
     for cells in (20, 40, 80):
         density = Density(ornstein_uhlenbeck(m, a), around(comm, limit, cells), law, tolerance=1e-5)
@@ -124,7 +124,7 @@ def test_rough_starts_stay_positive_under_strong_cross_diffusion(comm: MPI.Intra
     """A start with jumps, on a sheared mesh, A with eigenvalues 1 and 0: ρ ≥ 0, mass and the mixed moment are kept."""
     a = np.array([[0.5, 0.5], [0.5, 0.5]])
     model = general(2, np.negative, lambda z: np.broadcast_to(a, (len(z), 2, 2)))
-    density = Density(model, sheared(comm, 48), ProductLaw((Uniform(-0.6, 0.3), Uniform(-0.2, 0.5))), tolerance=1e-5)
+    density = Density(model, sheared(comm, 48), Product((Uniform(-0.6, 0.3), Uniform(-0.2, 0.5))), tolerance=1e-5)
     start = density.expectation(lambda z: z[:, 0] * z[:, 1])[0]
     density.advance(0.4)
     assert density.statistics()["limited_steps"] > 0
@@ -150,7 +150,7 @@ def test_static_operators_are_computed_and_factored_once(comm: MPI.Intracomm, mo
     fill = ShiftedSystem.set
     monkeypatch.setattr(ShiftedSystem, "set", count)
     model = general(2, drift, lambda z: np.broadcast_to(0.5 * np.eye(2), (len(z), 2, 2)))
-    density = Density(model, box([-2.0] * 2, [2.0] * 2, [32, 32], comm=comm), ProductLaw((Normal(0.0, 0.7),) * 2), step=0.01)
+    density = Density(model, box([-2.0] * 2, [2.0] * 2, [32, 32], comm=comm), Product((Normal(0.0, 0.7),) * 2), step=0.01)
     density.advance(0.01)
     evaluated = calls["drift"]
     density.advance(0.2)
@@ -167,7 +167,7 @@ def test_interacting_drift_follows_its_moments(comm: MPI.Intracomm) -> None:
         own_drift=lambda z, m: -(z - m[0]) - 0.5 * m[0],
         own_diffusion=lambda z, m: np.full((len(z), 1, 1), 0.1),
     )
-    density = Density(model, box([-3.0], [3.0], [300], comm=comm), ProductLaw((Normal(0.8, 0.3),)), tolerance=1e-6)
+    density = Density(model, box([-3.0], [3.0], [300], comm=comm), Product((Normal(0.8, 0.3),)), tolerance=1e-6)
     density.advance(1.0)
     mean = density.expectation(lambda z: z[:, 0])[0]
     assert mean == pytest.approx(0.8 * np.exp(-0.5), abs=2e-4)
@@ -190,20 +190,18 @@ def test_interacting_drift_follows_its_moments(comm: MPI.Intracomm) -> None:
 def test_what_is_no_diffusion_tensor_is_refused(comm: MPI.Intracomm, tensor: object, message: str) -> None:
     model = general(2, np.negative, lambda z: np.broadcast_to(np.array(tensor), (len(z), *np.shape(tensor))))
     with pytest.raises(ArgumentError, match=message):
-        Density(model, box([-4.0] * 2, [4.0] * 2, [16, 16], comm=comm), ProductLaw((Normal(0.0, 0.5),) * 2))
+        Density(model, box([-4.0] * 2, [4.0] * 2, [16, 16], comm=comm), Product((Normal(0.0, 0.5),) * 2))
 
 
 @pytest.mark.parametrize("scheme", ["edge_averaged", "flux_corrected"])
 def test_schemes_of_gradient_flows_refuse_others(comm: MPI.Intracomm, scheme: str) -> None:
     with pytest.raises(ArgumentError, match="galerkin"):
-        Density(
-            ornstein_uhlenbeck(*CROSSED[:2]), around(comm, CROSSED[2], 16), ProductLaw((Normal(0.0, 0.5),) * 2), scheme=scheme
-        )
+        Density(ornstein_uhlenbeck(*CROSSED[:2]), around(comm, CROSSED[2], 16), Product((Normal(0.0, 0.5),) * 2), scheme=scheme)
 
 
 @pytest.mark.ranks
 def test_result_does_not_depend_on_the_ranks(comm: MPI.Intracomm) -> None:
-    law = ProductLaw((Normal(0.5, 0.5), Normal(-0.2, 0.3)))
+    law = Product((Normal(0.5, 0.5), Normal(-0.2, 0.3)))
     together, alone = (
         Density(ornstein_uhlenbeck(*DEGENERATE[:2]), around(c, DEGENERATE[2], 32), law) for c in (comm, MPI.COMM_SELF)
     )

@@ -23,15 +23,15 @@ from mvpde.equilibrium.linearised import linearised, slow_modes
 from mvpde.equilibrium.spectrum import decay_rate, spectrum, typical_rate
 from mvpde.equilibrium.stationary import is_gibbs
 from mvpde.mesh.box import box
-from mvpde.models.interaction import drift_model, gradient_model
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.interaction import diffusion, gradient_flow
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.models.pair_interaction import pair_model
+from mvpde.models.pair_interaction import pair_interaction
 from mvpde.runtime import MPI, ArgumentError, CaseError, SolverError
 
 CASES = Path(__file__).parents[2] / "cases"
-CIRCLE = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),))
-START = ProductLaw((Normal(0.2, 0.5),))
+CIRCLE = Product((Uniform(0.0, TWO_PI, periodic=True),))
+START = Product((Normal(0.2, 0.5),))
 
 
 def on_line(comm: MPI.Intracomm, model: MeanField, cells: int = 400, half: float = 4.0, **options: Any) -> Density:
@@ -178,7 +178,7 @@ def test_rates_of_the_ordered_state_by_fourier_series(comm: MPI.Intracomm) -> No
 
 def test_two_circles(comm: MPI.Intracomm) -> None:
     """On a torus with both symmetries each is pinned, and each state that breaks one of them is found."""
-    model = gradient_model(
+    model = gradient_flow(
         ["x", "y"],
         features=["cos(x)", "sin(x)", "cos(y)", "sin(y)"],
         outer_energy="-1.5*(m0**2 + m1**2) - 2*(m2**2 + m3**2)",
@@ -186,7 +186,7 @@ def test_two_circles(comm: MPI.Intracomm) -> None:
         periods={"x": TWO_PI, "y": TWO_PI},
     )
     grid = box([0.0, 0.0], [TWO_PI, TWO_PI], [24, 24], [True, True], comm=comm)
-    density = Density(model, grid, ProductLaw((Uniform(0.0, TWO_PI, periodic=True),) * 2))
+    density = Density(model, grid, Product((Uniform(0.0, TWO_PI, periodic=True),) * 2))
     starts = [[0.3, 0.4, 0.1, -0.5], [0.0, 0.5, 0.0, 0.0], [0.0, 0.0, -0.5, 0.0], [0.0] * 4, [-0.5, 0.1, 0.5, 0.3]]
     states = found(density, starts)
     both, *rest = states
@@ -202,7 +202,7 @@ def test_two_circles(comm: MPI.Intracomm) -> None:
 
 def test_rotating_oscillators(comm: MPI.Intracomm) -> None:
     """ω + K(m₁cos x − m₀sin x): the incoherent state grows with K/2 − D and turns with ω; no other law is stationary."""
-    model = drift_model(
+    model = diffusion(
         ["x"],
         drift=["omega + K*(m1*cos(x) - m0*sin(x))"],
         temperature=1.0,
@@ -218,7 +218,7 @@ def test_rotating_oscillators(comm: MPI.Intracomm) -> None:
 
 def test_a_pair_interaction_that_is_not_symmetric(comm: MPI.Intracomm) -> None:
     """W = −K cos(x − x' + α): growth (K cos α)/2 − D, frequency (K sin α)/2, as a drift of finite rank."""
-    model = pair_model(
+    model = pair_interaction(
         ["x"],
         interaction="-K*cos(x - x' + alpha)",
         lower=[0.0],
@@ -237,14 +237,14 @@ def test_a_pair_interaction_that_is_not_symmetric(comm: MPI.Intracomm) -> None:
 def test_linear_rotation_in_the_plane(comm: MPI.Intracomm) -> None:
     """b = −Mz − k(z − ⟨z⟩): (M + k)Σ + Σ(M + k)ᵀ = 2A, and the mean returns with the eigenvalues of M."""
     m, a, k = np.array([[1.0, 2.0], [-2.0, 1.0]]), np.diag([1.0, 0.25]), 1.0
-    model = drift_model(
+    model = diffusion(
         ["x", "y"],
         drift=["-x - 2*y - k*(x - m0)", "2*x - y - k*(y - m1)"],
         diffusion=[["1", "0"], ["0", "1/4"]],
         features=["x", "y"],
         parameters={"k": k},
     )
-    grid, law = box([-3.5, -3.0], [3.5, 3.0], [32, 32], comm=comm), ProductLaw((Normal(0.5, 0.5), Normal(0.0, 0.5)))
+    grid, law = box([-3.5, -3.0], [3.5, 3.0], [32, 32], comm=comm), Product((Normal(0.5, 0.5), Normal(0.0, 0.5)))
     states = found(Density(model, grid, law), [[0.4, -0.3]])
     (branch,) = states
     full = m + k * np.eye(2)

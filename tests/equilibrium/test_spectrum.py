@@ -14,7 +14,7 @@ from mvpde.density.density import Density
 from mvpde.equilibrium.spectrum import Spectrum, decay_rate, dirichlet_energy, distance, spectrum
 from mvpde.equilibrium.stationary import Stationary, stationary
 from mvpde.mesh.box import box
-from mvpde.models.laws import Normal, ProductLaw
+from mvpde.models.laws import Normal, Product
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI
 
@@ -28,7 +28,7 @@ def gradient_flow(potential: Potential, temperature: float) -> MeanField:
 
 
 def line(comm: MPI.Intracomm, model: MeanField, cells: int, scheme: str = "edge_averaged", **options: float) -> Density:
-    law = ProductLaw((Normal(0.3, 0.3),))
+    law = Product((Normal(0.3, 0.3),))
     return Density(model, box([-3.5], [3.5], [cells], comm=comm), law, scheme=scheme, **options)  # type: ignore[arg-type]
 
 
@@ -63,7 +63,7 @@ def test_gaps_of_double_wells(comm: MPI.Intracomm, potential: Potential, tempera
 def test_eigenvalues_of_ornstein_uhlenbeck(comm: MPI.Intracomm, pair: str) -> None:
     """They are the sums n₁μ₁ + n₂μ₂ of eigenvalues of M, complex where those are, also with a singular A."""
     m, a, covariance = PAIRS[pair]
-    density = Density(ornstein_uhlenbeck(m, a), around(comm, covariance, 96), ProductLaw((Normal(0.0, 0.3), Normal(0.0, 0.3))))
+    density = Density(ornstein_uhlenbeck(m, a), around(comm, covariance, 96), Product((Normal(0.0, 0.3), Normal(0.0, 0.3))))
     _, found = solve(density, 5)
     first, second = np.linalg.eigvals(np.array(m))
     sums = np.array([i * first + j * second for i in range(7) for j in range(7) if i + j > 0])
@@ -115,7 +115,7 @@ def test_an_even_start_does_not_see_the_first_mode(comm: MPI.Intracomm) -> None:
     """The first mode of an even potential is odd: an even start decays with λ₂."""
     model = gradient_flow(QUARTIC, 0.5)
     density = Density(
-        model, box([-3.5], [3.5], [400], comm=comm), ProductLaw((Normal(0.0, 0.3),)), scheme="edge_averaged", tolerance=1e-8
+        model, box([-3.5], [3.5], [400], comm=comm), Product((Normal(0.0, 0.3),)), scheme="edge_averaged", tolerance=1e-8
     )
     law, found = solve(density, 2)
     times, norms = [], []
@@ -128,7 +128,7 @@ def test_decay_without_detailed_balance(comm: MPI.Intracomm, pair: str, frequenc
     """The rate measured over a run is Re λ₁ within 1 %, with real eigenvalues and with complex ones, where the norm wavers."""
     m, a, covariance = PAIRS[pair]
     spread = np.sqrt(np.diag(np.array(covariance)))
-    law = ProductLaw(tuple(Normal(0.5 * s, 0.8 * s) for s in spread))
+    law = Product(tuple(Normal(0.5 * s, 0.8 * s) for s in spread))
     density = Density(ornstein_uhlenbeck(m, a), around(comm, covariance, 64), law, tolerance=1e-6)
     limit = stationary(density)
     times, norms, energies = [0.0], [distance(limit, density.values)], [dirichlet_energy(limit, density.values)]

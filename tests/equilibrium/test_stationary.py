@@ -13,14 +13,14 @@ from mvpde.density.density import Density
 from mvpde.equilibrium.stationary import Stationary, identities, stationary
 from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
-from mvpde.models.laws import Normal, ProductLaw
+from mvpde.models.laws import Normal, Product
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI, ArgumentError, SolverError
 
 
-def any_law(domain: Domain) -> ProductLaw:
+def any_law(domain: Domain) -> Product:
     """A law inside the box: what a density starts from does not matter here."""
-    return ProductLaw(tuple(Normal(0.5 * (a + b), (b - a) / 12.0) for a, b in zip(domain.lower, domain.upper, strict=True)))
+    return Product(tuple(Normal(0.5 * (a + b), (b - a) / 12.0) for a, b in zip(domain.lower, domain.upper, strict=True)))
 
 
 def solve(model: MeanField, domain: Domain, scheme: str = "auto") -> Stationary:
@@ -249,7 +249,7 @@ def test_result_does_not_depend_on_the_ranks(comm: MPI.Intracomm) -> None:
 
 def test_law_of_a_density_is_left_alone(comm: MPI.Intracomm) -> None:
     density = Density(
-        ornstein_uhlenbeck(*CROSSED[:2]), around(comm, CROSSED[2], 24), ProductLaw((Normal(0.1, 0.5), Normal(0.0, 0.3)))
+        ornstein_uhlenbeck(*CROSSED[:2]), around(comm, CROSSED[2], 24), Product((Normal(0.1, 0.5), Normal(0.0, 0.3)))
     )
     before = density.values.copy()
     stationary(density)

@@ -149,7 +149,7 @@ def test_transport_along_a_known_flow(comm: MPI.Intracomm) -> None:
 
 
 def test_a_network_on_the_sphere_converges_to_its_characteristics(comm: MPI.Intracomm) -> None:
-    model = network("sphere_rbf", on_sphere(50, 1), unit_parameters={"kappa": 2.0})
+    model = network("sphere_rbf", on_sphere(50, 1), kappa=2.0)
     assert model.metric is not None and model.metric.radius == pytest.approx(math.sqrt(3.0), rel=1e-14)
     law = ShellLaw(model.metric, 3, Normal(0.0, 0.7))
     truth = Characteristics(model, law, nodes=[8, 16, 12], tolerance=1e-7, comm=comm)
@@ -198,7 +198,7 @@ class Upper(ShellLaw):
 @pytest.mark.serial
 def test_the_potential_of_a_network_on_the_sphere_and_its_gradient() -> None:
     data = on_sphere(32, 2)
-    model = network("sphere_rbf", data, unit_parameters={"kappa": 3.0})
+    model = network("sphere_rbf", data, kappa=3.0)
     metric = model.metric
     assert metric is not None
     rng = np.random.default_rng(0)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvpde.models.data import TARGETS, Data, circle, from_csv, interval, points, target_function
+from mvpde.models.data import TARGETS, Data, circle, csv, interval, points, target_function
 
 COPPER = Path(__file__).parents[2] / "cases" / "data" / "copper.csv"
 
 
 def test_the_copper_data_leave_the_residual_that_nist_certifies() -> None:
     """Residual standard deviation of NIST's certified cubic/cubic fit of Hahn1: one digit wrong in the copy would change it."""
-    data = from_csv(COPPER, ["temperature"], "expansion", standardise=False)
+    data = csv(COPPER, ["temperature"], "expansion", standardise=False)
     x = data.x[:, 0]
     b1, b2, b3, b4 = 1.0776351733, -1.2269296921e-01, 4.0863750610e-03, -1.4262662514e-06
     b5, b6, b7 = -5.7609940901e-03, 2.4053735503e-04, -1.2314450199e-07
@@ -25,8 +25,8 @@ def test_the_copper_data_leave_the_residual_that_nist_certifies() -> None:
 
 
 def test_standardised_columns_have_mean_zero_and_deviation_one() -> None:
-    raw = from_csv(COPPER, ["temperature"], "expansion")
-    data = from_csv(COPPER, ["temperature"], "expansion", standardise=True)
+    raw = csv(COPPER, ["temperature"], "expansion")
+    data = csv(COPPER, ["temperature"], "expansion", standardise=True)
     for column, original in ((data.x[:, 0], raw.x[:, 0]), (data.target, raw.target)):
         assert abs(column.mean()) < 1e-14
         assert math.isclose(column.std(), 1.0, rel_tol=1e-13)
@@ -55,23 +55,23 @@ def test_a_faulty_table_is_refused_with_its_place(tmp_path: Path, text: str) -> 
     path = tmp_path / "table.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"table\.csv") as caught:
-        from_csv(path, ["a"], "b")
+        csv(path, ["a"], "b")
     for part in FAULTS[text]:
         assert part in str(caught.value)
 
 
 def test_files_that_are_missing_or_no_text_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"absent\.csv"):
-        from_csv(tmp_path / "absent.csv", ["a"], "b")
+        csv(tmp_path / "absent.csv", ["a"], "b")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00a")
     with pytest.raises(ValueError, match="UTF-8"):
-        from_csv(tmp_path / "binary.csv", ["a"], "b")
+        csv(tmp_path / "binary.csv", ["a"], "b")
 
 
 def test_quotes_blanks_comments_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text('\ufeff# a comment\r\n"the a", b , c\r\n1, 2, 3\r\n # another\r\n-4e0,5,6\r\n', encoding="utf-8")
-    data = from_csv(path, ["c", "the a"], "b")
+    data = csv(path, ["c", "the a"], "b")
     np.testing.assert_array_equal(data.x, [[3, 1], [6, -4]])
     np.testing.assert_array_equal(data.target, [2, 5])
 
@@ -79,7 +79,7 @@ def test_quotes_blanks_comments_and_a_byte_order_mark_are_read(tmp_path: Path) -
 def test_a_constant_column_cannot_be_standardised(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n0.1,2\n0.1,3\n0.1,4\n")
     with pytest.raises(ValueError, match="column 'a' is constant"):
-        from_csv(tmp_path / "t.csv", ["a"], "b", standardise=True)
+        csv(tmp_path / "t.csv", ["a"], "b", standardise=True)
 
 
 def test_circle_and_interval_are_quadratures_of_the_uniform_probability_measure() -> None:

@@ -27,7 +27,7 @@ from mvpde.models.isotropic_gaussians import (
     hermite_slopes,
     isotropic_gaussians,
 )
-from mvpde.models.laws import Chi, Normal, ProductLaw
+from mvpde.models.laws import Chi, Normal, Product
 from mvpde.models.mean_field import MeanField
 from mvpde.particles.one_pass import OnePassSgd, network_risk
 from mvpde.studies.laws.limits.one_radius import best_radius
@@ -49,7 +49,7 @@ def mean(h: Any, knots: list[float]) -> float:
 def radial(law: Any, cells: int, upper: float = 8.0, scheme: str = "auto", **keys: Any) -> tuple[MeanField, Density]:
     model = isotropic_gaussians(**{"dimension": 40, "delta": 0.8, "largest": upper, **keys})
     domain = box([0.0], [upper], [cells], comm=MPI.COMM_WORLD)
-    return model, Density(model, domain, ProductLaw((law,)), scheme=scheme)
+    return model, Density(model, domain, Product((law,)), scheme=scheme)
 
 
 def risk(model: MeanField, density: Density) -> float:
@@ -185,7 +185,7 @@ def runs(particles: int, count: int, step: float = 1e-5, seed: int = 5, **keys: 
         temperature=problem.temperature,
         weight_decay=problem.weight_decay,
     )
-    law = ProductLaw((Chi(0.8, problem.dimension),))
+    law = Product((Chi(0.8, problem.dimension),))
     return OnePassSgd(problem, model, law, particles=particles, runs=count, seed=seed, step=step, comm=MPI.COMM_WORLD)
 
 
@@ -256,7 +256,7 @@ def test_runs_do_not_depend_on_ranks_or_on_how_time_is_cut() -> None:
         cut.advance(t)
     assert np.array_equal(whole.losses(), cut.losses())
     alone = OnePassSgd(
-        whole.problem, whole.model, ProductLaw((Chi(0.8, 40),)), particles=20, runs=3, seed=5, step=1e-3, comm=MPI.COMM_SELF
+        whole.problem, whole.model, Product((Chi(0.8, 40),)), particles=20, runs=3, seed=5, step=1e-3, comm=MPI.COMM_SELF
     )
     alone.advance(0.7)
     assert np.array_equal(whole.losses(), alone.losses())

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from mvpde.models.laws import LAWS, Chi, Law1D, Normal, ProductLaw, Uniform, base_potential
+from mvpde.models.laws import LAWS, Chi, Law1D, Normal, Product, Uniform, base_potential
 
 EXAMPLES: dict[str, dict[str, float]] = {
     "uniform": {"lower": -0.5, "upper": 2.0},
     "normal": {"mean": 0.3, "std": 0.7},
     "chi": {"scale": 0.8, "dimension": 6},
 }
-PRODUCT = ProductLaw((Uniform(-1.0, 2.0), Normal(0.5, 0.6)))
+PRODUCT = Product((Uniform(-1.0, 2.0), Normal(0.5, 0.6)))
 
 
 @pytest.fixture(params=sorted(LAWS))

@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from mvpde.models.data import Data, circle, points, target_function
 from mvpde.models.gaussian_mixture import gaussian_mixture, kernel, target, target_energy, target_field, trapezoid
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.network import network
@@ -139,9 +139,9 @@ def every_model() -> dict[str, MeanField]:
     for unit in set(UNITS) - {"sphere_rbf"}:  # which takes inputs on a sphere: see test_spins
         for loss in LOSSES:
             plain = network(unit, classes(1), loss=loss)
-            law = ProductLaw(tuple(Uniform(0.0, 1.0) if p else Normal(0.2, 0.8) for p in plain.periods))
-            models[f"{unit}-{loss}"] = network(unit, classes(1), loss=loss, temperature=0.3, base_measure=law)
-    models["gaussian_mixture"] = mixture(temperature=0.1, base_measure=ProductLaw((Normal(0.0, 2.0), Normal(0.0, 1.0))))
+            law = Product(tuple(Uniform(0.0, 1.0) if p else Normal(0.2, 0.8) for p in plain.periods))
+            models[f"{unit}-{loss}"] = network(unit, classes(1), loss=loss, temperature=0.3, base=law)
+    models["gaussian_mixture"] = mixture(temperature=0.1, base_measure=Product((Normal(0.0, 2.0), Normal(0.0, 1.0))))
     return models
 
 
@@ -183,7 +183,7 @@ def test_networks_name_their_coordinates_and_periods() -> None:
     assert network("tanh", classes(2)).coordinates == ("a1", "a2", "b", "c")
     assert network("relu", classes(1), bias=False).coordinates == ("a", "c")
     assert network("gaussian", classes(2)).coordinates == ("y1", "y2", "c")
-    model = network("circle_rbf", classes(1), unit_parameters={"kappa": 2.0})
+    model = network("circle_rbf", classes(1), kappa=2.0)
     assert (model.coordinates, model.periods) == (("y", "c"), (2 * math.pi, None))
     assert model.profile_dimension == 1
     np.testing.assert_array_equal(model.predictions(np.arange(12.0)), np.arange(12.0))
@@ -194,9 +194,9 @@ def test_models_that_make_no_sense_are_refused() -> None:
     wrong: list[tuple[Callable[[], MeanField], str]] = [
         (lambda: network("sigmod", data), "did you mean 'sigmoid'"),
         (lambda: network("tanh", data, loss="huber"), "no 'huber'"),
-        (lambda: network("circle_rbf", data, unit_parameters={"kapa": 1.0}), "did you mean 'kappa'"),
+        (lambda: network("circle_rbf", data, kapa=1.0), "did you mean 'kappa'"),
         (lambda: network("gaussian", data, bias=False), "no 'bias'"),
-        (lambda: network("gaussian", data, unit_parameters={"variance": -1.0}), "must be positive"),
+        (lambda: network("gaussian", data, variance=-1.0), "must be positive"),
         (lambda: network("circle_rbf", classes(2)), "takes one input"),
         (lambda: network("tanh", data, temperature=-0.1), "temperature is -0.1"),
         (lambda: network("tanh", data, temperature=math.nan), "temperature"),
@@ -251,7 +251,7 @@ def test_the_outer_energy_of_the_mixture_is_the_loss_by_f_and_k() -> None:
     np.testing.assert_allclose(model.potential_gradient(np.column_stack([y, c]), m)[:, 1], u, atol=1e-13)
 
 
-def carried(model: MeanField, law: ProductLaw, nodes: tuple[int, int], end: float) -> tuple[float, float, float]:
+def carried(model: MeanField, law: Product, nodes: tuple[int, int], end: float) -> tuple[float, float, float]:
     """R, f(0) and ⟨c²⟩ at the end of the characteristics ż = −∇V(z; m), m = Σ w_i g(z_i), by an eighth-order method."""
     z, w = law.quadrature(nodes)
 
@@ -270,7 +270,7 @@ def carried(model: MeanField, law: ProductLaw, nodes: tuple[int, int], end: floa
 
 
 def test_the_gaussian_mixture_reaches_the_reference_solution() -> None:
-    law = ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
+    law = Product((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
     assert math.isclose(carried(mixture(), law, (8, 8), 0.0)[0], 0.0688682701, abs_tol=5e-11)
     energy, origin, second = carried(mixture(), law, (24, 16), 1.0)
     assert math.isclose(energy, 0.04468775, abs_tol=2e-8)  # the digits of the reference
@@ -280,8 +280,8 @@ def test_the_gaussian_mixture_reaches_the_reference_solution() -> None:
 
 def test_the_circle_reaches_the_reference_solution() -> None:
     data = circle(64, target_function("circle_two_modes"))
-    model = network("circle_rbf", data, unit_parameters={"kappa": 2.0})
-    law = ProductLaw((Uniform(0.0, 2 * math.pi, periodic=True), Normal(0.0, 0.7)))
+    model = network("circle_rbf", data, kappa=2.0)
+    law = Product((Uniform(0.0, 2 * math.pi, periodic=True), Normal(0.0, 0.7)))
     energy, origin, _ = carried(model, law, (64, 24), 2.0)
     assert math.isclose(energy, 0.0885831450, abs_tol=1e-8)
     assert math.isclose(origin, 0.077849816, abs_tol=1e-8)

@@ -10,7 +10,7 @@ import pytest
 
 from mvpde.models import data
 from mvpde.models.losses import SAMPLE_LOSSES
-from mvpde.models.sgd_network import ACTIVATIONS, IN_WORK, NETWORKS, diffusion_model, sgd_problem
+from mvpde.models.sgd_network import ACTIVATIONS, IN_WORK, NETWORKS, diffusion_model, sgd
 
 SAMPLES = 7
 X = np.array([-1.3, -0.6, -0.2, 0.1, 0.5, 0.9, 1.7])
@@ -21,7 +21,7 @@ EVERY = list(itertools.product(NETWORKS, ACTIVATIONS, SAMPLE_LOSSES))
 
 def problem(network="neuron", unit="tanh", loss="least_squares", **options):
     settings = {"learning_rate": 0.1, "batch_size": 2, "weight_decay": 0.07} | options
-    return sgd_problem(network, data.points(X, TARGETS[loss]), unit=unit, loss=loss, **settings)
+    return sgd(network, data.points(X, TARGETS[loss]), unit=unit, loss=loss, **settings)
 
 
 def points(dimension: int, count: int = 9) -> np.ndarray:
@@ -156,16 +156,16 @@ def test_the_model_has_the_loss_as_potential_and_as_moment(order):
 def test_wrong_arguments_are_refused_by_name(options, message):
     settings = {"network": "neuron", "learning_rate": 0.1, "batch_size": 2} | options
     with pytest.raises(ValueError, match=message):
-        sgd_problem(data=data.points(X, TARGETS["least_squares"]), **settings)
+        sgd(data=data.points(X, TARGETS["least_squares"]), **settings)
 
 
 def test_data_that_do_not_fit_are_refused():
     settings = {"learning_rate": 0.1, "batch_size": 2}
     with pytest.raises(ValueError, match="one input, the data have 2"):
-        sgd_problem("neuron", data.points(np.ones((3, 2)), np.ones(3)), **settings)
+        sgd("neuron", data.points(np.ones((3, 2)), np.ones(3)), **settings)
     with pytest.raises(ValueError, match="same weight"):
-        sgd_problem("neuron", data.points([0.0, 1.0], [0.0, 1.0], [0.3, 0.7]), **settings)
+        sgd("neuron", data.points([0.0, 1.0], [0.0, 1.0], [0.3, 0.7]), **settings)
     with pytest.raises(ValueError, match=r"targets \+1 or -1"):
-        sgd_problem("neuron", data.points([0.0, 1.0], [0.0, 1.0]), loss="logistic", **settings)
+        sgd("neuron", data.points([0.0, 1.0], [0.0, 1.0]), loss="logistic", **settings)
     with pytest.raises(ValueError, match="order is 3"):
         diffusion_model(problem(), 3)

@@ -20,7 +20,7 @@ from mvpde.cases.problem import problem
 from mvpde.density.density import Density
 from mvpde.mesh.box import box
 from mvpde.models.data import points
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.network import network
 from mvpde.models.spikes import spikes
@@ -95,8 +95,8 @@ def test_units_on_spheres_want_data_on_spheres() -> None:
 
 def test_the_circle_converges_to_its_characteristics(comm: MPI.Intracomm) -> None:
     radius, t = math.sqrt(2.0), 1.0
-    model = network("circle_rbf", on_circle(64, 1), unit_parameters={"kappa": 5.0, "radius": radius})
-    law = ProductLaw((Uniform(0.0, TWO_PI * radius, periodic=True), Normal(0.0, 1.0)))
+    model = network("circle_rbf", on_circle(64, 1), kappa=5.0, radius=radius)
+    law = Product((Uniform(0.0, TWO_PI * radius, periodic=True), Normal(0.0, 1.0)))
     truth = Characteristics(model, law, nodes=[96, 24], tolerance=1e-8, comm=comm)
     truth.advance(t)
     sizes, errors = [32, 64, 128], []
@@ -166,7 +166,7 @@ def test_the_torus_converges_to_its_fourier_series_while_the_temperature_falls(c
     later = spikes(ATOMS, modes=2, temperature=0.2)
     model = replace(spikes(ATOMS, modes=2, temperature=0.4), later=((0.3, later),))
     truth, _ = spectral(model, 64, 0.8)
-    law = ProductLaw((Uniform(0.0, TWO_PI, periodic=True),) * 2)
+    law = Product((Uniform(0.0, TWO_PI, periodic=True),) * 2)
     sizes, errors = [16, 32, 64], []
     for n in sizes:
         density = Density(model, box([0.0, 0.0], [TWO_PI] * 2, [n, n], [True, True], comm=comm), law, tolerance=1e-6)
@@ -212,7 +212,7 @@ def test_particles_and_density_cool_down_alike(comm: MPI.Intracomm) -> None:
             interacting=False,
         )
 
-    model, law, n = replace(well(0.5), later=((1.0, well(0.05)),)), ProductLaw((Normal(0.0, 0.5),)), 40_000
+    model, law, n = replace(well(0.5), later=((1.0, well(0.05)),)), Product((Normal(0.0, 0.5),)), 40_000
     variance = 0.05 + (0.5 + (0.25 - 0.5) * math.exp(-2.0) - 0.05) * math.exp(-1.0)
     density = Density(model, box([-5.0], [5.0], [400], comm=comm), law, scheme="edge_averaged", tolerance=1e-6)
     particles = Ensemble(model, law, particles=n, step=0.02, seed=1, comm=comm)

@@ -24,22 +24,22 @@ from mvpde.models.data import circle
 from mvpde.models.expressions.derivatives import differentiate
 from mvpde.models.expressions.parse import compile_expression
 from mvpde.models.expressions.programs import program
-from mvpde.models.interaction import drift_model, gradient_model
-from mvpde.models.laws import Normal, ProductLaw
+from mvpde.models.interaction import diffusion, gradient_flow
+from mvpde.models.laws import Normal, Product
 from mvpde.models.mean_field import Array, MeanField, from_features
 from mvpde.models.network import network
-from mvpde.models.pair_interaction import pair_model
+from mvpde.models.pair_interaction import pair_interaction
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI
 
 CASES = Path(__file__).parents[2] / "cases"
 OWN = ("desai_zwanzig", "kuramoto", "linear_mckean", "rotating")
-LAW = ProductLaw((Normal(0.2, 0.5),))
+LAW = Product((Normal(0.2, 0.5),))
 
 
 def written(theta: float = 1.0, temperature: float = 0.3) -> MeanField:
-    return gradient_model(
+    return gradient_flow(
         ["x"],
         potential="x**4/4 - x**2/2",
         features=["x", "x**2"],
@@ -111,7 +111,7 @@ def test_a_network_as_written_is_one() -> None:
     """Features c·exp(κ(cos(x_p − y) − 1)) are found to have an output weight, and the model is that of the network."""
     table = circle(8, lambda x: 0.6 * np.cos(x[:, 0]))
     angles, targets = table.x[:, 0].tolist(), table.target.tolist()
-    model = gradient_model(
+    model = gradient_flow(
         ["y", "c"],
         potential="tau*c**2/2",
         features=[f"c*exp(2*(cos({a!r} - y) - 1))" for a in angles],
@@ -122,14 +122,14 @@ def test_a_network_as_written_is_one() -> None:
     assert model.output_weight
     rng = np.random.default_rng(1)
     z, m = rng.normal(size=(20, 2)), rng.normal(size=8)
-    other = network("circle_rbf", table, unit_parameters={"kappa": 2.0})
+    other = network("circle_rbf", table, kappa=2.0)
     assert np.allclose(model.potential_gradient(z, m) - [0, 0.05] * z, other.potential_gradient(z, m), rtol=1e-11, atol=1e-13)
     assert np.allclose(model.outer_energy(m), other.outer_energy(m))
 
 
 @pytest.mark.parametrize("features", [["c*y + 1"], ["c*y", "c**2"], ["c*y", "y"], ["abs(c)*y"], ["sin(c)"]])
 def test_what_is_no_output_weight(features: list[str]) -> None:
-    assert not gradient_model(["y", "c"], features=features, outer_energy="m0").output_weight
+    assert not gradient_flow(["y", "c"], features=features, outer_energy="m0").output_weight
 
 
 def test_the_python_way() -> None:
@@ -149,11 +149,11 @@ def test_the_python_way() -> None:
     z, m = np.random.default_rng(0).uniform(0, TWO_PI, (30, 1)), np.array([0.4, -0.2])
     same_model(model, kuramoto(1.5), z, m)
     texts = {"features": ["cos(x)", "sin(x)"], "outer_energy": "-K/2*(m0**2 + m1**2)"}
-    same_model(gradient_model(["x"], **texts, periods={"x": TWO_PI}, parameters={"K": 1.5}), model, z, m)  # type: ignore[arg-type]
+    same_model(gradient_flow(["x"], **texts, periods={"x": TWO_PI}, parameters={"K": 1.5}), model, z, m)  # type: ignore[arg-type]
 
 
 def test_drift_and_diffusion_with_moments() -> None:
-    model = drift_model(
+    model = diffusion(
         ["x", "y"],
         drift=["-x + m0*y", "sin(y) - m1"],
         diffusion=[["1 + m0**2", "x"], ["x", "2 + x**2"]],
@@ -166,7 +166,7 @@ def test_drift_and_diffusion_with_moments() -> None:
     assert np.allclose(model.diffusion(z, m)[:, 0], np.column_stack([np.full(6, 1.09), x]))
     assert np.allclose(model.diffusion(z, m)[:, 1], np.column_stack([x, 2.0 + x**2]))
     assert np.allclose(model.profile(z), np.column_stack([x * y, np.exp(-(y**2))]))
-    assert not drift_model(["x"], drift=["-x"], temperature=0.1).interacting
+    assert not diffusion(["x"], drift=["-x"], temperature=0.1).interacting
 
 
 # --- pair interactions ----------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ KERNELS: dict[str, tuple[Callable[[Array, Array], Array], bool]] = {
 def test_forces_of_a_compressed_interaction(text: str, tolerance: float) -> None:
     """Drift of random particles against the double sum, to the tolerance; energy too where W is symmetric."""
     kernel, symmetric = KERNELS[text]
-    model = pair_model(["x"], interaction=text, lower=[-2.0], upper=[2.0], rank_tolerance=tolerance)
+    model = pair_interaction(["x"], interaction=text, lower=[-2.0], upper=[2.0], rank_tolerance=tolerance)
     assert model.gradient_flow == symmetric and 0.0 <= model.facts["interaction_error"] <= tolerance
     assert model.facts["interaction_rank"] == model.profile(np.zeros((1, 1))).shape[1]
     rng = np.random.default_rng(3)
@@ -205,7 +205,9 @@ def test_forces_of_a_compressed_interaction(text: str, tolerance: float) -> None
 
 def test_a_smaller_tolerance_takes_a_larger_rank() -> None:
     ranks = [
-        pair_model(["x"], interaction="exp(-(x - x')**2)", lower=[-3.0], upper=[3.0], rank_tolerance=t).facts["interaction_rank"]
+        pair_interaction(["x"], interaction="exp(-(x - x')**2)", lower=[-3.0], upper=[3.0], rank_tolerance=t).facts[
+            "interaction_rank"
+        ]
         for t in (1e-2, 1e-5, 1e-10)
     ]
     assert ranks[0] < ranks[1] < ranks[2]
@@ -223,7 +225,7 @@ def test_a_smaller_tolerance_takes_a_larger_rank() -> None:
 )
 def test_interactions_that_are_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        pair_model(["x"], interaction=text, lower=[-1.0], upper=[1.0], rank_tolerance=1e-8)
+        pair_interaction(["x"], interaction=text, lower=[-1.0], upper=[1.0], rank_tolerance=1e-8)
 
 
 # --- the measures ---------------------------------------------------------------------------------------------------------------
@@ -246,7 +248,7 @@ def test_density_and_particles_are_those_of_the_model_by_hand(comm: MPI.Intracom
 def test_a_pair_interaction_is_the_same_model(comm: MPI.Intracomm) -> None:
     """½ϑ(x − x')² as a pair: three terms instead of two, the same particles and the same free energy."""
     keys: dict[str, Any] = {"potential": "x**4/4 - x**2/2", "temperature": 0.3, "parameters": {"theta": 1.0}}
-    pair = pair_model(["x"], interaction="theta/2*(x - x')**2", lower=[-3.0], upper=[3.0], **keys)
+    pair = pair_interaction(["x"], interaction="theta/2*(x - x')**2", lower=[-3.0], upper=[3.0], **keys)
     assert pair.facts["interaction_rank"] == 3
     grid = box([-3.0], [3.0], [100], comm=comm)
     runs = []
@@ -261,9 +263,9 @@ def test_a_pair_interaction_is_the_same_model(comm: MPI.Intracomm) -> None:
 
 
 def test_characteristics_of_a_written_model(comm: MPI.Intracomm) -> None:
-    law, found = ProductLaw((Normal(0.5, 0.4),)), []
+    law, found = Product((Normal(0.5, 0.4),)), []
     texts: dict[str, Any] = {"features": ["cos(x)", "sin(x)"], "outer_energy": "-K/2*(m0**2 + m1**2)", "periods": {"x": TWO_PI}}
-    for model in (kuramoto(2.0), gradient_model(["x"], **texts, parameters={"K": 2.0})):
+    for model in (kuramoto(2.0), gradient_flow(["x"], **texts, parameters={"K": 2.0})):
         measure = Characteristics(model, law, nodes=[40], comm=comm)
         measure.advance(1.0)
         found.append(measure.moments())
@@ -277,7 +279,7 @@ def test_linear_mckean_has_its_exact_variances(comm: MPI.Intracomm, particles: i
     The Heun step has a bias of order h²; at h = 0.04 it is a few thousandths of the variance.
     """
     a, k, d = 1.0, 1.0, 0.5
-    model = gradient_model(
+    model = gradient_flow(
         ["x"],
         potential="a*x**2/2",
         features=["x", "x**2"],
@@ -285,7 +287,7 @@ def test_linear_mckean_has_its_exact_variances(comm: MPI.Intracomm, particles: i
         temperature=d,
         parameters={"a": a, "k": k},
     )
-    start = ProductLaw((Normal(0.0, float(np.sqrt(d / (a + k)))),))
+    start = Product((Normal(0.0, float(np.sqrt(d / (a + k)))),))
     ensemble = Ensemble(model, start, particles=particles, runs=runs, seed=11, step=0.04, scheme="heun", comm=comm)
     ensemble.advance(4.0)
     moments, n = ensemble.moments(), particles

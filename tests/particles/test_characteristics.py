@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 
 from mvpde.models.data import Data
 from mvpde.models.gaussian_mixture import gaussian_mixture
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network
 from mvpde.particles.characteristics import Characteristics
@@ -20,12 +20,12 @@ from mvpde.particles.characteristics import Characteristics
 WORLD = MPI.COMM_WORLD
 ANGLES = 2.0 * np.pi * np.arange(64) / 64
 CIRCLE_DATA = Data(ANGLES[:, None], np.full(64, 1 / 64), 0.6 * np.cos(ANGLES) + 0.3 * np.sin(2.0 * ANGLES))
-CYLINDER = ProductLaw((Uniform(0.0, 2.0 * np.pi, True), Normal(0.0, 0.7)))
-MIXTURE_LAW = ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
+CYLINDER = Product((Uniform(0.0, 2.0 * np.pi, True), Normal(0.0, 0.7)))
+MIXTURE_LAW = Product((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
 
 
 def circle(temperature=0.0) -> MeanField:
-    return network("circle_rbf", CIRCLE_DATA, temperature=temperature, unit_parameters={"kappa": 2.0})
+    return network("circle_rbf", CIRCLE_DATA, temperature=temperature, kappa=2.0)
 
 
 def mixture() -> MeanField:
@@ -47,7 +47,7 @@ def attraction(strength=1.5, external_gradient=np.zeros_like) -> MeanField:
 
 def test_attraction_to_the_mean_is_solved_exactly():
     """ż = −θ(z − z̄): the mean stays, the variance falls like e^{−2θt}; two Gauss points carry both exactly."""
-    c = Characteristics(attraction(), ProductLaw((Normal(0.4, 0.9),)), nodes=[2], comm=WORLD)
+    c = Characteristics(attraction(), Product((Normal(0.4, 0.9),)), nodes=[2], comm=WORLD)
     for t in (0.3, 1.1):
         c.advance(t)
         (m,) = c.moments()
@@ -179,7 +179,7 @@ def not_a_number(z):
 @pytest.mark.parametrize(("force", "message"), [(blow_up, "integrator stopped"), (not_a_number, "not finite")])
 def test_failure_reaches_all_ranks_and_keeps_the_nodes(force, message):
     """ż = z³ from |z| = 2 is infinite at t = 1/8."""
-    c = Characteristics(attraction(0.0, force), ProductLaw((Normal(0.0, 2.0),)), nodes=[2], comm=WORLD)
+    c = Characteristics(attraction(0.0, force), Product((Normal(0.0, 2.0),)), nodes=[2], comm=WORLD)
     before = c.moments()
     with pytest.raises(SolverError, match=message):
         c.advance(1.0)

@@ -19,7 +19,7 @@ from scipy.interpolate import CubicSpline
 from at_hand.models import circle_network
 from mvpde.models.data import Data
 from mvpde.models.gaussian_mixture import gaussian_mixture
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network
 from mvpde.particles.blocks import BLOCK
@@ -52,14 +52,14 @@ def quadratic_interaction(stiffness=1.0, attraction=1.0, temperature=0.0, quarti
 def circle(points=64, temperature=0.0) -> MeanField:
     x = 2.0 * np.pi * np.arange(points) / points
     data = Data(x[:, None], np.full(points, 1.0 / points), 0.6 * np.cos(x) + 0.3 * np.sin(2.0 * x))
-    base = ProductLaw((Uniform(0.0, 2.0 * np.pi, True), Normal(0.0, 1.0)))
-    return network("circle_rbf", data, temperature=temperature, unit_parameters={"kappa": 2.0}, base_measure=base)
+    base = Product((Uniform(0.0, 2.0 * np.pi, True), Normal(0.0, 1.0)))
+    return network("circle_rbf", data, temperature=temperature, kappa=2.0, base=base)
 
 
-LINE = ProductLaw((Normal(0.5, 0.8),))
-CYLINDER = ProductLaw((Uniform(0.0, 2.0 * np.pi, True), Normal(0.0, 0.7)))
+LINE = Product((Normal(0.5, 0.8),))
+CYLINDER = Product((Uniform(0.0, 2.0 * np.pi, True), Normal(0.0, 0.7)))
 MODELS = {
-    "desai_zwanzig": (quadratic_interaction(-1.0, 1.0, quartic=1.0), ProductLaw((Normal(0.5, 0.3),))),
+    "desai_zwanzig": (quadratic_interaction(-1.0, 1.0, quartic=1.0), Product((Normal(0.5, 0.3),))),
     "network": (circle(16), CYLINDER),
 }
 
@@ -294,7 +294,7 @@ def test_periodic_coordinates_are_wrapped_only_on_the_way_out():
         external_gradient=lambda z: np.full_like(z, 3.0),
         periods=(1.0,),
     )
-    e = Ensemble(drift, ProductLaw((Uniform(0.0, 1.0, True),)), particles=50, step=1.0, comm=WORLD)
+    e = Ensemble(drift, Product((Uniform(0.0, 1.0, True),)), particles=50, step=1.0, comm=WORLD)
     before = e.expectation(lambda z: z[:, 0])[0]
     e.advance(1.5)
     assert e.expectation(lambda z: z[:, 0])[0] == pytest.approx(before - 4.5)
@@ -328,7 +328,7 @@ def test_fluctuations_about_the_limit_obey_the_central_limit_theorem():
     t = 1.
     """
     model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1 / 3, -2 / 3, 1 / 3])
-    law = ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
+    law = Product((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
     n, runs = 400, 150
     e = Ensemble(model, law, particles=n, runs=runs, step=0.1, comm=WORLD)
     limit = Characteristics(model, law, nodes=(24, 12), tolerance=1e-7, comm=WORLD)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mvpde.models import data
-from mvpde.models.laws import Normal, ProductLaw
-from mvpde.models.sgd_network import sgd_problem
+from mvpde.models.laws import Normal, Product
+from mvpde.models.sgd_network import sgd
 from mvpde.particles.exact_chain import Grid, batches, exact_chain
 from mvpde.particles.sgd_runs import SgdRuns
 
@@ -22,7 +22,7 @@ X, Y = np.array([0.6, 0.8, 1.0, 1.2, 0.9]), np.array([3.2, 4.4, 4.8, 6.3, 4.1])
 
 def line(**options):
     """f = wx for w, x > 0: quadratic losses."""
-    return sgd_problem("weight", data.points(X, Y), unit="relu", learning_rate=0.2, **options)
+    return sgd("weight", data.points(X, Y), unit="relu", learning_rate=0.2, **options)
 
 
 @pytest.mark.parametrize("degree", [1, 3, 5])
@@ -71,7 +71,7 @@ def test_moments_of_linear_regression_are_exact_to_rounding(batch, replacement):
         second = probabilities @ (p**2 * second + 2.0 * p * q * first + q**2)
         first = probabilities @ (p * first + q)
         expected.append([first, second])
-    law = ProductLaw((Normal(5.0, 0.2),))
+    law = Product((Normal(5.0, 0.2),))
     found = chain.expectations([lambda w: w[:, 0], lambda w: w[:, 0] ** 2], law, 8, [1, 7, 30])
     np.testing.assert_allclose(found, np.array(expected)[[0, 6, 29]], rtol=1e-11)
     assert chain.leaving.max() == 0.0 and chain.lost(law, 8, 30) == 0.0
@@ -80,10 +80,10 @@ def test_moments_of_linear_regression_are_exact_to_rounding(batch, replacement):
 @pytest.mark.parametrize(("batch", "rows"), [(1, 236), (2, 20)])
 def test_a_neuron_agrees_with_runs_and_does_not_depend_on_the_grid(batch, rows):
     """v tanh(wx) on the expansion of copper, all 236 observations one by one, or pairs of every twelfth."""
-    table = data.from_csv(COPPER, ["temperature"], "expansion", standardise=True)
+    table = data.csv(COPPER, ["temperature"], "expansion", standardise=True)
     few = data.points(table.x[:: 236 // rows], table.target[:: 236 // rows])
-    problem = sgd_problem("neuron", few, learning_rate=0.2, batch_size=batch, weight_decay=0.1)
-    law = ProductLaw((Normal(0.9, 0.08), Normal(1.2, 0.08)))
+    problem = sgd("neuron", few, learning_rate=0.2, batch_size=batch, weight_decay=0.1)
+    law = Product((Normal(0.9, 0.08), Normal(1.2, 0.08)))
     functions = [lambda w: w[:, 0], lambda w: w[:, 1], lambda w: w[:, 0] * w[:, 1], lambda w: w[:, 1] ** 2]
     coarse, fine = (exact_chain(problem, [-0.2, 0.0], [1.8, 2.4], [n, n]) for n in (24, 36))
     found = fine.expectations(functions, law, 10, [0, 10])
@@ -99,15 +99,15 @@ def test_a_neuron_agrees_with_runs_and_does_not_depend_on_the_grid(batch, rows):
 
 def test_steps_out_of_the_box_are_counted():
     chain = exact_chain(line(batch_size=1), [2.0], [4.5], [12])  # the mean of y/x is above 4.5
-    law = ProductLaw((Normal(3.5, 0.1),))
+    law = Product((Normal(3.5, 0.1),))
     assert chain.leaving[-1] > 0.5
     assert chain.lost(law, 8, 1) < chain.lost(law, 8, 20)
     assert chain.lost(law, 8, 40) > 0.9
 
 
 def test_too_many_batches_and_a_wrong_degree_are_refused():
-    table = data.from_csv(COPPER, ["temperature"], "expansion", standardise=True)
+    table = data.csv(COPPER, ["temperature"], "expansion", standardise=True)
     with pytest.raises(ValueError, match="236 samples have 2162940 .*runs instead"):
-        batches(sgd_problem("neuron", table, learning_rate=0.1, batch_size=3, replacement=False))
+        batches(sgd("neuron", table, learning_rate=0.1, batch_size=3, replacement=False))
     with pytest.raises(ValueError, match="degree is 4"):
         Grid(np.zeros(1), np.ones(1), (10,), 4)

@@ -7,7 +7,7 @@ import pytest
 
 from at_hand.models import circle_network, free
 from mvpde.models.gaussian_mixture import gaussian_mixture
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.fluctuations import _influences, _paths, fluctuations
 from mvpde.runtime import MPI
@@ -16,7 +16,7 @@ from mvpde.runtime import MPI
 def test_mixture_has_the_published_fluctuations() -> None:
     """n E‖f_n − f_t‖² and the resampling bound for the problem of Rotskoff et al. 2019, to 1 % (values: CRBV's equation)."""
     model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0], unit_variance=0.5)
-    found = fluctuations(model, ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0))), (32, 16), [0.0, 1.0, 5.0, 10.0], step=0.5)
+    found = fluctuations(model, Product((Uniform(-2.0, 2.0), Normal(0.0, 1.0))), (32, 16), [0.0, 1.0, 5.0, 10.0], step=0.5)
     assert found.predicted == pytest.approx([0.398942, 0.26598, 0.09802, 0.05632], rel=1e-2)
     assert found.resampling_bound == pytest.approx([0.398942, 0.40276, 0.44828, 0.50563], rel=1e-2)
 
@@ -43,7 +43,7 @@ def test_the_influence_is_the_derivative_with_respect_to_a_weight() -> None:
 def test_late_fluctuations_need_many_nodes() -> None:
     """t = 30: direct simulation of 6400 particles, 12000 runs, gives .00927 ± .00008 for n E‖f_n − f_t‖²; few nodes miss it."""
     model = gaussian_mixture([-2.0, 0.0, 2.0], [0.5, 1.0, 0.5], [1.0 / 3.0, -2.0 / 3.0, 1.0 / 3.0], unit_variance=0.5)
-    law = ProductLaw((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
+    law = Product((Uniform(-2.0, 2.0), Normal(0.0, 1.0)))
     fine, coarse = (fluctuations(model, law, nodes, [30.0], step=0.5) for nodes in ((96, 32), (24, 16)))
     assert fine.predicted == pytest.approx([0.0093], abs=2e-4)
     assert abs(coarse.predicted[0] - fine.predicted[0]) > 3e-4
@@ -78,4 +78,4 @@ def test_ensembles_fluctuate_as_predicted(comm: MPI.Intracomm) -> None:
 
 def test_noise_is_refused() -> None:
     with pytest.raises(ValueError, match="temperature 0"):
-        fluctuations(free(1, 0.1, lambda z: z[:, 0] ** 2), ProductLaw((Normal(0.0, 1.0),)), (4,), [1.0])
+        fluctuations(free(1, 0.1, lambda z: z[:, 0] ** 2), Product((Normal(0.0, 1.0),)), (4,), [1.0])

@@ -16,7 +16,7 @@ import mvpde
 from mvpde.density.density import Density
 from mvpde.mesh.box import box
 from mvpde.models.fokker_planck import fokker_planck
-from mvpde.models.laws import Normal, ProductLaw
+from mvpde.models.laws import Normal, Product
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import BLOCK
 from mvpde.particles.ensemble import Ensemble
@@ -30,8 +30,8 @@ PAIRS = {
     "crossed": ([[1.0, 0.0], [0.0, 4.0]], [[1.0, 0.9], [0.9, 1.0]]),
     "degenerate": ([[1.0, -1.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 0.0]]),
 }
-PLANE = ProductLaw((Normal(0.8, 0.5), Normal(-0.3, 0.4)))
-LINE = ProductLaw((Normal(0.5, 0.3),))
+PLANE = Product((Normal(0.8, 0.5), Normal(-0.3, 0.4)))
+LINE = Product((Normal(0.5, 0.3),))
 
 
 def linear(pair: str) -> MeanField:

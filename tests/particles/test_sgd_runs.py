@@ -16,8 +16,8 @@ import pytest
 from mvpde.cases.file import load
 from mvpde.cases.problem import problem as problem_of
 from mvpde.models import data
-from mvpde.models.laws import Normal, ProductLaw
-from mvpde.models.sgd_network import sgd_problem
+from mvpde.models.laws import Normal, Product
+from mvpde.models.sgd_network import sgd
 from mvpde.particles.blocks import BLOCK
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
@@ -27,22 +27,22 @@ from mvpde.runs.run import run
 WORLD, SELF = MPI.COMM_WORLD, MPI.COMM_SELF
 COPPER = Path(__file__).parents[2] / "cases" / "data" / "copper.csv"
 X, Y = np.array([0.6, 0.8, 1.0, 1.2, 1.4, 0.9]), np.array([3.2, 4.4, 4.8, 6.3, 6.7, 4.1])
-LAW = ProductLaw((Normal(5.0, 0.2),))
+LAW = Product((Normal(5.0, 0.2),))
 STANDARD_ERRORS = 4.5  # each comparison fails once in 10⁵ seeds
 
 
 def line(x=X, y=Y, **options):
     """f = wx for w, x > 0 (a ReLU that is always on): ℓ_s = ½(wx_s − y_s)², and everything is known."""
-    return sgd_problem("weight", data.points(x, y), unit="relu", **({"learning_rate": 0.2, "batch_size": 1} | options))
+    return sgd("weight", data.points(x, y), unit="relu", **({"learning_rate": 0.2, "batch_size": 1} | options))
 
 
 def neuron(**options):
     """v tanh(wx) on the expansion of copper, with weight decay: a stationary law well inside one basin."""
-    table = data.from_csv(COPPER, ["temperature"], "expansion", standardise=True)
-    return sgd_problem("neuron", table, **({"learning_rate": 0.4, "batch_size": 1, "weight_decay": 0.1} | options))
+    table = data.csv(COPPER, ["temperature"], "expansion", standardise=True)
+    return sgd("neuron", table, **({"learning_rate": 0.4, "batch_size": 1, "weight_decay": 0.1} | options))
 
 
-NEURON_LAW = ProductLaw((Normal(0.8, 0.15), Normal(1.1, 0.2)))
+NEURON_LAW = Product((Normal(0.8, 0.15), Normal(1.1, 0.2)))
 
 
 def exact_moments(problem, steps: int) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from at_hand.studies import SLOPE, compute_here, write_study
 from at_hand.studies import SMALL as BASE
 from mvpde.cli.main import main
 from mvpde.reports.page import POLICY, aspect, breakable, joined, shown, tag
-from mvpde.reports.write import write_reports
+from mvpde.reports.write import report
 from mvpde.studies.points import MARK, POINTS
 
 pytestmark = pytest.mark.serial
@@ -129,7 +129,7 @@ def test_the_shape_of_a_picture_is_read_from_it(study_folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["run_folder", "study_folder"])
 def test_a_page_is_one_file_that_fetches_nothing(folder: str, request: pytest.FixtureRequest) -> None:
-    (written,) = write_reports([request.getfixturevalue(folder)])
+    (written,) = report([request.getfixturevalue(folder)])
     page = Page(written.path)
     assert written.path.name == "report.html"
     assert "script" not in page.tags and "link" not in page.tags
@@ -143,7 +143,7 @@ def test_a_page_is_one_file_that_fetches_nothing(folder: str, request: pytest.Fi
 
 
 def test_a_run_says_what_was_solved_and_how(run_folder: Path) -> None:
-    (written,) = write_reports([run_folder])
+    (written,) = report([run_folder])
     text = Page(written.path).text
     assert "✓ done" in text and "gradient descent, τ = 0" in text
     assert "unit circle_rbf : φ(x, y) = exp(κ(cos((x − y)/R) − 1))" in text
@@ -156,7 +156,7 @@ def test_a_run_says_what_was_solved_and_how(run_folder: Path) -> None:
 
 
 def test_a_study_shows_every_verdict_with_sign_word_and_note(study_folder: Path) -> None:
-    (written,) = write_reports([study_folder])
+    (written,) = report([study_folder])
     page = Page(written.path)
     entries = json.loads((study_folder / "verdict.json").read_text())
     assert written.content.verdicts == entries
@@ -176,16 +176,16 @@ def test_what_is_not_finished_says_so(run_folder: Path, study_folder: Path, tmp_
     summary = json.loads((run / "summary.json").read_text())
     for status, words in {"running": "unfinished", "stopped": "stopped before its end", "failed": "✗ failed"}.items():
         (run / "summary.json").write_text(json.dumps({**summary, "status": status, "message": "by <hand>"}))
-        (written,) = write_reports([run])
+        (written,) = report([run])
         text = Page(written.path).text
         assert words in text and "by <hand>" in text and not written.content.complete
     (run / "summary.json").unlink()
-    (written,) = write_reports([run])
+    (written,) = report([run])
     assert "nothing is recorded yet" in Page(written.path).text
 
     next((study / POINTS).glob("*100*8x8*")).joinpath(MARK).unlink()
     (study / "verdict.json").unlink()
-    (written,) = write_reports([study])
+    (written,) = report([study])
     text = Page(written.path).text
     assert "2 of 6 points done, 3 failed, 1 waiting" in text and "there are no verdicts yet" in text
 
@@ -294,7 +294,7 @@ def test_a_browser_shows_the_page(
     folder: str, pictures: int, request: pytest.FixtureRequest, browser: Any, tmp_path: Path
 ) -> None:
     """Its document and pictures as the browser has them, and the pixels that it draws."""
-    (written,) = write_reports([request.getfixturevalue(folder)], tmp_path / "page.html")
+    (written,) = report([request.getfixturevalue(folder)], tmp_path / "page.html")
     there = seen(browser, written.path, tmp_path)
     assert there["title"] == NASTY
     assert there["fetched"] == []
@@ -315,7 +315,7 @@ COLOURS = {"paper": (255, 255, 255), "ink": (27, 31, 36), "low density": (68, 1,
 
 
 def test_the_verdicts_are_in_the_document_that_a_browser_makes(study_folder: Path, browser: Any, tmp_path: Path) -> None:
-    (written,) = write_reports([study_folder], tmp_path / "page.html")
+    (written,) = report([study_folder], tmp_path / "page.html")
     (tmp_path / "dom.html").write_text(browser(written.path, "--dump-dom"), encoding="utf-8")
     page = Page(tmp_path / "dom.html")
     assert "script" not in page.tags

@@ -9,7 +9,7 @@ import mvpde.runtime  # isort: skip  # noqa: F401 - loads the solver libraries b
 from ot.sliced import get_random_projections
 
 from mvpde.models.data import Data
-from mvpde.models.laws import Normal, ProductLaw, Uniform
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network
 from mvpde.runs.compare import embed, prediction_error, root_mean, sliced_wasserstein, squared_errors
@@ -95,8 +95,8 @@ def test_shifted_and_scaled_gaussians():
     Projected nodes stand for quantiles only up to their spacing, which leaves an error of the order of its square.
     """
     v, s = np.array([0.5, 0.2]), 1.7
-    a = ProductLaw((Normal(0.0, 1.0),) * 2).quadrature((40, 40))
-    b = ProductLaw((Normal(v[0], s), Normal(v[1], s))).quadrature((40, 40))
+    a = Product((Normal(0.0, 1.0),) * 2).quadrature((40, 40))
+    b = Product((Normal(v[0], s), Normal(v[1], s))).quadrature((40, 40))
     found = sliced_wasserstein(a, b, LINE, seed=2)
     assert found == pytest.approx(np.sqrt(mean_square_cosine(v, 64, 2) + (s - 1.0) ** 2), rel=2e-3)
 
@@ -104,7 +104,7 @@ def test_shifted_and_scaled_gaussians():
 @pytest.mark.parametrize("n", [100, 1600])
 def test_samples_approach_weighted_nodes_like_the_root_of_their_number(n):
     """On the line n samples of U[0, 1] have E W_2² = 1/(6n) exactly (variances of order statistics); 1000 nodes add 1e-7."""
-    law = ProductLaw((Uniform(0.0, 1.0),))
+    law = Product((Uniform(0.0, 1.0),))
     nodes, rng = law.quadrature([1000]), np.random.default_rng(1)
     squares = [sliced_wasserstein(uniform(law.sample(rng, n)), nodes, (None,), projections=1) ** 2 for _ in range(150)]
     assert abs(np.mean(squares) - 1.0 / (6.0 * n)) < 4.0 * np.std(squares, ddof=1) / np.sqrt(150)

@@ -17,7 +17,7 @@ import mvpde
 from mvpde.fields import FieldSeries, read_fields, read_mesh
 from mvpde.files import replace_whole, write_json
 from mvpde.mesh.box import box
-from mvpde.models.laws import Normal, ProductLaw
+from mvpde.models.laws import Normal, Product
 from mvpde.particles.blocks import wrap
 from mvpde.runs.compare import FAINT, without_faint
 from mvpde.runtime import MPI, CaseError
@@ -222,7 +222,7 @@ def test_two_ranks_write_what_one_writes(tmp_path: Path) -> None:
 
 
 def test_faint_points_hardly_weigh() -> None:
-    law = ProductLaw((Normal(0.0, 1.0), Normal(0.0, 1.0)))
+    law = Product((Normal(0.0, 1.0), Normal(0.0, 1.0)))
     points, weights = law.quadrature([60, 60])
     kept, rest = without_faint((points, weights))
     assert len(kept) < len(points)

@@ -21,7 +21,7 @@ import mvpde
 from at_hand.studies import SLOPE, SMALL, compute_here, entries, write_study
 from mvpde.cases.schema import CaseSections
 from mvpde.cli.main import main
-from mvpde.models.laws import ProductLaw
+from mvpde.models.laws import Product
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.file import load_study
@@ -207,12 +207,12 @@ def test_the_law_of_large_numbers_in_small(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", ["drift", "noise"])
 def test_the_verdict_turns_when_the_simulator_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """A drift half too large converges to another limit; starts with a common random shift do not converge at all."""
-    right, sample = Ensemble._velocity, ProductLaw.sample
+    right, sample = Ensemble._velocity, Product.sample
     if broken == "drift":
         monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments: [1.5 * b for b in right(*arguments)])
     else:
         monkeypatch.setattr(
-            mvpde.models.laws.ProductLaw, "sample", lambda law, rng, n: sample(law, rng, n) + 0.3 * rng.standard_normal()
+            mvpde.models.laws.Product, "sample", lambda law, rng, n: sample(law, rng, n) + 0.3 * rng.standard_normal()
         )
     compute_here(write_study(tmp_path, **LLN), tmp_path / "out")
     assert entries(tmp_path / "out")[-1]["holds"] == "does not hold"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvpde.cases.schema import CaseSections, DataSection, ModelSection
 from mvpde.models.data import Data
-from mvpde.models.laws import ProductLaw
+from mvpde.models.laws import Product
 from mvpde.models.mean_field import MeanField
 from mvpde.models.shell import ShellLaw
 from mvpde.registry import At, Registry
@@ -33,7 +33,7 @@ class Given:
 
     sections: CaseSections
     data: Data | None
-    base_measure: ProductLaw | ShellLaw | None = None
+    base_measure: Product | ShellLaw | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from mvpde.cases.kinds import Given, Kind
 from mvpde.cases.schema import CaseSections, DataSection, MeanFieldSection
 from mvpde.cases.values import Number, Positive, same_lengths
 from mvpde.models.gaussian_mixture import gaussian_mixture
-from mvpde.models.laws import ProductLaw
+from mvpde.models.laws import Product
 from mvpde.models.mean_field import MeanField
 
 
@@ -44,7 +44,7 @@ def _build(model: GaussianMixtureModel, given: Given) -> MeanField:
         target.amplitudes,
         unit_variance=model.unit_variance,
         temperature=model.temperature,
-        base_measure=cast("ProductLaw | None", given.base_measure),  # y and c are coordinates of no shell
+        base_measure=cast("Product | None", given.base_measure),  # y and c are coordinates of no shell
         reach=_reach(model, target, given.sections),
     )
 

@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from mvpde.cases.kinds import Given, Kind
 from mvpde.cases.schema import CaseSections, ModelSection, Number, Positive, refuse
 from mvpde.models.expressions.vocabulary import Vocabulary, check_finite, evaluate_number
-from mvpde.models.interaction import drift_model, gradient_model
+from mvpde.models.interaction import diffusion, gradient_flow
 from mvpde.models.mean_field import MeanField
-from mvpde.models.pair_interaction import pair_model
+from mvpde.models.pair_interaction import pair_interaction
 from mvpde.runtime import CaseError
 
 
@@ -94,12 +94,12 @@ def _written_model(model: InteractionModel, sections: CaseSections) -> MeanField
     temperature = None if model.temperature is None else evaluate_number("temperature", model.temperature, model.parameters)
     if model.drift is not None:
         keys |= {"drift": model.drift, "diffusion": model.diffusion, "temperature": temperature, "features": model.features}
-        return drift_model(**keys)
+        return diffusion(**keys)
     keys |= {"potential": model.potential, "temperature": temperature or 0.0}
     if model.interaction is None:
-        return gradient_model(**keys, features=model.features, outer_energy=model.outer_energy)
+        return gradient_flow(**keys, features=model.features, outer_energy=model.outer_energy)
     lower, upper = _box_of(model, sections)
-    return pair_model(**keys, interaction=model.interaction, lower=lower, upper=upper, rank_tolerance=model.rank_tolerance)
+    return pair_interaction(**keys, interaction=model.interaction, lower=lower, upper=upper, rank_tolerance=model.rank_tolerance)
 
 
 def _box_of(model: InteractionModel, sections: CaseSections) -> tuple[list[float], list[float]]:

@@ -57,9 +57,9 @@ def _build(model: NetworkModel, given: Given) -> MeanField:
         given.data,
         temperature=model.temperature,
         loss=model.loss,
-        base_measure=given.base_measure,
-        unit_parameters=model.unit_parameters,
+        base=given.base_measure,
         bias=model.bias is not False,
+        **model.unit_parameters,
     )
 
 

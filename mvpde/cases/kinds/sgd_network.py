@@ -12,7 +12,7 @@ from mvpde.cases.sources import SOURCES
 from mvpde.models.data import Data
 from mvpde.models.losses import SAMPLE_LOSSES
 from mvpde.models.mean_field import MeanField
-from mvpde.models.sgd_network import ACTIVATIONS, NETWORKS, SgdNetwork, diffusion_model, sgd_problem
+from mvpde.models.sgd_network import ACTIVATIONS, NETWORKS, SgdNetwork, diffusion_model, sgd
 
 SAMPLED = ("csv", "points")  # sources of data sets with equal weights, from which SGD draws
 
@@ -34,7 +34,7 @@ class SgdNetworkModel(ModelSection):
 
 def _training(model: SgdNetworkModel, data: Data | None) -> SgdNetwork:
     assert data is not None
-    return sgd_problem(data=data, **model.model_dump(exclude={"kind", "order"}))
+    return sgd(data=data, **model.model_dump(exclude={"kind", "order"}))
 
 
 def _build(model: SgdNetworkModel, given: Given) -> MeanField:

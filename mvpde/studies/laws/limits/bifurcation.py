@@ -24,7 +24,6 @@ from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem, stationary_starts
 from mvpde.cases.schema import Positive, Section
 from mvpde.density.density import Density
-from mvpde.equilibrium.approach import moments_of
 from mvpde.equilibrium.branches import Branch, branches
 from mvpde.equilibrium.linearised import second_derivative
 from mvpde.models.mean_field import Array, MeanField
@@ -115,7 +114,7 @@ def bifurcation(problem: Problem, options: BifurcationOptions, comm: MPI.Intraco
     model, k, section = problem.model, options.moment, given(problem.sections.density)
     density = Density(model, domain(problem, comm), problem.law, scheme=section.scheme, tolerance=section.tolerance)
     with about("[stationary]"):
-        states = branches(density, moments_of(density, stationary_starts(problem)))
+        states = branches(density, stationary_starts(problem))
 
     def size(branch: Branch) -> float:
         return abs(float(branch.moments[k]))

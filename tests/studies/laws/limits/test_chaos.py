@@ -10,7 +10,7 @@ import pytest
 
 from at_hand.models import circle_network
 from at_hand.studies import compute_here, entries, write_study
-from mvpde.models.laws import Normal, ProductLaw
+from mvpde.models.laws import Normal, Product
 from mvpde.models.mean_field import MeanField
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI, SolverError
@@ -79,11 +79,11 @@ def test_copies_come_near_and_pairs_decorrelate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", ["drift", "start"])
 def test_the_verdict_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """Half too large a drift moves the particles away from the limit that drives the copies; a common shift correlates pairs."""
-    right, sample = Ensemble._velocity, ProductLaw.sample
+    right, sample = Ensemble._velocity, Product.sample
     if broken == "drift":
         monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments: [1.5 * b for b in right(*arguments)])
     else:
-        monkeypatch.setattr(ProductLaw, "sample", lambda law, rng, n: sample(law, rng, n) + 0.5 * rng.standard_normal())
+        monkeypatch.setattr(Product, "sample", lambda law, rng, n: sample(law, rng, n) + 0.5 * rng.standard_normal())
     fewer = {**COLD, "options": {}, "vary": {KEYS: [[25, 64, 1], [100, 32, 2], [400, 16, 3]]}, "measure": SLOPES}
     compute_here(write_study(tmp_path, **fewer), tmp_path / "out")
     coupling, pairs = entries(tmp_path / "out")
@@ -133,7 +133,7 @@ class Shifted:
 
 def test_the_covariance_of_pairs_is_unbiased(comm: MPI.Intracomm) -> None:
     """Within four standard errors of 0 for independent particles, of ¼ with a common shift of that variance."""
-    for law, exact in ((ProductLaw((Normal(0.3, 1.0),)), 0.0), (Shifted(), 0.25)):
+    for law, exact in ((Product((Normal(0.3, 1.0),)), 0.0), (Shifted(), 0.25)):
         values = pair_covariances(linear(), Ensemble(linear(), law, particles=10, runs=2000, seed=4, comm=comm))
         assert abs(values.mean() - exact) < 4.0 * values.std(ddof=1) / np.sqrt(2000)
 
@@ -176,8 +176,8 @@ def test_the_empirical_law_comes_near_the_density(tmp_path: Path) -> None:
 
 @pytest.mark.serial
 def test_a_common_shift_keeps_the_empirical_law_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = ProductLaw.sample
-    monkeypatch.setattr(ProductLaw, "sample", lambda law, rng, n: sample(law, rng, n) + 0.3 * rng.standard_normal())
+    sample = Product.sample
+    monkeypatch.setattr(Product, "sample", lambda law, rng, n: sample(law, rng, n) + 0.3 * rng.standard_normal())
     compute_here(write_study(tmp_path, **LAW), tmp_path / "out")
     assert [entry["holds"] for entry in entries(tmp_path / "out")] == ["does not hold"] * 2
 

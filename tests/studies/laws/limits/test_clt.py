@@ -12,7 +12,7 @@ import xarray
 
 import mvpde.particles.fluctuations
 from at_hand.studies import compute_here, entries, write_study
-from mvpde.models.laws import ProductLaw
+from mvpde.models.laws import Product
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import SolverError
 from mvpde.studies.laws.limits.clt import CltLawOptions, _normality, kolmogorov_distance
@@ -50,11 +50,11 @@ def test_fluctuations_are_as_predicted_and_gaussian(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", ["drift", "start", "prediction"])
 def test_the_verdict_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """Half too large a drift has another limit; a common random shift is no independent start; R'' = 0 is no interaction."""
-    right, sample = Ensemble._velocity, ProductLaw.sample
+    right, sample = Ensemble._velocity, Product.sample
     if broken == "drift":
         monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments: [1.5 * b for b in right(*arguments)])
     elif broken == "start":
-        monkeypatch.setattr(ProductLaw, "sample", lambda law, rng, n: sample(law, rng, n) + 0.3 * rng.standard_normal())
+        monkeypatch.setattr(Product, "sample", lambda law, rng, n: sample(law, rng, n) + 0.3 * rng.standard_normal())
     else:
         monkeypatch.setattr(mvpde.particles.fluctuations, "_curvature", lambda model, basis, m: np.zeros((basis.shape[1],) * 2))
     compute_here(write_study(tmp_path, **STUDY), tmp_path / "out")

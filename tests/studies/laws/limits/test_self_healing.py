@@ -62,7 +62,7 @@ def test_the_verdict_turns_when_the_simulator_is_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, law: str
 ) -> None:
     """A wrong factor has another path to the same target; a decay of the weights, another target; still particles do not heal."""
-    right, sample = Ensemble._block_velocity, mvpde.models.laws.ProductLaw.sample
+    right, sample = Ensemble._block_velocity, mvpde.models.laws.Product.sample
     drifts = {
         "factor": lambda ensemble, z, m: 1.5 * right(ensemble, z, m),
         "decay": lambda ensemble, z, m: right(ensemble, z, m) - 1e-4 * z,
@@ -72,7 +72,7 @@ def test_the_verdict_turns_when_the_simulator_is_broken(
     monkeypatch.setattr(Ensemble, "_block_velocity", drifts[broken])
     if broken == "start":
         monkeypatch.setattr(
-            mvpde.models.laws.ProductLaw, "sample", lambda law, rng, n: sample(law, rng, n) + rng.standard_normal(law.dimension)
+            mvpde.models.laws.Product, "sample", lambda law, rng, n: sample(law, rng, n) + rng.standard_normal(law.dimension)
         )
     early = {} if broken == "decay" else {"vary": {KEYS: [[64, 48, 202.0], [400, 24, 220.0]]}}
     assert verdicts(tmp_path, **early)[law] == "does not hold"

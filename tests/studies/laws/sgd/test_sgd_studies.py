@@ -22,8 +22,8 @@ from mvpde.cases.file import load
 from mvpde.cases.measures import measures, training
 from mvpde.cases.problem import Problem, problem
 from mvpde.models.data import points
-from mvpde.models.laws import Normal, ProductLaw
-from mvpde.models.sgd_network import SgdNetwork, sgd_problem
+from mvpde.models.laws import Normal, Product
+from mvpde.models.sgd_network import SgdNetwork, sgd
 from mvpde.particles.exact_chain import exact_chain
 from mvpde.particles.sgd_runs import SgdRuns, observed
 from mvpde.studies.coarser import TwoMeshes, coarser
@@ -42,7 +42,7 @@ def setting_of(path: Path, changes: Mapping[str, Any]) -> tuple[Problem, SgdNetw
     return setting, training(setting)
 
 
-def hermite(train: SgdNetwork, law: ProductLaw, centre: Any, width: float, degree: int, times: list[float]) -> np.ndarray:
+def hermite(train: SgdNetwork, law: Product, centre: Any, width: float, degree: int, times: list[float]) -> np.ndarray:
     """E h(W_t) of the diffusion of order 1, shape (times, functions), by a method that shares nothing with the density.
 
     u(t, W) = E[h(W_t) | W_0 = W] solves ∂_tu = b·∇u + A:∇∇u: Galerkin with Hermite polynomials of total degree ≤ `degree` in
@@ -151,8 +151,8 @@ def test_runs_follow_a_schedule() -> None:
     """f = wx, x = 1: W' = (1 − η)W + ηȳ_B, so mean and variance are known after any sequence of η and B."""
     y = np.array([3.2, 4.4, 4.8, 6.3, 6.7, 4.1])
     stretches = [(0.2, 1, 5), (0.1, 2, 7), (0.4, 4, 3)]
-    line = [sgd_problem("weight", points(np.ones(6), y), unit="relu", learning_rate=eta, batch_size=b) for eta, b, _ in stretches]
-    runs = SgdRuns(line[0], ProductLaw((Normal(5.0, 0.2),)), runs=40_000, comm=WORLD)
+    line = [sgd("weight", points(np.ones(6), y), unit="relu", learning_rate=eta, batch_size=b) for eta, b, _ in stretches]
+    runs = SgdRuns(line[0], Product((Normal(5.0, 0.2),)), runs=40_000, comm=WORLD)
     mean, variance, t = 5.0 - y.mean(), 0.04, 0.0
     for train, (eta, batch, steps) in zip(line, stretches, strict=True):
         if t > 0.0:
@@ -166,7 +166,7 @@ def test_runs_follow_a_schedule() -> None:
     assert abs(found - mean) < 4.0 * error
     found, error = runs.estimate(lambda w: (w[:, 0] - y.mean() - mean) ** 2)
     assert abs(found - variance) < 4.0 * error
-    other = SgdRuns(line[2], ProductLaw((Normal(5.0, 0.2),)), runs=40_000, seed=1, comm=WORLD)
+    other = SgdRuns(line[2], Product((Normal(5.0, 0.2),)), runs=40_000, seed=1, comm=WORLD)
     other.restore(runs.state())
     for one in (runs, other):
         one.advance(t + 0.8)
@@ -177,9 +177,9 @@ def test_runs_follow_a_schedule() -> None:
 def test_averages_over_times_know_that_times_are_correlated() -> None:
     """W' = (1 − η)W + ηȳ: for a start in the stationary law the average of n times has the variance of the autocorrelated sum."""
     y = np.array([3.2, 4.4, 4.8, 6.3, 6.7, 4.1])
-    line = sgd_problem("weight", points(np.ones(6), y), unit="relu", learning_rate=0.2, batch_size=1)
+    line = sgd("weight", points(np.ones(6), y), unit="relu", learning_rate=0.2, batch_size=1)
     spread = np.sqrt(0.2 / 1.8 * np.var(y))
-    runs = SgdRuns(line, ProductLaw((Normal(float(y.mean()), float(spread)),)), runs=40_000, comm=WORLD)
+    runs = SgdRuns(line, Product((Normal(float(y.mean()), float(spread)),)), runs=40_000, comm=WORLD)
     means, errors = runs.averages([lambda w: w[:, 0]], [0.2 * k for k in range(1, 9)])
     factor = sum(0.8 ** abs(j - k) for j in range(8) for k in range(8)) / 64
     assert errors[0] == pytest.approx(spread * np.sqrt(factor / 40_000), rel=0.02)

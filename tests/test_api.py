@@ -1,0 +1,101 @@
+"""The Python interface: one import, every name documented, quick, and the first script of the docs."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import mvpde
+from mvpde.registry import Registry
+from mvpde.runtime import MPI
+
+ROOT = Path(__file__).parents[1]
+NAMES = [name for name in mvpde.__all__ if name != "__version__"]
+
+pytestmark = pytest.mark.serial
+
+
+def test_names_are_listed_and_documented() -> None:
+    assert dir(mvpde) == sorted(mvpde.__all__)
+    for name in NAMES:
+        thing = getattr(mvpde, name)
+        if isinstance(thing, Registry):
+            assert all(thing.sentence(key) for key in thing), name
+        else:
+            assert len(inspect.getdoc(thing) or "") > 20, name
+        if not isinstance(thing, ModuleType | Registry):
+            assert inspect.signature(thing).parameters or name == "Kind"
+
+
+def test_what_is_no_name_is_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'densty'"):
+        mvpde.densty  # noqa: B018
+
+
+def test_types_are_told_of_the_same_names() -> None:
+    tree = ast.parse(Path(mvpde.__file__).read_text())
+    (checking,) = [node for node in tree.body if isinstance(node, ast.If)]
+    told = {alias.asname or alias.name for node in checking.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert told == set(NAMES)
+
+
+def test_the_import_loads_neither_the_solver_nor_pictures() -> None:
+    heavy = ("dolfinx", "petsc4py", "matplotlib", "numba", "xarray", "scipy")
+    seen = f"import sys, mvpde; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_comm_is_the_last_keyword() -> None:
+    for name in NAMES:
+        thing = getattr(mvpde, name)
+        if callable(thing) and "comm" in inspect.signature(thing).parameters:
+            last = list(inspect.signature(thing).parameters.values())[-1]
+            assert (last.name, last.kind) == ("comm", inspect.Parameter.KEYWORD_ONLY), name
+            assert last.default is None or last.default == MPI.COMM_WORLD, name
+
+
+def test_the_page_is_made_from_the_docstrings() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        from make_api import PAGE, page
+    finally:
+        sys.path.pop(0)
+    assert PAGE.read_text(encoding="utf-8") == page(mvpde.GROUPS), "run `make api`"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_first_script(ranks: int, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "first_script.md").read_text(encoding="utf-8")
+    (table,), (script,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("text", "python"))
+    statements = [line for line in script.splitlines() if line.strip()]
+    assert len(statements) <= 20
+    assert [line for line in statements if "import" in line] == ["import mvpde"]
+    (tmp_path / "points.csv").write_text(table)
+    said = "if density.domain.comm.rank == 0:\n    print(sorted(error), error['prediction_error'])\n"
+    (tmp_path / "first.py").write_text(script + said)
+
+    launcher = [str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks)] if ranks > 1 else []
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PMI", "HYD", "MPI"))}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*launcher, sys.executable, "first.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    *lines, said = done.stdout.splitlines()
+    assert len(lines) == 3
+    for line in lines:  # three measures of one law
+        density, particles, nodes = (float(word) for word in re.findall(r" ([0-9.]+)(?:,|$)", line.split(":")[1]))
+        assert density == pytest.approx(nodes, abs=3e-3)
+        assert particles == pytest.approx(nodes, abs=2e-2)
+    assert "prediction_error" in said
+    assert 0.0 < float(said.split("]")[1]) < 0.2
+    assert all((tmp_path / "first" / f"{name}.png").stat().st_size > 10_000 for name in ("density", "loss", "prediction"))
