@@ -52,9 +52,10 @@ def task_of[Options: Section](
         there = problem(case, comm)
         check(there, needs)
         summary = {"status": "done", "title": case.sections.title, "ranks": comm.size, **entries(compute(there, chosen, comm))}
+        provenance = output.provenance(case, comm.size, ())  # on all ranks: it may load PETSc, which is collective
 
         def write() -> None:
-            output.create_folder(folder, case, output.provenance(case, comm.size, ()))
+            output.create_folder(folder, case, provenance)
             write_json(folder / "summary.json", summary)
 
         on_first_rank(comm, write)

@@ -337,6 +337,13 @@ def test_a_point_on_two_ranks_is_the_same_point(tmp_path: Path) -> None:
     assert two[key].values == pytest.approx(one[key].values, rel=1e-8)
 
 
+def test_a_law_without_a_mesh_runs_on_two_ranks(tmp_path: Path) -> None:
+    """Nothing of it needs PETSc, which starts collectively: the point's folder may not start it on one rank alone."""
+    path = write_study(tmp_path, task="clt", set={**SMALL, "ensemble.runs": 20}, vary={"ensemble.particles": [20]})
+    one, two = compute_here(path, tmp_path / "one"), mvpde.study(path, out=tmp_path / "two", ranks=2)
+    assert two["clt.measured"].values == pytest.approx(one["clt.measured"].values, rel=1e-12)
+
+
 SBATCH = """#!/bin/bash
 # Instead of Slurm: runs the tasks of an array one after the other.
 while [[ $1 == --* ]]; do [[ $1 == --dependency=* ]] && echo "$1" >> "$LOG"; shift; done
