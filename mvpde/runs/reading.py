@@ -35,10 +35,10 @@ def open_run(folder: str | Path) -> xarray.Dataset:
 
 def _columns(path: Path) -> dict[str, np.ndarray]:
     try:
-        table = pandas.read_csv(path, float_precision="round_trip")
+        table = pandas.read_csv(path, dtype=str).astype(float)  # to the last digit
     except (FileNotFoundError, pandas.errors.EmptyDataError):  # nothing is recorded yet
         return {}
-    return {} if table.empty else {str(key): table[key].to_numpy(np.float64) for key in table}
+    return {} if table.empty else {str(key): table[key].to_numpy() for key in table}
 
 
 def _series(path: Path) -> xarray.Dataset:
