@@ -125,7 +125,7 @@ pictures: demo ## the pictures of README and docs, from the main job
 	@for picture in results/circle_rbf/*.png; do cp "$$picture" docs/images/circle_rbf_$$(basename "$$picture"); done
 
 clean: ## remove results and caches, keep .venv
-	rm -rf results build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf results build dist .pytest_cache .mypy_cache .ruff_cache .coverage.d
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## also remove .venv
