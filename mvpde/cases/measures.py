@@ -88,6 +88,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
             ),
             places={
                 "scheme": "[density] scheme: ",
+                "solver": "[density] solver: ",
                 "law": "[domain] lower, upper: ",
                 "domain": "[domain]: ",
                 "diffusion": "[model] diffusion: ",

@@ -47,4 +47,6 @@ def density(problem: Problem, comm: MPI.Intracomm) -> Density:
     """ρ_0 on the mesh of the case. Collective."""
     s = problem.sections.density or DensitySection()
     mesh = domain(problem, comm)
-    return Density(problem.model, mesh, problem.law, scheme=s.scheme, cfl=s.cfl, tolerance=s.tolerance, step=s.step)
+    return Density(
+        problem.model, mesh, problem.law, scheme=s.scheme, cfl=s.cfl, tolerance=s.tolerance, step=s.step, solver=s.solver
+    )

@@ -123,6 +123,11 @@ class DensitySection(Section):
     step: Positive | None = Field(
         None, description="longest explicit step, or the fixed implicit step, > 0; absent: chosen by the scheme", examples=[0.01]
     )
+    solver: dict[str, bool | int | float | str] | None = Field(
+        None,
+        description="PETSc's options for the linear systems of implicit steps, by name; absent: chosen by dimension and model",
+        examples=[{"pc_type": "gamg"}],
+    )
 
 
 class EnsembleSection(Section):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mvpde.density.features import free_energy, nodal_features
 from mvpde.density.limiter import add_limited_fluxes
-from mvpde.density.schemes import SCHEMES, DensityScheme, Options, Steps
+from mvpde.density.schemes import SCHEMES, DensityScheme, Options, SolverOptions, Steps
 from mvpde.measure import Cloud, Number, State, nothing
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
@@ -71,6 +71,7 @@ class Density:
         cfl: float = 0.8,
         tolerance: float = 1e-5,
         step: float | None = None,
+        solver: SolverOptions | None = None,
     ) -> None:
         """Project ``law`` on ``domain``. Collective.
 
@@ -82,14 +83,16 @@ class Density:
             cfl: part of the largest positive explicit step, in (0, 1].
             tolerance: bound on the local error of an implicit step, in L¹.
             step: longest explicit step, or the fixed implicit step without error control.
+            solver: PETSc's options for the linear systems of implicit steps, by name, such as {"pc_type": "gamg"}; see
+                `mvpde.density.systems`.
 
         Raises:
-            ArgumentError: an option outside its range; dimensions or metrics that differ; a scheme that does not suit the model
-            or its temperature; a mesh that does not hold ``law`` to 1 %.
+            ArgumentError: an option outside its range, or of no use to PETSc; dimensions or metrics that differ; a scheme that
+            does not suit the model or its temperature; a mesh that does not hold ``law`` to 1 %.
             ValueError: A is no diffusion tensor.
         """
         _check_spaces(model, domain, law)
-        self._entry, self._options = _chosen(scheme, model), Options(cfl, tolerance, step)
+        self._entry, self._options = _chosen(scheme, model), Options(cfl, tolerance, step, solver or {})
         _check(self._options)
         self.model, self.domain, self.time = model, domain, 0.0
         self.features = nodal_features(model, domain.coordinates, domain.comm)

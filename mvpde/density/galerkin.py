@@ -70,7 +70,9 @@ def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coeff
 
 def galerkin_steps(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> ImplicitSteps:
     """The scheme at work, see `mvpde.density.schemes`. Collective."""
-    return ImplicitSteps(domain, features, galerkin(domain, features, features.model), name="galerkin", options=options)
+    return ImplicitSteps(
+        domain, features, galerkin(domain, features, features.model), name="galerkin", options=options, tensor=True
+    )
 
 
 def edge_geometry(domain: Domain) -> EdgeGeometry:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures
-from mvpde.density.fluxes import ShiftedSystem, antidiffusive_fluxes, make_positive, rate
+from mvpde.density.fluxes import antidiffusive_fluxes, make_positive, rate
 from mvpde.density.limiter import add_limited_fluxes
 from mvpde.density.schemes import Options
+from mvpde.density.systems import ShiftedSystem, for_steps
 from mvpde.mesh.domain import Domain
 from mvpde.runtime import SolverError
 
@@ -64,12 +66,13 @@ class ImplicitSteps:
         *,
         name: str,
         options: Options,
+        tensor: bool = False,
         energy: Callable[[Array], float] | None = None,
     ) -> None:
         """``options.tolerance`` bounds the local error of a step in L¹ (the mass is 1); ``options.step`` fixes the step.
 
-        Coefficients of a model without interaction are computed once, and matrices factored once per step length. ``energy``:
-        (owned values) → 𝓕, which an error-controlled step must not raise beyond rounding; None: no law.
+        Coefficients of a model without interaction are computed once, and matrices factored once per step length. ``tensor``: see
+        `for_steps`. ``energy``: (owned values) → 𝓕, which an error-controlled step must not raise beyond rounding; None: no law.
         """
         graph, entries, static = domain.graph, len(domain.graph.columns), not features.model.interacting
         self.name = name
@@ -79,7 +82,8 @@ class ImplicitSteps:
         slots = 2 if static else 3  # of the two stages, and of the rates that their moments would really give
         self._inward, self._outward = [np.zeros(entries) for _ in range(slots)], [np.zeros(entries) for _ in range(slots)]
         self._energy = energy
-        self._system, self._shift = ShiftedSystem(domain, stays=static), math.nan
+        self._solvers = partial(for_steps, domain, tensor=tensor, asked=options.solver)
+        self._system, self._shift = ShiftedSystem(domain, self._solvers(stays=static)), math.nan
         self._positive = np.zeros(entries), np.zeros(entries)
         self._positive_system: ShiftedSystem | None = None
         self._upwinded, self._positive_shift = np.zeros(len(domain.coordinates)), math.nan
@@ -214,7 +218,7 @@ class ImplicitSteps:
         """One solve of `_positive_euler`: Y, ρ + hM⁻¹𝓕⁺Y, and where to upwind next, if anywhere; leaves 𝓕⁺ in ``_positive``."""
         (offsets, columns), owned, lumped = self._rows, self._domain.owned, self._lumped
         if self._positive_system is None:
-            self._positive_system = ShiftedSystem(self._domain) if self._static else self._system
+            self._positive_system = ShiftedSystem(self._domain, self._solvers(stays=False)) if self._static else self._system
         system, same = self._positive_system, self._static and math.isclose(length, self._positive_shift, rel_tol=_SAME)
         if self._domain.sum(np.array(float(not same) + np.abs(cut - self._upwinded).sum())) > 0.0:
             for mine, theirs in zip(self._positive, (self._inward[1], self._outward[1]), strict=True):

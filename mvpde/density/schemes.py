@@ -5,8 +5,8 @@ Nothing of the solver is loaded to read this table, so that schema, messages and
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
+SolverOptions = Mapping[str, str | float | bool]  # names of PETSc's options, without "-" and prefix → their values
+
+
 @dataclass(frozen=True)
 class Options:
     """What a user may choose about the steps of any scheme.
@@ -30,11 +33,13 @@ class Options:
         cfl: part of the largest positive explicit step, in (0, 1].
         tolerance: bound on the local error of an implicit step, in L¹, > 0.
         step: longest explicit step, or the fixed implicit step without error control; None: chosen by the scheme.
+        solver: PETSc's options for the linear systems of implicit steps, see `mvpde.density.systems`.
     """
 
     cfl: float = 0.8
     tolerance: float = 1e-5
     step: float | None = None
+    solver: SolverOptions = field(default_factory=dict)
 
 
 class Steps(Protocol):

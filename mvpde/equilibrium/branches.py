@@ -34,7 +34,7 @@ from mvpde.equilibrium.linearised import (
     slow_modes,
 )
 from mvpde.equilibrium.spectrum import typical_rate
-from mvpde.equilibrium.stationary import Balance, Stationary, balance, is_gibbs, long_system, stationary
+from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, balance, is_gibbs, long_system, stationary
 from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.models.laws import Law
 from mvpde.runtime import SolverError
@@ -227,7 +227,7 @@ def _response(density: Density, law: Balance, moments: Array) -> Array:
     rows = feature_rows(density)[:owned]
     result = np.empty((rows.shape[1], rows.shape[1]))
     for k, column in enumerate(columns.T):
-        change = system.solve(factor * lumped * column, np.zeros(owned), 0.0)
+        change = system.solve(factor * lumped * column, np.zeros(owned), SOLVED)
         change -= domain.sum(np.array(lumped @ change)) * law.values[:owned]  # of mass zero
         result[:, k] = domain.sum((lumped * change) @ rows)
     return result

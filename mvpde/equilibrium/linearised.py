@@ -30,9 +30,10 @@ from slepc4py import SLEPc
 
 from mvpde.density.density import Density
 from mvpde.density.edge_averaged import edge_averaged
-from mvpde.density.fluxes import EdgeMatrix, rate, use_direct_solver
+from mvpde.density.fluxes import rate
 from mvpde.density.galerkin import galerkin
-from mvpde.equilibrium.stationary import Balance, Stationary, is_gibbs
+from mvpde.density.systems import LinearSystem, complete
+from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, is_gibbs
 from mvpde.mesh.domain import Domain
 
 Array = NDArray[np.float64]
@@ -202,18 +203,16 @@ class _ShiftedInverse:
     def __init__(self, equation: Linearised, shift: float) -> None:
         """Factor S + σM and solve for U."""
         self._equation, self._lumped = equation, equation.domain.graph.lumped
-        matrix = edge_matrix(equation.domain, equation.entries, equation.diagonal + shift * self._lumped)
-        self._matrix, self._solver = matrix, PETSc.KSP().create(equation.domain.comm)
-        use_direct_solver(self._solver)
-        self._solver.setOperators(matrix)
-        self._right, self._left = matrix.createVecs()
+        self._system = LinearSystem(equation.domain, complete("spectrum_"))
+        self._system.set(equation.entries, equation.diagonal + shift * self._lumped)
         self._columns = np.column_stack([self._base(column) for column in equation.left.T])
         self._capacity = np.eye(equation.left.shape[1]) + equation.domain.sum(equation.right.T @ self._columns)
 
     def _base(self, values: Array) -> Array:
-        self._left.array[:] = values
-        self._solver.solve(self._left, self._right)
-        return np.array(self._right.array)
+        solution = self._system.solve(values, np.zeros(len(values)), SOLVED)
+        if solution is None:
+            raise SolverError("[spectrum] the shifted linear systems cannot be solved; refine the mesh")
+        return solution
 
     def apply(self, values: Array) -> Array:
         """(T + σM)⁻¹ M y."""
@@ -232,14 +231,6 @@ class _ShiftedInverse:
     def mult(self, _: Any, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """What PETSc calls."""
         y.array[:] = self.apply(np.array(x.array_r))
-
-
-def edge_matrix(domain: Domain, entries: Array, diagonal: Array) -> PETSc.Mat:
-    """The matrix with these entries of the edge graph and this diagonal. Collective."""
-    layout = EdgeMatrix(domain)
-    layout.values[layout.place], layout.values[layout.diagonal] = entries, diagonal
-    layout.update()
-    return layout.matrix
 
 
 def generic(domain: Domain) -> Array:

@@ -30,8 +30,8 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from mvpde.density.density import Density
-from mvpde.density.fluxes import use_direct_solver
-from mvpde.equilibrium.linearised import edge_matrix, frozen, generic, linearised, slow_modes, solve
+from mvpde.density.systems import complete, configure, edge_matrix
+from mvpde.equilibrium.linearised import frozen, generic, linearised, slow_modes, solve
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, stationary
 from mvpde.mesh.domain import Domain
 
@@ -179,10 +179,10 @@ def _solver(domain: Domain, matrix: PETSc.Mat, kind: SLEPc.EPS.ProblemType, want
     solver.setWhichEigenpairs(SLEPc.EPS.Which.TARGET_MAGNITUDE)
     transform = solver.getST()
     transform.setType(SLEPc.ST.Type.SINVERT)
-    use_direct_solver(transform.getKSP())
     start = matrix.createVecRight()
     start.array[:] = generic(domain)
     solver.setInitialSpace([start])
+    configure(transform.getKSP(), complete("spectrum_"), set_up=False)
     return solver
 
 

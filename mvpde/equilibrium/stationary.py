@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from mvpde.density.density import Density, outer_mass
 from mvpde.density.edge_averaged import edge_averaged
-from mvpde.density.fluxes import ShiftedSystem, make_positive, rate
+from mvpde.density.fluxes import make_positive, rate
 from mvpde.density.galerkin import edge_geometry, galerkin, gradient
 from mvpde.density.schemes import SCHEMES
+from mvpde.density.systems import ShiftedSystem, complete
 from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import ArgumentError, SolverError
@@ -27,6 +28,7 @@ Array = NDArray[np.float64]
 _LONG = (
     1e12  # a pseudo-time step in units of the fastest rate: long against every slow rate that double precision can tell from zero
 )
+SOLVED = 1e-12  # relative residual of a linear system, where an iteration solves it; complete factors do better
 _SOLVES = 100  # of inverse iteration; two or three do where λ₁ is not tiny
 _UNIQUE = 1e-6  # L¹ distance between laws found from two starts
 _SETTLED = 1e-13  # change in L¹ at which inverse iteration ends
@@ -240,7 +242,7 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
     galerkin(domain, density.features, density.model)(moments, *plain)
     row = graph.rows()
     fastest = domain.extremes(np.bincount(row, weights=np.abs(plain[1]), minlength=owned) / graph.lumped)[1]
-    system, cut = ShiftedSystem(domain, direct=True), np.zeros(local)
+    system, cut = ShiftedSystem(domain, [complete("stationary_")]), np.zeros(local)
     values = np.ones(local) if start is None else start.values
     for rounds in range(1, _ROUNDS + 1):
         inward, outward = plain[0].copy(), plain[1].copy()
@@ -256,7 +258,7 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
 
 def long_system(domain: Domain, found: Balance) -> tuple[ShiftedSystem, float]:
     """LU factors of M + a𝓛 for the operator of a law that is no Gibbs state, and a, long against all slow rates. Collective."""
-    system, factor = ShiftedSystem(domain, direct=True), _LONG / found.fastest
+    system, factor = ShiftedSystem(domain, [complete("stationary_")]), _LONG / found.fastest
     system.set(found.inward, found.outward, factor)
     return system, factor
 
@@ -266,7 +268,7 @@ def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> A
     lumped, owned = domain.graph.lumped, domain.owned
     before = np.maximum(start[:owned], 0.0)
     for _ in range(_SOLVES):
-        after = system.solve(lumped * before, before, 0.0)
+        after = system.solve(lumped * before, before, SOLVED)
         after /= domain.sum(np.array(lumped @ after))
         change = float(domain.sum(np.array(lumped @ np.abs(after - before))))
         before = after

@@ -12,8 +12,9 @@ from at_hand.gaussians import CROSSED, DEGENERATE, PAIRS, around, gaussian, gene
 from at_hand.models import free, order
 from mvpde.density.density import Density
 from mvpde.density.features import nodal_features
-from mvpde.density.fluxes import ShiftedSystem, rate
+from mvpde.density.fluxes import rate
 from mvpde.density.galerkin import edge_geometry, galerkin, gradient
+from mvpde.density.systems import ShiftedSystem
 from mvpde.mesh.box import box
 from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import Array
