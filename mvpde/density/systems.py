@@ -156,6 +156,8 @@ def _along_diagonal(domain: Domain) -> NDArray[np.int64]:
 def configure(solver: PETSc.KSP, attempt: Attempt, *, set_up: bool = True) -> None:
     """Give ``solver`` the options of ``attempt``; ``set_up``: prepare it too, which reads the rest of them. Collective.
 
+    Complete factors by default have no such rest, and are not computed for nothing.
+
     Raises:
         ArgumentError: PETSc does not know what was ``asked``, or has no use for it.
     """
@@ -164,7 +166,7 @@ def configure(solver: PETSc.KSP, attempt: Attempt, *, set_up: bool = True) -> No
     try:
         with _in_database(database, attempt):
             solver.setFromOptions()
-            if set_up:
+            if set_up and (attempt.asked or solver.getType() != PETSc.KSP.Type.PREONLY):
                 solver.setUp()
                 solver.setUpOnBlocks()
             unused = [name for name in attempt.asked if not database.used(attempt.prefix + name)]
@@ -236,7 +238,10 @@ class LinearSystem:
         size = b.norm()
         self._solver.setTolerances(rtol=max(tolerance, 1e-15))
         for _ in range(_RESTARTS):
-            self._solver.solve(b, x)
+            try:
+                self._solver.solve(b, x)
+            except PETSc.Error:  # too little memory for factors, say; on all ranks alike
+                break
             self.iterations += 0 if self._direct else self._solver.getIterationNumber()
             reason = self._solver.getConvergedReason()
             self._layout.matrix.mult(x, self._residual)

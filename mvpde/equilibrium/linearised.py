@@ -18,7 +18,6 @@ eigenvalues of τI + Cov^½ R'' Cov^½, Cov that of the features under ρ_∞ (S
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,7 +227,7 @@ class _ShiftedInverse:
         mass, whole = domain.sum(local)
         return np.asarray(values - mass / whole * conserved)
 
-    def mult(self, _: Any, x: PETSc.Vec, y: PETSc.Vec) -> None:
+    def mult(self, _: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """What PETSc calls."""
         y.array[:] = self.apply(np.array(x.array_r))
 
@@ -243,8 +242,17 @@ def generic(domain: Domain) -> Array:
 
 
 def solve(solver: SLEPc.EPS, matrix: PETSc.Mat, wanted: int) -> tuple[Complex, Complex]:
-    """Eigenvalues and eigenvectors (local rows), ``wanted`` of them or more."""
-    solver.solve()
+    """Eigenvalues and eigenvectors (local rows), ``wanted`` of them or more.
+
+    Raises:
+        SolverError: where the iteration stops or does not converge, on all ranks alike.
+    """
+    try:
+        solver.solve()
+    except PETSc.Error as error:
+        raise SolverError(
+            f"[spectrum] the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh"
+        ) from None
     found = solver.getConverged()
     if found < wanted:
         raise SolverError(f"[spectrum] only {found} of {wanted} modes converged; ask for fewer, or refine the mesh")

@@ -23,9 +23,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from mvpde.runtime import SolverError  # isort: skip  (loads the solver libraries)
-
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
@@ -82,12 +79,7 @@ def spectrum(density: Density, modes: int, law: Stationary | None = None) -> Spe
     law = stationary(density) if law is None else law
     reversible, shift = is_gibbs(density), typical_rate(density, law)
     frozen_modes = _symmetric if reversible else _nonsymmetric
-    try:
-        values, vectors = (_interacting if density.model.interacting else frozen_modes)(density, modes, law, shift)
-    except PETSc.Error as error:
-        raise SolverError(
-            f"[spectrum] the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh"
-        ) from None
+    values, vectors = (_interacting if density.model.interacting else frozen_modes)(density, modes, law, shift)
     order = np.lexsort((values.imag, values.real))[:modes]
     return Spectrum(values[order], np.array([_normalised(density.domain, vectors[k]) for k in order]), reversible)
 
