@@ -51,7 +51,16 @@ class ArgumentError(ValueError):
 
 
 class SolverError(Exception):
-    """A solver did not converge (exit code 3). The last good state is kept."""
+    """A solver did not converge (exit code 3). The last good state is kept.
+
+    Attributes:
+        sought: "stationary" or "spectrum" where that could not be found, which a case has a section for; else empty.
+    """
+
+    def __init__(self, text: str, sought: str = "") -> None:
+        """With what went wrong and what helps."""
+        super().__init__(text)
+        self.sought = sought
 
 
 class InvariantError(Exception):

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from mvpde import registry as names
 from mvpde.cases.laws import LawSection, law_sections
 from mvpde.cases.values import Choice, Section
-from mvpde.runtime import ArgumentError, CaseError
+from mvpde.runtime import ArgumentError, CaseError, SolverError
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
@@ -186,11 +186,13 @@ def blaming(place: str) -> Iterator[None]:
 
 @contextmanager
 def about(place: str) -> Iterator[None]:
-    """Errors about an argument of a computation become errors about that part of the case."""
+    """Errors about an argument of a computation become errors about that part of the case; those of its solvers name theirs."""
     try:
         yield
     except ArgumentError as error:
         raise CaseError(f"{place} {error.text}") from None
+    except SolverError as error:
+        raise SolverError(f"[{error.sought}] {error}" if error.sought else str(error)) from None
 
 
 @contextmanager

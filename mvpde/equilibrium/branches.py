@@ -116,7 +116,8 @@ def branches(density: Density, starts: Sequence[Start] | None = None) -> list[Br
         else:
             found.append(fixed)
     if not found:
-        raise SolverError("[stationary] no start leads to a stationary law; give other `starts`\n" + "\n".join(failures))
+        text = "\n".join(["no start leads to a stationary law; give other `starts`", *failures])
+        raise SolverError(text, "stationary")
     return sorted((_branch(density, fixed) for fixed in found), key=_place)
 
 

@@ -170,7 +170,8 @@ def slow_modes(equation: Linearised, wanted: int, shift: float) -> tuple[Complex
         values, vectors = _modes_near(equation, max(wanted, equation.growing + 2), 4.0**attempt * shift)
         if np.sum(values.real < -_ROUNDING * shift) >= equation.growing:
             return values, vectors
-    raise SolverError(f"[stationary] {equation.growing} growing modes are there, and not all of them were found; refine the mesh")
+    text = f"{equation.growing} growing modes are there, and not all of them were found; refine the mesh"
+    raise SolverError(text, "stationary")
 
 
 def _modes_near(equation: Linearised, wanted: int, shift: float) -> tuple[Complex, Complex]:
@@ -210,7 +211,7 @@ class _ShiftedInverse:
     def _base(self, values: Array) -> Array:
         solution = self._system.solve(values, np.zeros(len(values)), SOLVED)
         if solution is None:
-            raise SolverError("[spectrum] the shifted linear systems cannot be solved; refine the mesh")
+            raise SolverError("the shifted linear systems cannot be solved; refine the mesh", "spectrum")
         return solution
 
     def apply(self, values: Array) -> Array:
@@ -251,11 +252,11 @@ def solve(solver: SLEPc.EPS, matrix: PETSc.Mat, wanted: int) -> tuple[Complex, C
         solver.solve()
     except PETSc.Error as error:
         raise SolverError(
-            f"[spectrum] the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh"
+            f"the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh", "spectrum"
         ) from None
     found = solver.getConverged()
     if found < wanted:
-        raise SolverError(f"[spectrum] only {found} of {wanted} modes converged; ask for fewer, or refine the mesh")
+        raise SolverError(f"only {found} of {wanted} modes converged; ask for fewer, or refine the mesh", "spectrum")
     real, imaginary = matrix.createVecs()
     values, vectors = [], []
     for k in range(found):

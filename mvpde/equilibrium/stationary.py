@@ -110,9 +110,7 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
     model, domain = density.model, density.domain
     if moments is None:
         if model.interacting:
-            raise ArgumentError(
-                "moments", "the laws of an interacting model come from mvpde.equilibrium.branches, which finds their moments"
-            )
+            raise ArgumentError("moments", "the laws of an interacting model come from mvpde.branches, which finds their moments")
         moments = density.moments()[0]
     gibbs = is_gibbs(density)
     found = balance(density, moments)
@@ -253,7 +251,7 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
         if not domain.sum(np.array(float(negative[:owned].sum()))) > 0.0:
             return Balance(values, inward, outward, _cut_share(domain, plain, cut, values), rounds, cut, fastest)
         cut = np.minimum(1.0, cut + _DOSE * negative)
-    raise SolverError("[stationary] found no positive stationary law; refine the mesh or make the domain larger")
+    raise SolverError("found no positive stationary law; refine the mesh or make the domain larger", "stationary")
 
 
 def long_system(domain: Domain, found: Balance) -> tuple[ShiftedSystem, float]:
@@ -276,9 +274,9 @@ def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> A
             break
     if not change < 1e3 * _SETTLED:
         raise SolverError(
-            f"[stationary] the law still changed by {change:.1e} after {_SOLVES} long steps; "
-            "it is not unique (parts of the domain do not "
-            "communicate) or relaxes too slowly for double precision"
+            f"the law still changed by {change:.1e} after {_SOLVES} long steps; it is not unique (parts of the domain do not "
+            "communicate) or relaxes too slowly for double precision",
+            "stationary",
         )
     result = np.empty(len(domain.coordinates))
     result[:owned] = before
@@ -294,9 +292,9 @@ def _check_unique(domain: Domain, found: Balance) -> None:
     gap = float(domain.sum(np.array(domain.graph.lumped @ np.abs(other - values)[:owned])))
     if gap > _UNIQUE:
         raise SolverError(
-            f"[stationary] the law is not unique: two starts end {gap:.1e} apart in L¹; "
-            "parts of the domain do not communicate, as where the "
-            "diffusion vanishes or a barrier is far too high"
+            f"the law is not unique: two starts end {gap:.1e} apart in L¹; parts of the domain do not communicate, as where the "
+            "diffusion vanishes or a barrier is far too high",
+            "stationary",
         )
 
 

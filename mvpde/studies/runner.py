@@ -144,7 +144,7 @@ def study(
         Stopped: after a signal; finished points are kept, their table is written.
     """
     if jobs < 1 or ranks < 1:
-        raise CaseError("--jobs and --ranks: give whole numbers of at least 1")
+        raise CaseError("jobs and ranks: give whole numbers of at least 1")
     if MPI.COMM_WORLD.size > 1:
         raise CaseError("a study starts its own processes: leave out mpirun and use --ranks")
     progress = plan(file, out, set)

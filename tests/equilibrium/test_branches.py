@@ -14,6 +14,7 @@ from scipy.special import iv
 
 import mvpde
 from at_hand.models import TWO_PI, desai_zwanzig, kuramoto
+from mvpde.cases.messages import about
 from mvpde.density.density import Density
 from mvpde.density.edge_averaged import edge_averaged
 from mvpde.density.fluxes import rate
@@ -322,8 +323,11 @@ def test_what_has_no_branches_is_refused(comm: MPI.Intracomm) -> None:
     cold = on_line(comm, desai_zwanzig(np.inf, 1.0), 40, scheme="flux_corrected")
     with pytest.raises(ArgumentError, match="temperature"):
         found(cold)
-    with pytest.raises(SolverError, match="starts"):
-        found(on_line(comm, desai_zwanzig(3.0, 1.0), 40), [[np.nan, 0.0]])
+    nowhere = on_line(comm, desai_zwanzig(3.0, 1.0), 40), [[np.nan, 0.0]]
+    with pytest.raises(SolverError, match="^no start leads to a stationary law; give other `starts`"):
+        found(*nowhere)
+    with pytest.raises(SolverError, match=r"^\[stationary\] no start leads"), about("[stationary]"):  # as a case is told
+        found(*nowhere)
 
 
 # --- through case files ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pydantic import Field
 from scipy.optimize import brentq
 
 from mvpde.cases.measures import density_of
+from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Positive
 from mvpde.equilibrium.stationary import Stationary, stationary
@@ -76,7 +77,9 @@ def best_fit(domain: Domain, values: Array, loss: Array) -> tuple[float, float]:
 
 def law_of(problem: Problem, comm: MPI.Intracomm) -> Stationary:
     """The stationary law on the mesh of a case. Collective."""
-    return stationary(density_of(problem, comm))
+    density = density_of(problem, comm)
+    with about("[stationary]"):
+        return stationary(density)
 
 
 def laws_on_meshes(problem: Problem, comm: MPI.Intracomm) -> list[Stationary]:
