@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,17 @@ import mvpde
 from at_hand.additions import put_back
 from at_hand.models import order
 from at_hand.studies import compute_here, entries
+from mvpde.cases.additions import import_additions
 from mvpde.cases.kinds import KINDS, Given
 from mvpde.density.density import Density
 from mvpde.density.schemes import SCHEMES
 from mvpde.mesh.box import box
 from mvpde.models.laws import Normal, Product
 from mvpde.particles.ensemble import Ensemble
-from mvpde.runtime import MPI
+from mvpde.runtime import EXIT_USAGE, MPI, CaseError
+from mvpde.studies.laws import TASKS
+from mvpde.studies.points import main as compute_point
+from mvpde.studies.runner import plan, prepare
 
 pytestmark = pytest.mark.serial
 
@@ -181,7 +188,15 @@ def test_an_observable(add: Callable[[str], dict[str, Any]]) -> None:
 def test_a_limit_law(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
     add("A kind of model")
     add("A limit law")
-    (tmp_path / "case.toml").write_text(TRAP, encoding="utf-8")
+    path = spread_study(tmp_path)
+    compute_here(path, tmp_path / "out")
+    (verdict,) = entries(tmp_path / "out")
+    assert verdict["holds"] == "holds" and 1.0 <= verdict["measured"] <= 2.5
+
+
+def spread_study(folder: Path) -> Path:
+    """A study of the example "A limit law"."""
+    (folder / "case.toml").write_text(TRAP, encoding="utf-8")
     study = """
 title = "fluctuations of free particles"
 base = "case.toml"
@@ -195,7 +210,66 @@ kind = "inverse"
 x = "ensemble.particles"
 factor = 2.5
 """
-    (tmp_path / "study.toml").write_text(study, encoding="utf-8")
-    compute_here(tmp_path / "study.toml", tmp_path / "out")
-    (verdict,) = entries(tmp_path / "out")
-    assert verdict["holds"] == "holds" and 1.0 <= verdict["measured"] <= 2.5
+    (folder / "study.toml").write_text(study, encoding="utf-8")
+    return folder / "study.toml"
+
+
+def test_points_of_a_study_know_a_task_and_a_kind_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The points are processes of their own: what their environment names, they import."""
+    module = tmp_path / "my_laws.py"
+    module.write_text(EXAMPLES["A kind of model"] + EXAMPLES["A limit law"], encoding="utf-8")
+    monkeypatch.setenv("MVPDE_ADDITIONS", str(module))
+    mvpde.study(spread_study(tmp_path), out=tmp_path / "out")
+    assert entries(tmp_path / "out")[0]["holds"] == "holds"
+
+
+def test_a_task_that_a_point_does_not_know(
+    tmp_path: Path, add: Callable[[str], dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One message, which says how points come to know it."""
+    add("A kind of model")
+    add("A limit law")
+    progress = plan(spread_study(tmp_path), tmp_path / "out")
+    prepare(progress)
+    del TASKS["spread"]
+    assert compute_point([str(tmp_path / "out"), "0"]) == EXIT_USAGE
+    assert capfd.readouterr().err.startswith("mvpde: there is no task 'spread'; ")
+    progress.look(0)
+    assert "MVPDE_ADDITIONS" in progress.states[0].message
+
+
+def command_line(folder: Path, additions: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`mvpde` in a folder, with MVPDE_ADDITIONS."""
+    path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    environment = {**os.environ, "MVPDE_ADDITIONS": additions, "PYTHONPATH": path}
+    command = [sys.executable, "-m", "mvpde", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_knows_a_unit_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "my_units.py").write_text(EXAMPLES["A unit"], encoding="utf-8")
+    (tmp_path / "case.toml").write_text(CIRCLE.replace("circle_rbf", "cosine"), encoding="utf-8")
+    done = command_line(tmp_path, "my_units.py", "check", "case.toml")
+    assert done.returncode == 0 and 'unit = "cosine"' in done.stdout
+
+
+def test_additions_that_cannot_be_imported(tmp_path: Path) -> None:
+    """One message and exit code 2."""
+    (tmp_path / "case.toml").write_text(CIRCLE, encoding="utf-8")
+    done = command_line(tmp_path, "no_such_units", "check", "case.toml")
+    said = "mvpde: MVPDE_ADDITIONS: no_such_units cannot be imported (ModuleNotFoundError: No module named 'no_such_units')\n"
+    assert (done.returncode, done.stderr) == (EXIT_USAGE, said)
+
+
+def test_a_file_of_additions_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it failed: then it is tried again."""
+    module = tmp_path / "counting.py"
+    module.write_text("raise ValueError('not yet')", encoding="utf-8")
+    monkeypatch.setenv("MVPDE_ADDITIONS", f" {module}, {module},")
+    with pytest.raises(CaseError, match="ValueError: not yet"):
+        import_additions()
+    module.write_text("import os\nos.environ['TIMES'] += '1'  # a longer text: compiled again", encoding="utf-8")
+    monkeypatch.setenv("TIMES", "")
+    import_additions()
+    import_additions()
+    assert os.environ["TIMES"] == "1"

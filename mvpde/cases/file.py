@@ -12,6 +12,7 @@ from pathlib import Path
 import tomli_w
 from pydantic import ValidationError, create_model
 
+from mvpde.cases.additions import import_additions
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.messages import explain, listed, nearest
 from mvpde.cases.schema import CaseSections, DataSection, ModelSection
@@ -98,6 +99,7 @@ def parse(table: Mapping[str, object], path: Path) -> Case:
     Raises:
         CaseError: as `load`.
     """
+    import_additions()
     try:
         schema = _schema_of(table)
         return Case(path, schema.model_validate(table))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mvpde.cases.additions import import_additions
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.sources import SOURCES
 from mvpde.density.schemes import SCHEMES
@@ -20,6 +21,7 @@ from mvpde.registry import Registry
 
 def carry_out() -> None:
     """Print the cases at hand, and the names that a case file may use."""
+    import_additions()
     click.echo("cases")
     for path, title in _cases():
         click.echo(f"  {path}  {title}")

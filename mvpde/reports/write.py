@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from mvpde.cases.additions import import_additions
 from mvpde.files import write_aside
 from mvpde.reports.page import joined, page, section, tag
 from mvpde.reports.read import Content
@@ -51,6 +52,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None, *, comm
 
 
 def _report(paths: Sequence[Path], out: str | Path | None) -> list[Written]:
+    import_additions()
     found = [_reader(path)(path) for path in paths]
     target = None if out is None else Path(out)
     if target is not None and _is_page(target) and len(paths) > 1:

@@ -9,6 +9,7 @@ from typing import Annotated, cast
 
 from pydantic import Field, ValidationError, create_model
 
+from mvpde.cases.additions import import_additions
 from mvpde.cases.file import read_toml
 from mvpde.cases.messages import explain, listed, nearest
 from mvpde.cases.schema import CaseSections
@@ -84,6 +85,7 @@ def load_study(path: str | Path, overrides: Mapping[str, object] | None = None) 
         CaseError: with one message that names file, section, key and remedy.
     """
     path = Path(path)
+    import_additions()
     table = read_toml(path, "study file")
     try:
         return _study(path, table, overrides or {})

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import cast
 
 from mvpde import runtime
+from mvpde.cases.additions import VARIABLE
 from mvpde.cases.file import Case, load, parse
-from mvpde.cases.values import Table
+from mvpde.cases.values import Section, Table
 from mvpde.files import write_json
 from mvpde.runs.stopping import Stopped
 from mvpde.runtime import MPI, CaseError, InvariantError, SolverError, on_first_rank
@@ -28,6 +29,7 @@ from mvpde.studies.coarser import HALF, fewer
 from mvpde.studies.file import OPTIONS, Study
 from mvpde.studies.laws import TASKS
 from mvpde.studies.measurement import COMPANION
+from mvpde.studies.task import Task
 from mvpde.studies.verdict import Json
 
 LIST = "points.json"  # in the study's folder: what every point computes
@@ -254,12 +256,24 @@ def compute(folder: Path, point: Point, comm: MPI.Intracomm) -> None:
     on_first_rank(comm, lambda: _make_room(here))
     try:
         case = parse(point.case, Path(point.path))
-        task = TASKS[point.task]
+        task = _task(point.task)
         task.compute(case, task.options.model_validate(point.options), here, comm)
     except (CaseError, SolverError, InvariantError) as error:
         mark(FAILED, str(error))
         raise
     mark(DONE)
+
+
+def _task(name: str) -> Task[Section]:
+    """What a point computes.
+
+    Raises:
+        CaseError: if this process knows no such task: a script added it to its own.
+    """
+    try:
+        return TASKS.require(name)
+    except ValueError as error:
+        raise CaseError(f"{error}; where a script adds it, name the script's module in {VARIABLE}") from None
 
 
 def _make_room(here: Path) -> None:
