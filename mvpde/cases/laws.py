@@ -76,8 +76,9 @@ def _chosen_law(value: object) -> object:
     if not isinstance(value, dict):
         return value
     known, name = law_sections(), value.get("law")
-    if name not in known:
-        raise PydanticCustomError("no_law", "is no law", {"law": name, "options": list(known)})
+    if not isinstance(name, str) or name not in known:
+        said = "" if name is None else str(name)
+        raise PydanticCustomError("no_law", "is no law", {"law": said, "options": list(known)})
     try:
         return known[name].model_validate(value)
     except ValidationError as error:

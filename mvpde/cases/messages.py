@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import tomli_w
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -75,15 +75,32 @@ def _tag(schema: type[Section]) -> str | None:
     return next(iter(get_args(law.annotation)), None) if law is not None else None
 
 
+def _forms(annotation: object) -> set[str]:
+    """The tags of a union somewhere inside a type."""
+    own = {mark.tag for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Tag)}
+    return own.union(*(_forms(inner) for inner in get_args(annotation)))
+
+
+def _has_names(annotation: object) -> bool:
+    """Whether a dictionary by name is somewhere inside a type."""
+    return get_origin(annotation) is dict or any(_has_names(inner) for inner in get_args(annotation))
+
+
 def locate(schema: type[Section], location: Sequence[str | int]) -> Place:
     """The place in a case file that a pydantic location means."""
     keys: list[str] = []
     field: FieldInfo | None = None
     current: list[type[Section]] = [schema]
     siblings: tuple[str, ...] = ()
+    forms, named = set[str](), False  # the names of a union's members, and whether the keys are names such as coordinates
     for item in location:
         if isinstance(item, int):
             keys[-1] += f"[{item}]"
+        elif item in forms:
+            forms = set()
+        elif named:
+            named, field = False, None
+            keys.append(item)
         elif any(_tag(option) == item for option in current):
             current = [option for option in current if _tag(option) == item]
         else:
@@ -91,6 +108,7 @@ def locate(schema: type[Section], location: Sequence[str | int]) -> Place:
             owner = next((option for option in current if item in option.model_fields), None)
             field = owner.model_fields[item] if owner else None
             current = sections_in(field.annotation) if field else current
+            forms, named = (_forms(field.annotation), bool(current) and _has_names(field.annotation)) if field else (set(), False)
             keys.append(item)
     return Place(tuple(keys), field, siblings)
 
@@ -128,7 +146,7 @@ def _choice(place: Place, error: ErrorDetails) -> str:
 def _no_law(place: Place, error: ErrorDetails) -> str:
     tag, options = error.get("ctx", {})["law"], error.get("ctx", {})["options"]
     said = f"law = {toml_value(tag)} is" if tag else "`law` is missing or"
-    return f"{said} not one of {listed(options)}{nearest(str(tag), options) if tag else ''}"
+    return f"{said} not one of {listed(options)}{nearest(tag, options) if tag else ''}"
 
 
 def _refused(_: Place, error: ErrorDetails) -> str:
@@ -146,6 +164,9 @@ def _plain(place: Place, error: ErrorDetails) -> str:
 
 def _no_section(place: Place, _: ErrorDetails) -> str:
     example = f", for example {toml_value(place.field.examples[0])}" if place.field and place.field.examples else ""
+    name = place.keys[-1]
+    if any("[" in key for key in place.keys):  # an entry of a list has no heading of its own
+        return f'must be a section with keys of its own, not a value; write {name} = {{ law = "normal", mean = 0.0, std = 1.0 }}'
     return f"must be a section with keys of its own, not a value; write [{'.'.join(place.keys)}] and its keys below it{example}"
 
 

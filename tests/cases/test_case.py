@@ -22,6 +22,7 @@ from mvpde.runtime import MPI, CaseError
 CASES = Path(__file__).parents[2] / "cases"
 DISC = str(CASES.parent / "meshes" / "disc.msh")
 COLD, WARM, MIXTURE, FIT = "circle_rbf", "circle_rbf_warm", "gaussian_mixture", "sigmoid_regression"
+DOUBLE = "desai_zwanzig"
 NORMAL = {"law": "normal", "mean": 0.0, "std": 1.0}
 
 TABLES = {"ragged.csv": "t,e\n1,2\n3\n5,6\n", "nan.csv": "t,e\n1,2\n3,nan\n", "word.csv": "t,e\n1,2\n3,abc\n", "empty.csv": ""}
@@ -35,6 +36,18 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
     (WARM, {"title": 5}, ["title", "string"]),
     (WARM, {"model": 5}, ["[model]", "add it with `kind`", "`network`"]),
     (WARM, {"time": 5}, ["[time]", "must be a section"]),
+    (WARM, {"initial.c": 3}, ["[initial] c: must be a section", "write [initial.c] and its keys below it"]),
+    (WARM, {"initial.c": {"law": ["a"]}}, ["[initial] c: law = \"['a']\" is not one of `uniform`, `normal`"]),
+    (WARM, {"initial.c": {"law": {"a": 1}}}, ["[initial] c: law = \"{'a': 1}\" is not one of `uniform`"]),
+    (WARM, {"initial.c": {"law": 3}}, ['[initial] c: law = "3" is not one of `uniform`']),
+    (WARM, {"initial.c": {"mean": 3}}, ["[initial] c: `law` is missing or not one of `uniform`"]),
+    (WARM, {"model.base_measure.c": {"law": ["a"]}}, ["[model.base_measure] c: law = \"['a']\" is not one of"]),
+    (WARM, {"initial.lower": 3}, ["[initial] lower: must be a section", "write [initial.lower] and its keys below it"]),
+    (WARM, {"initial.normal": {"law": "normal", "mean": 0.0}}, ["[initial.normal] std: is missing"]),
+    (DOUBLE, {"stationary.starts": [{"x": 3}]}, ["[stationary.starts[0]] x: must be a section", "write x = { law ="]),
+    (DOUBLE, {"stationary.starts": [{"x": {"law": {"a": 1}}}]}, ["[stationary.starts[0]] x: law = ", "is not one of"]),
+    (DOUBLE, {"stationary.starts": [{"law": 3}]}, ["[stationary.starts[0]] law: must be a section"]),
+    (DOUBLE, {"stationary.starts": [["a"]]}, ["[stationary] starts[0][0]: ", "unknown name 'a'"]),
     (WARM, {"model.kind": "netwrok"}, ["[model] kind", "did you mean `network`"]),
     (WARM, {"model.unit": "circel_rbf"}, ["[model] unit", "did you mean `circle_rbf`"]),
     (WARM, {"model.unit": 3}, ["[model] unit", "string", 'for example unit = "circle_rbf"']),
