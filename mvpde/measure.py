@@ -5,6 +5,7 @@ A measure represents a law ρ_t, or the empirical laws of R independent runs. Ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,16 @@ State = Mapping[str, Array | NDArray[np.int64] | NDArray[np.uint64] | np.float64
 
 def nothing() -> None:
     """What is called between steps where nobody asks for more."""
+
+
+def require_ahead(what: str, time: float, t: float) -> None:
+    """Refuse to take ``what`` from ``time`` to a t before it, or to one that is no finite number.
+
+    Raises:
+        ValueError: saying so.
+    """
+    if not time <= t < math.inf:
+        raise ValueError(f"{what} at t = {time:g} cannot go {'back ' if t < time else ''}to t = {t:g}")
 
 
 def carry(measures: Iterable[Measure], times: Iterable[float]) -> Iterator[float]:

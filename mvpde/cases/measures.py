@@ -164,7 +164,7 @@ def check_observables(model: MeanField) -> None:
     taken = {*EVERY, *(key for entry in MEASURES.values() for key in entry.keys)}
     for name in model.observables:
         if name in taken or name.startswith("vs_"):
-            raise ValueError(f"observables: '{name[:40]}' cannot be the name of one; choose another")
+            raise ValueError(f"'{name[:40]}' cannot be the name of one; choose another")
 
 
 # --- those of a case ------------------------------------------------------------------------------------------------------------

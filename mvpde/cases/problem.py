@@ -64,7 +64,7 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
         model = _annealed(_model(sections, data), sections, data)
         with blaming("[initial]"):
             law = _law("initial", sections.initial, sections.model, model)
-        with blaming("[model]"):
+        with blaming("[model] observables"):
             check_observables(model)
         _check_nodes(sections.characteristics, model)
         _check_companions(sections, model)

@@ -121,7 +121,7 @@ class Density:
             SolverError: no convergence, InvariantError: not a number or mass lost; on all ranks alike, with the last good state
             kept.
         """
-        if not t >= self.time:
+        if not self.time <= t < math.inf:
             raise ValueError(f"a density at t = {self.time:g} cannot go to t = {t:g}")
         for until, model in self._first.stretches(self.time, t):
             self._follow(model)

@@ -17,7 +17,7 @@ from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isor
 import numpy as np
 from scipy.integrate import DOP853
 
-from mvpde.measure import Cloud, Number, State, nothing
+from mvpde.measure import Cloud, Number, State, nothing, require_ahead
 from mvpde.models.laws import Law
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import in_pieces, rows_in_cache, wrap
@@ -101,11 +101,10 @@ class Characteristics:
         """Carry the nodes to time t with scipy's DOP853; ``between_steps`` is not called. Collective.
 
         Raises:
-            ValueError: t lies before the present time.
+            ValueError: t lies before the present time, or is no finite number.
             SolverError: on all ranks; the nodes and the time stay what they were.
         """
-        if t < self.time:
-            raise ValueError(f"characteristics at t = {self.time:g} cannot go back to t = {t:g}")
+        require_ahead("characteristics", self.time, t)
         if t == self.time:
             return
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a trial step too far is rejected by the integrator

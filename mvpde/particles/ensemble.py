@@ -17,7 +17,7 @@ from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (lo
 
 import numpy as np
 
-from mvpde.measure import Cloud, Number, State, nothing
+from mvpde.measure import Cloud, Number, State, nothing, require_ahead
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import Shares, check_sizes, in_pieces, rows_in_cache, wrap
@@ -129,12 +129,11 @@ class Ensemble:
         ``between_steps`` is called every million particle steps.
 
         Raises:
-            ValueError: t lies before the present time.
+            ValueError: t lies before the present time, or is no finite number.
             InvariantError: the moments or a particle became infinite or NaN, on all ranks. The particles and the time stay those
                 before the step that failed.
         """
-        if t < self.time:
-            raise ValueError(f"an ensemble at t = {self.time:g} cannot go back to t = {t:g}")
+        require_ahead("an ensemble", self.time, t)
         for until, model in self._first.stretches(self.time, t):
             self._follow(model)
             self._steps_to(until, between_steps)

@@ -19,7 +19,7 @@ from mvpde.runtime import MPI, InvariantError  # isort: skip  (loads the solver 
 import numba
 import numpy as np
 
-from mvpde.measure import Cloud, Number, State, nothing
+from mvpde.measure import Cloud, Number, State, nothing, require_ahead
 from mvpde.models.isotropic_gaussians import Classification, hermite
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
@@ -124,11 +124,10 @@ class OnePassSgd:
         """Go on until round(t/s) steps are done; ``between_steps`` is not called. Collective.
 
         Raises:
-            ValueError: t lies before the present time.
+            ValueError: t lies before the present time, or is no finite number.
             InvariantError: a weight became infinite or NaN, on all ranks.
         """
-        if t < self.time:
-            raise ValueError(f"runs at t = {self.time:g} cannot go back to t = {t:g}")
+        require_ahead("runs", self.time, t)
         began, count = time.perf_counter(), round(t / self.step) - self._steps
         for w, rng in zip(self._w, self._streams, strict=True):
             self._run(w, rng, count)

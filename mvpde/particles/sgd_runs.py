@@ -18,7 +18,7 @@ from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (lo
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.measure import Cloud, Number, State, nothing
+from mvpde.measure import Cloud, Number, State, nothing, require_ahead
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
@@ -170,12 +170,11 @@ class SgdRuns:
         ``between_steps`` is not called: a step of all runs takes no time worth waiting for, and they keep no state between.
 
         Raises:
-            ValueError: t lies before the present time.
+            ValueError: t lies before the present time, or is no finite number.
             InvariantError: a run became infinite or NaN, on all ranks. Runs and time stay those before the call, the streams
                 have gone on.
         """
-        if t < self.time:
-            raise ValueError(f"runs at t = {self.time:g} cannot go back to t = {t:g}")
+        require_ahead("runs", self.time, t)
         began = time.perf_counter()
         count, h = self._plan(t)
         with np.errstate(over="ignore", invalid="ignore"):  # found and reported below

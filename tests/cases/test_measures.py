@@ -68,7 +68,7 @@ def test_the_table_knows_every_number_that_a_measure_writes(which: str) -> None:
 @pytest.mark.parametrize("name", [*KEYS, "vs_density_prediction_error"])
 def test_no_observable_takes_the_name_of_a_number(name: str) -> None:
     """It would replace it in summary.json, or its column in series.csv."""
-    with pytest.raises(CaseError, match=rf"\[model\]: observables: '{name}' cannot be the name of one; choose another"):
+    with pytest.raises(CaseError, match=rf"\[model\] observables: '{name}' cannot be the name of one; choose another"):
         problem(load(CASES / "desai_zwanzig.toml", {"model.observables": {name: "x"}}))
 
 
@@ -126,6 +126,13 @@ def test_the_state_of_another_measure_is_refused(which: str) -> None:
     changes = {**smaller, **fewer}[SMALL[which][1]]
     with pytest.raises(ValueError, match="checkpoint"):
         built(which, MPI.COMM_SELF).restore(built(which, MPI.COMM_SELF, **changes).state())
+
+
+@pytest.mark.parametrize("t", [float("nan"), float("inf")])
+@pytest.mark.parametrize("which", SMALL)
+def test_no_measure_goes_to_a_time_that_is_none(which: str, t: float) -> None:
+    with pytest.raises(ValueError, match=f"at t = 0 cannot go to t = {t}"):
+        built(which, MPI.COMM_SELF).advance(t)
 
 
 # --- together -------------------------------------------------------------------------------------------------------------------
