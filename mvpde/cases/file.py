@@ -27,11 +27,13 @@ class Case:
     Attributes:
         path: the file it came from; names of data and mesh files are relative to its folder.
         sections: what the file says, with defaults.
+        given: what was read, without defaults: `changed` begins from it, as some defaults depend on other keys.
         contents: data files that were read, on the rank that did: what is computed with is what is copied into a run's folder.
     """
 
     path: Path
     sections: CaseSections
+    given: Table = field(default_factory=dict, compare=False, repr=False)
     contents: dict[Path, bytes] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -87,7 +89,7 @@ def changed(case: Case, overrides: Mapping[str, object]) -> Case:
     """
     if not overrides:
         return case
-    table = case.table()
+    table = copy.deepcopy(case.given)
     for key, value in overrides.items():
         _override(table, key, value)
     return parse(table, case.path)
@@ -102,7 +104,7 @@ def parse(table: Mapping[str, object], path: Path) -> Case:
     import_additions()
     try:
         schema = _schema_of(table)
-        return Case(path, schema.model_validate(table))
+        return Case(path, schema.model_validate(table), copy.deepcopy(dict(table)))
     except ValidationError as error:
         raise CaseError(f"{path}: {explain(schema, error)}") from None
     except CaseError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mvpde.cases import schema as sections
-from mvpde.cases.file import assignments, load, parse
+from mvpde.cases.file import assignments, changed, load, parse
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import chosen_measures, measures
 from mvpde.cases.messages import described, sections_in, toml_value
@@ -216,6 +216,17 @@ def test_settings_replace_and_add() -> None:
         assignments(["domain.cells"])
     with pytest.raises(CaseError, match="`title` is a value"):
         load(CASES / "circle_rbf.toml", {"title.x": 1})
+
+
+def test_changes_of_a_case_leave_its_defaults_free() -> None:
+    """Output times are equal parts of the end, wherever that is changed, and a period makes the domain periodic."""
+    path = CASES / "kuramoto.toml"
+    case = load(path)
+    shorter, again = changed(case, {"time.end": 5.0}), changed(problem(case).case, {"time.end": 5.0})
+    assert shorter.sections == again.sections == load(path, {"time.end": 5.0}).sections
+    assert shorter.sections.time.outputs[-1] == 5.0
+    assert changed(shorter, {"title": "x"}).table() == {**shorter.table(), "title": "x"}
+    assert load(path) == case
 
 
 def test_a_number_of_outputs_means_equal_intervals() -> None:
