@@ -37,10 +37,10 @@ from mvpde.equilibrium.spectrum import typical_rate
 from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, balance, is_gibbs, long_system, stationary
 from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.models.laws import Law
-from mvpde.runtime import SolverError
+from mvpde.runtime import ArgumentError, SolverError
 
 Array = NDArray[np.float64]
-Start = Array | Law
+Start = Array | Sequence[float] | Law
 
 _STEPS = 60  # of Newton's method
 _HALVINGS = 10
@@ -98,11 +98,15 @@ def branches(density: Density, starts: Sequence[Start] | None = None) -> list[Br
         starts: moments, shape (K,) each, or laws; None: the present law, the flat one, and points spread over the domain.
 
     Raises:
-        ArgumentError: temperature 0. SolverError: no start leads to a stationary law. On all ranks alike.
+        ArgumentError: temperature 0, or starts that are neither moments of the model nor laws of its coordinates.
+        SolverError: no start leads to a stationary law. On all ranks alike.
     """
+    if starts is not None and len(starts) == 0:
+        raise ArgumentError("starts", "the list is empty; give moments or laws to begin from, or leave it out")
     found: list[_Fixed] = []
     failures = []
-    for number, start in enumerate(default_starts(density) if starts is None else [_moments_of(density, s) for s in starts]):
+    given = default_starts(density) if starts is None else [_moments_of(density, k, start) for k, start in enumerate(starts)]
+    for number, start in enumerate(given):
         try:
             fixed = _newton(density, start)
             axes = circles(density, fixed.law.values, fixed.moments)
@@ -141,12 +145,20 @@ def default_starts(density: Density) -> list[Array]:
     return [density.moments()[0], flat, *model.feature_values(points)]
 
 
-def _moments_of(density: Density, start: Start) -> Array:
+def _moments_of(density: Density, number: int, start: Start) -> Array:
     """Moments as they are, and those of a law on the mesh. Collective."""
-    if not isinstance(start, np.ndarray):
-        loads = integrate_against_basis(density.domain, start.density)
-        return density.features.moments(loads / density.domain.sum(np.array([loads.sum()]))[0])
-    return start
+    domain, model = density.domain, density.model
+    if isinstance(start, np.ndarray | Sequence | float | int):
+        moments = np.asarray(start, float)
+        if moments.shape != (model.features,) or not np.isfinite(moments).all():
+            wanted = f"{model.features} finite numbers, one for each moment, or a law of {', '.join(model.coordinates)}"
+            raise ArgumentError("starts", f"entry {number} must be {wanted}; it is {moments.tolist()}")
+        return moments
+    if start.dimension != model.dimension:
+        names = ", ".join(model.coordinates)
+        raise ArgumentError("starts", f"entry {number} is a law of {start.dimension} coordinates, but the model has {names}")
+    loads = integrate_against_basis(domain, start.density)
+    return density.features.moments(loads / domain.sum(np.array([loads.sum()]))[0])
 
 
 def nearest_stable(found: Sequence[Branch], moments: Array) -> Branch:

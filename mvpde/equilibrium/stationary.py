@@ -110,6 +110,7 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
     model, domain = density.model, density.domain
     if moments is None:
         if model.interacting:
+            _require_diffusion(model)
             raise ArgumentError("moments", "the laws of an interacting model come from mvpde.branches, which finds their moments")
         moments = density.moments()[0]
     gibbs = is_gibbs(density)
@@ -213,11 +214,16 @@ def _jacobian(domain: Domain, drift_at: Callable[[Array], Array]) -> Array:
     return result
 
 
+def _require_diffusion(model: MeanField) -> None:
+    """Refuse a gradient flow at temperature 0."""
+    if model.gradient_flow and model.temperature == 0.0:
+        raise ArgumentError("density", "needs diffusion: model.temperature is 0, so the law ends in the minima of the potential")
+
+
 def _gibbs(density: Density, moments: Array) -> Balance:
     """ρ ∝ e^{−V/τ} and the edge-averaged coefficients, whose fluxes it makes vanish one by one."""
     domain, model, entries = density.domain, density.model, len(density.domain.graph.columns)
-    if model.temperature == 0.0:
-        raise ArgumentError("density", "needs diffusion: model.temperature is 0, so the law ends in the minima of the potential")
+    _require_diffusion(model)
     potential = np.empty(len(domain.coordinates))
     density.features.potential(moments, potential)
     values = np.exp(-(potential - domain.extremes(potential[: domain.owned])[0]) / model.temperature)

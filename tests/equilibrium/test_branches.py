@@ -47,6 +47,37 @@ def found(density: Density, starts: Sequence[Sequence[float]] | None = None) -> 
     return branches(density, default_starts(density) if starts is None else [np.array(start) for start in starts])
 
 
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    ("starts", "said"),
+    [
+        ([], "starts: the list is empty"),
+        ([[0.5]], r"starts: entry 0 must be 2 finite numbers, .* or a law of x; it is \[0.5\]"),
+        ([[0.5, 0.5], [0.5, float("nan")]], "starts: entry 1 must be"),
+        ([0.5], "starts: entry 0 must be"),
+        ([Product((Normal(0.2, 0.5),) * 2)], "starts: entry 0 is a law of 2 coordinates, but the model has x"),
+    ],
+)
+def test_starts_that_are_none(starts: list[Any], said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        branches(on_line(MPI.COMM_SELF, desai_zwanzig(2.0, 1.0), 20), starts)
+
+
+@pytest.mark.serial
+def test_starts_may_be_lists() -> None:
+    density = on_line(MPI.COMM_SELF, desai_zwanzig(2.0, 1.0), 100)
+    (listed,), (array,) = branches(density, [[0.5, 0.5]]), branches(density, [np.array([0.5, 0.5])])
+    assert listed.moments.tolist() == array.moments.tolist()
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(("temperature", "said"), [(0.0, "temperature is 0"), (0.5, "come from mvpde.branches")])
+def test_a_spectrum_of_an_interacting_model_needs_a_temperature_and_moments(temperature: float, said: str) -> None:
+    model = gradient_flow(["x"], potential="x**2", features=["x"], outer_energy="m0**2", temperature=temperature)
+    with pytest.raises(ArgumentError, match=said):
+        spectrum(on_line(MPI.COMM_SELF, model, 20, scheme="auto"), 1)
+
+
 # --- independent references: quadrature in one dimension ------------------------------------------------------------------------
 
 
