@@ -13,7 +13,7 @@ from mvpde.reports.write import report as write_reports
 
 def carry_out(folders: Sequence[Path], out: Path | None) -> None:
     """Write the pages of runs and studies."""
-    for one in write_reports(folders, out):
-        click.echo(f"{one.path}: {one.content.kind}, {one.content.state}")
-        for entry in one.content.verdicts:
+    for written in write_reports(folders, out):
+        click.echo(f"{written.path}: {written.content.kind}, {written.content.state}")
+        for entry in written.content.verdicts:
             click.echo(f"  {sentence(entry)}")

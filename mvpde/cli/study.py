@@ -39,50 +39,52 @@ def carry_out(
         CaseError, SolverError, Stopped: as `mvpde.studies.runner.study`.
     """
     overrides = assignments(settings)
-    found = plan(file, out, overrides)
+    progress = plan(file, out, overrides)
     if dry_run:
-        _list(found)
+        _list(progress)
     elif gather:
-        _report(found, conclude(found))
+        _report(progress, conclude(progress))
     elif slurm:
-        _submit(found, write_scripts(found, jobs=jobs, ranks=ranks, command=gather_command(found, settings), path=template))
+        _submit(
+            progress, write_scripts(progress, jobs=jobs, ranks=ranks, command=gather_command(progress, settings), path=template)
+        )
     else:
-        with shown(found) as listener:
+        with shown(progress) as listener:
             data = study(file, out=out, set=overrides, jobs=jobs, ranks=ranks, listener=listener)
-        for k in range(len(found.points)):
-            found.look(k)
-        _report(found, data)
+        for k in range(len(progress.points)):
+            progress.look(k)
+        _report(progress, data)
 
 
-def _list(found: Progress) -> None:
-    for k, (point, one) in enumerate(zip(found.points, found.states, strict=True)):
-        click.echo(f"{k:4d}  {one.status:<8} {point.name}{_reason(one)}")
-    states = [one.status for one in found.states]
+def _list(progress: Progress) -> None:
+    for k, (point, state) in enumerate(zip(progress.points, progress.states, strict=True)):
+        click.echo(f"{k:4d}  {state.status:<8} {point.name}{_reason(state)}")
+    states = [state.status for state in progress.states]
     counts = ", ".join(f"{states.count(status)} {status}" for status in (DONE, FAILED, WAITING))
-    click.echo(f"{len(states)} points: {counts}; folder {found.folder}")
+    click.echo(f"{len(states)} points: {counts}; folder {progress.folder}")
 
 
-def _reason(one: State) -> str:
-    return f"  {one.message.splitlines()[0]}" if one.message else ""
+def _reason(state: State) -> str:
+    return f"  {state.message.splitlines()[0]}" if state.message else ""
 
 
-def _submit(found: Progress, scripts: Sequence[Path]) -> None:
+def _submit(progress: Progress, scripts: Sequence[Path]) -> None:
     if not scripts:
-        click.echo(f"{found.folder}: every point is done; the same command with --gather instead of --slurm makes the table")
+        click.echo(f"{progress.folder}: every point is done; the same command with --gather instead of --slurm makes the table")
         return
     number = submit(scripts)
     said = f"submitted as job array {number}" if number else f"no sbatch here; where there is one: sbatch {scripts[0]}"
     click.echo(f"{scripts[0]}: {said}")
 
 
-def _report(found: Progress, data: xarray.Dataset) -> None:
-    for point, one in zip(found.points, found.states, strict=True):
-        if one.status == FAILED:
-            click.echo(f"warning: {point.name} failed: {one.message.splitlines()[0]}", err=True)
+def _report(progress: Progress, data: xarray.Dataset) -> None:
+    for point, state in zip(progress.points, progress.states, strict=True):
+        if state.status == FAILED:
+            click.echo(f"warning: {point.name} failed: {state.message.splitlines()[0]}", err=True)
     for entry in json.loads(data.attrs["verdict"]):
         click.echo(sentence(entry))
-    done = sum(one.status == DONE for one in found.states)
-    click.echo(f"{found.folder}: {done} of {len(found.points)} points done; table.csv, study.nc, verdict.json")
+    done = sum(state.status == DONE for state in progress.states)
+    click.echo(f"{progress.folder}: {done} of {len(progress.points)} points done; table.csv, study.nc, verdict.json")
 
 
 def sentence(entry: Mapping[str, Any]) -> str:
@@ -96,15 +98,15 @@ def sentence(entry: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def shown(found: Progress) -> Iterator[Listener]:
+def shown(progress: Progress) -> Iterator[Listener]:
     """A bar where stderr is a terminal, a line for each point where it is not."""
-    already = sum(one.status == DONE for one in found.states)
+    already = sum(state.status == DONE for state in progress.states)
     if already:
-        click.echo(f"{found.folder}: {already} of {len(found.points)} points are done already", err=True)
+        click.echo(f"{progress.folder}: {already} of {len(progress.points)} points are done already", err=True)
     if not sys.stderr.isatty():
         yield lambda text, done, total: click.echo(f"[{done}/{total}] {text}", err=True)
         return
     from mvpde.cli.bar import bar
 
-    with bar(found.study.title or found.study.path.stem, len(found.points) - already) as listener:
+    with bar(progress.study.title or progress.study.path.stem, len(progress.points) - already) as listener:
         yield listener

@@ -146,8 +146,8 @@ def _check_tensor(domain: Domain, a: Array) -> None:
     expected = (len(domain.coordinates), domain.dimension, domain.dimension)
     if a.shape != expected:
         raise ArgumentError("diffusion", f"A has the shape {a.shape[1:]}; {expected[1:]} is needed, one row per coordinate")
-    found = np.abs(a - a.swapaxes(1, 2)).max(initial=0.0), -np.linalg.eigvalsh(a).min(initial=0.0), np.abs(a).max(initial=0.0)
-    skew, negative, scale = (domain.extremes(np.array([value]))[1] for value in found)
+    faults = np.abs(a - a.swapaxes(1, 2)).max(initial=0.0), -np.linalg.eigvalsh(a).min(initial=0.0), np.abs(a).max(initial=0.0)
+    skew, negative, scale = (domain.extremes(np.array([value]))[1] for value in faults)
     if not np.isfinite(scale):
         raise ArgumentError(
             "diffusion", "A is not a finite number at some node of the mesh; check the expression or make the domain smaller"

@@ -47,7 +47,7 @@ class LongTime:
     def summary(self, times: Sequence[float]) -> dict[str, Any]:
         """The entries `stationary` and `spectrum` of summary.json."""
         law = self.law
-        found: dict[str, Any] = {
+        entries: dict[str, Any] = {
             "stationary": {
                 "mean": law.mean.tolist(),
                 "covariance": law.covariance.tolist(),
@@ -61,16 +61,16 @@ class LongTime:
             }
         }
         if self.branches:
-            found["stationary"]["branches"] = [branch.entry() for branch in self.branches]
+            entries["stationary"]["branches"] = [branch.entry() for branch in self.branches]
         if self.modes is not None:
             values = self.modes.eigenvalues
-            found["spectrum"] = {
+            entries["spectrum"] = {
                 "eigenvalues": values.real.tolist() if self.modes.reversible else [[v.real, v.imag] for v in values.tolist()],
                 "reversible": self.modes.reversible,
                 "decay_rate_measured": self._rate(times, self.distances),
                 "energy_decay_rate_measured": self._rate(times, self.energies),
             }
-        return found
+        return entries
 
     def _rate(self, times: Sequence[float], norms: Sequence[float]) -> float | None:
         """The fitted rate, or None where there are too few times, nothing but rounding is left to decay, or a mode grows."""
@@ -121,11 +121,11 @@ def long_time(density: Density, modes: int | None, starts: Sequence[Start] | Non
         ArgumentError: temperature 0. SolverError: nothing found. On all ranks alike.
     """
     if not density.model.interacting:
-        law, found = stationary(density), []
+        law, laws = stationary(density), []
     else:
-        found = branches(density, starts)
-        law = nearest_stable(found, density.moments()[0]).law
-    return LongTime(law, None if modes is None else spectrum(density, modes, law), branches=found)
+        laws = branches(density, starts)
+        law = nearest_stable(laws, density.moments()[0]).law
+    return LongTime(law, None if modes is None else spectrum(density, modes, law), branches=laws)
 
 
 def _present(values: Array | None) -> Array:

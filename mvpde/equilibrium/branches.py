@@ -103,7 +103,7 @@ def branches(density: Density, starts: Sequence[Start] | None = None) -> list[Br
     """
     if starts is not None and len(starts) == 0:
         raise ArgumentError("starts", "the list is empty; give moments or laws to begin from, or leave it out")
-    found: list[_Fixed] = []
+    fixed_points: list[_Fixed] = []
     failures = []
     given = default_starts(density) if starts is None else [_moments_of(density, k, start) for k, start in enumerate(starts)]
     for number, start in enumerate(given):
@@ -114,15 +114,15 @@ def branches(density: Density, starts: Sequence[Start] | None = None) -> list[Br
         except SolverError as error:
             failures.append(f"from {np.round(start, 6).tolist()[:8]}: {error}")
             continue
-        twins = [k for k, other in enumerate(found) if same(fixed.moments, other.moments)]
+        twins = [k for k, other in enumerate(fixed_points) if same(fixed.moments, other.moments)]
         if twins:
-            found[twins[0]] = replace(found[twins[0]], starts=(*found[twins[0]].starts, number))
+            fixed_points[twins[0]] = replace(fixed_points[twins[0]], starts=(*fixed_points[twins[0]].starts, number))
         else:
-            found.append(fixed)
-    if not found:
+            fixed_points.append(fixed)
+    if not fixed_points:
         text = "\n".join(["no start leads to a stationary law; give other `starts`", *failures])
         raise SolverError(text, "stationary")
-    return sorted((_branch(density, fixed) for fixed in found), key=_place)
+    return sorted((_branch(density, fixed) for fixed in fixed_points), key=_place)
 
 
 def _place(branch: Branch) -> tuple[float, list[float]]:
@@ -161,10 +161,10 @@ def _moments_of(density: Density, number: int, start: Start) -> Array:
     return density.features.moments(loads / domain.sum(np.array([loads.sum()]))[0])
 
 
-def nearest_stable(found: Sequence[Branch], moments: Array) -> Branch:
+def nearest_stable(known: Sequence[Branch], moments: Array) -> Branch:
     """The stable branch with the moments nearest to ``moments``; the one of lowest free energy if none is stable."""
-    stable = [branch for branch in found if branch.stable]
-    return min(stable, key=lambda b: float(np.linalg.norm(b.moments - moments))) if stable else found[0]
+    stable = [branch for branch in known if branch.stable]
+    return min(stable, key=lambda b: float(np.linalg.norm(b.moments - moments))) if stable else known[0]
 
 
 # --- fixed points ---------------------------------------------------------------------------------------------------------------

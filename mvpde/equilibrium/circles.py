@@ -27,9 +27,9 @@ _SLOW = 1e-2  # in units of a typical rate: where the rate 0 of a symmetry is lo
 _ROWS = 4096
 
 
-def same(one: Array, other: Array) -> bool:
+def same(first: Array, second: Array) -> bool:
     """Whether two vectors of moments are those of one state."""
-    return bool(np.linalg.norm(one - other) <= SAME * (1.0 + np.linalg.norm(one)))
+    return bool(np.linalg.norm(first - second) <= SAME * (1.0 + np.linalg.norm(first)))
 
 
 def moved_moments(density: Density, values: Array, axis: int, shift: float) -> Array:
@@ -107,13 +107,13 @@ def along_circles(
     domain = density.domain
     slopes = gradient(domain, edge_geometry(domain), law.values)
     weight = domain.graph.lumped / np.maximum(equation.weight, 1e-300) ** 2
-    found: list[int] = []
+    motions: list[int] = []
     for axis in axes:
         products = domain.sum(((modes * weight) @ slopes[:, axis]).real)
         norms = domain.sum((np.abs(modes) ** 2 @ weight).real)
         likeness = np.where(np.abs(values) < _SLOW * rate, np.abs(products) / np.sqrt(norms), -1.0)
-        likeness[found] = -1.0
+        likeness[motions] = -1.0
         best = int(np.argmax(likeness))
         if likeness[best] > 0.0:
-            found.append(best)
-    return found
+            motions.append(best)
+    return motions

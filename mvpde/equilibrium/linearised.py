@@ -83,7 +83,7 @@ def second_derivative(density: Density, moments: Array) -> Array:
     return np.array(columns).T / (2.0 * step)
 
 
-def operator_changes(density: Density, found: Balance | Stationary, moments: Array) -> Array:
+def operator_changes(density: Density, law: Balance | Stationary, moments: Array) -> Array:
     """(∂_k𝓛)ρ at owned nodes, shape (owned, r), in the singular directions, by central differences of the coefficients."""
     domain, graph, model = density.domain, density.domain.graph, density.model
     gibbs = is_gibbs(density)
@@ -97,7 +97,7 @@ def operator_changes(density: Density, found: Balance | Stationary, moments: Arr
         at(moments - step * direction, *behind)
         change = [(a - b) / (2.0 * step) for a, b in zip(ahead, behind, strict=True)]
         column = np.empty(domain.owned)
-        rate(graph.offsets, graph.columns, graph.lumped, *change, found.values, column)
+        rate(graph.offsets, graph.columns, graph.lumped, *change, law.values, column)
         result[:, k] = column
     return result
 
@@ -146,8 +146,8 @@ def _growing(density: Density, law: Balance | Stationary, hessian: Array) -> int
     eigenvalues, vectors = np.linalg.eigh(feature_covariance(density, law.values))
     root = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))
     form = density.model.temperature * np.eye(len(hessian)) + root.T @ (0.5 * (hessian + hessian.T)) @ root
-    found = np.linalg.eigvalsh(form)
-    return int(np.sum(found < -_NEGATIVE * np.abs(found).max()))
+    values = np.linalg.eigvalsh(form)
+    return int(np.sum(values < -_NEGATIVE * np.abs(values).max()))
 
 
 # --- eigenvalues ----------------------------------------------------------------------------------------------------------------
@@ -164,8 +164,8 @@ def slow_modes(equation: Linearised, wanted: int, shift: float) -> tuple[Complex
     """
     wanted = min(wanted, equation.domain.nodes - 2)
     if equation.growing is None:
-        found = [_modes_near(equation, wanted, factor * shift) for factor in (1.0, 8.0)]
-        return min(found, key=lambda pair: float(pair[0].real.min()))
+        both = [_modes_near(equation, wanted, factor * shift) for factor in (1.0, 8.0)]
+        return min(both, key=lambda pair: float(pair[0].real.min()))
     for attempt in range(_SHIFTS):
         values, vectors = _modes_near(equation, max(wanted, equation.growing + 2), 4.0**attempt * shift)
         if np.sum(values.real < -_ROUNDING * shift) >= equation.growing:
@@ -254,12 +254,12 @@ def solve(solver: SLEPc.EPS, matrix: PETSc.Mat, wanted: int) -> tuple[Complex, C
         raise SolverError(
             f"the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh", "spectrum"
         ) from None
-    found = solver.getConverged()
-    if found < wanted:
-        raise SolverError(f"only {found} of {wanted} modes converged; ask for fewer, or refine the mesh", "spectrum")
+    converged = solver.getConverged()
+    if converged < wanted:
+        raise SolverError(f"only {converged} of {wanted} modes converged; ask for fewer, or refine the mesh", "spectrum")
     real, imaginary = matrix.createVecs()
     values, vectors = [], []
-    for k in range(found):
+    for k in range(converged):
         values.append(complex(solver.getEigenpair(k, real, imaginary)))
         vectors.append(real.array + 1j * imaginary.array if values[-1].imag != 0.0 else real.array + 0j)
     solver.destroy()

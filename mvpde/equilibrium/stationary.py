@@ -114,10 +114,10 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
             raise ArgumentError("moments", "the laws of an interacting model come from mvpde.branches, which finds their moments")
         moments = density.moments()[0]
     gibbs = is_gibbs(density)
-    found = balance(density, moments)
+    law = balance(density, moments)
     if not gibbs:
-        _check_unique(domain, found)
-    values, inward, outward = found.values, found.inward, found.outward
+        _check_unique(domain, law)
+    values, inward, outward = law.values, law.inward, law.outward
     owned, z = domain.owned, domain.coordinates
     b, a = model.drift(z, moments), model.diffusion(z, moments)
     masses = domain.graph.lumped * values[:owned]
@@ -137,10 +137,10 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
         entropy_production=0.0 if gibbs else _entropy_production(domain, values, current, a),
         current=current,
         residual=_residual(domain, inward, outward, values),
-        limiter_share=found.limiter_share,
+        limiter_share=law.limiter_share,
         minimum=smallest / largest,
         outer_mass=outer_mass(domain, values, model),
-        rounds=found.rounds,
+        rounds=law.rounds,
     )
 
 
@@ -260,10 +260,10 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
     raise SolverError("found no positive stationary law; refine the mesh or make the domain larger", "stationary")
 
 
-def long_system(domain: Domain, found: Balance) -> tuple[ShiftedSystem, float]:
+def long_system(domain: Domain, law: Balance) -> tuple[ShiftedSystem, float]:
     """LU factors of M + a𝓛 for the operator of a law that is no Gibbs state, and a, long against all slow rates. Collective."""
-    system, factor = ShiftedSystem(domain, [complete("stationary_")]), _LONG / found.fastest
-    system.set(found.inward, found.outward, factor)
+    system, factor = ShiftedSystem(domain, [complete("stationary_")]), _LONG / law.fastest
+    system.set(law.inward, law.outward, factor)
     return system, factor
 
 
@@ -290,9 +290,9 @@ def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> A
     return result
 
 
-def _check_unique(domain: Domain, found: Balance) -> None:
+def _check_unique(domain: Domain, law: Balance) -> None:
     """Another start must lead to the same law."""
-    owned, values, system = domain.owned, found.values, long_system(domain, found)[0]
+    owned, values, system = domain.owned, law.values, long_system(domain, law)[0]
     place = (domain.coordinates - np.array(domain.lower)) / (np.array(domain.upper) - np.array(domain.lower))
     other = _inverse_iteration(domain, system, np.exp(place @ np.sqrt([2.0, 3.0, 5.0][: domain.dimension])))
     gap = float(domain.sum(np.array(domain.graph.lumped @ np.abs(other - values)[:owned])))

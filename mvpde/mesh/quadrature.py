@@ -46,13 +46,13 @@ def integrate_against_basis(domain: Domain, function: Callable[[Array], Array]) 
 
     for start in range(0, cells, _CELLS):
         block = np.arange(start, min(cells, start + _CELLS), dtype=np.int32)
-        found, other = loads(block, rules[0]), loads(block, rules[1])
-        gap, size = np.abs(found - other).sum(axis=1), (found + other).sum(axis=1)
+        values, other = loads(block, rules[0]), loads(block, rules[1])
+        gap, size = np.abs(values - other).sum(axis=1), (values + other).sum(axis=1)
         rough = np.flatnonzero(gap > np.maximum(_DOUBTFUL * size, negligible))
         for again in range(0, len(rough), _ROUGH):
             some = rough[again : again + _ROUGH]
-            found[some] = loads(block[some], rules[2])
-        np.add.at(total, dofs[block].ravel(), found.ravel())
+            values[some] = loads(block[some], rules[2])
+        np.add.at(total, dofs[block].ravel(), values.ravel())
     return identified_sum(domain.space, domain.numbers, domain.owned, total)
 
 

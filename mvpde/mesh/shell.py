@@ -76,5 +76,5 @@ def _tetrahedra(triangles: Integers, count: int, layers: int) -> Integers:
     """The prisms over sorted triangles (i, j, k): (i, j, k, k'), (i, j, j', k'), (i, i', j', k'), a prime one layer up."""
     i, j, k = np.sort(triangles, axis=1).T
     up = count
-    one = np.stack([[i, j, k, k + up], [i, j, j + up, k + up], [i, i + up, j + up, k + up]]).transpose(2, 0, 1).reshape(-1, 4)
-    return np.concatenate([one + count * layer for layer in range(layers)])
+    lowest = np.stack([[i, j, k, k + up], [i, j, j + up, k + up], [i, i + up, j + up, k + up]]).transpose(2, 0, 1).reshape(-1, 4)
+    return np.concatenate([lowest + count * layer for layer in range(layers)])

@@ -156,13 +156,13 @@ class ExactChain:
         return np.bincount(places.ravel(), weights=(weights * shares[:, None]).ravel(), minlength=len(self.leaving))
 
     def _at(self, u: Array, steps: Sequence[int]) -> list[Array]:
-        found, done = [], 0
+        kept, done = [], 0
         for k in steps:
             for _ in range(k - done):
                 u = self.step(u)
             done = k
-            found.append(u)
-        return found
+            kept.append(u)
+        return kept
 
 
 def exact_chain(
@@ -199,6 +199,6 @@ def _rows_of_transition(grid: Grid, targets: Array, probabilities: Array) -> spa
     places, weights = grid.interpolation(targets.reshape(-1, dimension))
     weights = weights.reshape(count, number, -1) * probabilities[None, :, None]
     pointers = np.arange(count + 1) * (weights.size // count)
-    found = sparse.csr_matrix((weights.ravel(), places.ravel(), pointers), shape=(count, math.prod(grid.counts)))
-    found.sum_duplicates()
-    return found
+    rows = sparse.csr_matrix((weights.ravel(), places.ravel(), pointers), shape=(count, math.prod(grid.counts)))
+    rows.sum_duplicates()
+    return rows

@@ -88,7 +88,7 @@ def values(case: Table, varied: Mapping[str, Sequence[object]] | None = None, mo
     sections = {name: dict(table) for name, table in case.items() if isinstance(table, Mapping)}
     for key, those in varied.items():
         name, _, rest = key.partition(".")
-        sections.setdefault(name, {})[rest] = tag("strong", f"varied: {', '.join(str(shown(one)) for one in those)}")
+        sections.setdefault(name, {})[rest] = tag("strong", f"varied: {', '.join(str(shown(value)) for value in those)}")
     made = [
         card(f"[{name}]", {key: _value(v) for key, v in table.items()}) for name, table in {**sections, **(more or {})}.items()
     ]

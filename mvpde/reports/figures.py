@@ -53,10 +53,11 @@ def energies(summary: Table) -> str | None:
 
 def _over_time(summary: Table, key: str, label: str) -> str | None:
     times = summary.get("times", [])
-    found = {name: of for name, of in summary.items() if isinstance(of, Mapping) and len(_list(of, key)) == len(times) > 0}
-    if not any(value for of in found.values() for value in of[key]):
+    measures = {name: of for name, of in summary.items() if isinstance(of, Mapping) and len(_list(of, key)) == len(times) > 0}
+    if not any(value for of in measures.values() for value in of[key]):
         return None
-    figure = loss_figure([Record(t, {name: _numbers(of, key, k) for name, of in found.items()}) for k, t in enumerate(times)], "")
+    records = [Record(t, {name: _numbers(of, key, k) for name, of in measures.items()}) for k, t in enumerate(times)]
+    figure = loss_figure(records, "")
     figure.axes[0].set_ylabel(label)
     return as_svg(figure)
 
@@ -67,8 +68,8 @@ def _list(measure: Table, key: str) -> list[object]:
 
 
 def _numbers(measure: Table, key: str, k: int) -> dict[str, float]:
-    found = {"loss": _list(measure, key), "loss_standard_error": _list(measure, f"{key}_standard_error")}
-    return {name: _number(values[k]) for name, values in found.items() if values}
+    lists = {"loss": _list(measure, key), "loss_standard_error": _list(measure, f"{key}_standard_error")}
+    return {name: _number(values[k]) for name, values in lists.items() if values}
 
 
 def evolution(folder: Path) -> str | None:
@@ -109,10 +110,10 @@ def _curves(names: Sequence[str], mesh: tuple[Array, Integers], moments: Sequenc
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots()
     order = np.argsort(mesh[0][:, 0])
-    for k, one in enumerate(moments):
+    for k, moment in enumerate(moments):
         late = k / (len(moments) - 1)
         colour = colormaps["viridis"](0.9 * (1.0 - late))
-        axes.plot(mesh[0][order, 0], one.rho[order], label=f"t = {one.time:g}", color=colour, linewidth=1.0 + late)
+        axes.plot(mesh[0][order, 0], moment.rho[order], label=f"t = {moment.time:g}", color=colour, linewidth=1.0 + late)
     axes.set(xlabel=names[0], ylabel=f"density ρ({names[0]})")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3, linewidth=0.5)
@@ -126,10 +127,11 @@ def _panels(names: Sequence[str], mesh: tuple[Array, Integers], moments: Sequenc
     panels = figure.subplots(1, len(moments), sharey=True, squeeze=False)[0]
     triangles = Triangulation(points[:, 0], points[:, 1], cells)
     top = max(float(m.rho.max()) for m in moments)
-    for axes, one in zip(panels, moments, strict=True):
-        colours = axes.tripcolor(triangles, one.rho, shading="gouraud", cmap="viridis", vmin=0.0, vmax=top)
-        axes.plot(one.particles[:, 0], one.particles[:, 1], ".", color="white", markersize=1.4, alpha=0.6, markeredgewidth=0)
-        axes.set_title(f"t = {one.time:g}", fontsize=10)
+    for axes, moment in zip(panels, moments, strict=True):
+        colours = axes.tripcolor(triangles, moment.rho, shading="gouraud", cmap="viridis", vmin=0.0, vmax=top)
+        x, y = moment.particles[:, :2].T
+        axes.plot(x, y, ".", color="white", markersize=1.4, alpha=0.6, markeredgewidth=0)
+        axes.set_title(f"t = {moment.time:g}", fontsize=10)
         axes.set(xlabel=names[0], xlim=(points[:, 0].min(), points[:, 0].max()), ylim=(points[:, 1].min(), points[:, 1].max()))
     panels[0].set_ylabel(names[1])
     figure.colorbar(colours, ax=list(panels), pad=0.01, label=f"density ρ({names[0]}, {names[1]})")

@@ -71,7 +71,7 @@ def badge(status: str) -> Markup:
 
 def warnings(texts: Sequence[str]) -> Markup:
     """The warnings of a run or of many."""
-    return section("Warnings", tag("ul", *(tag("li", one) for one in texts), class_="warnings")) if texts else Markup()
+    return section("Warnings", tag("ul", *(tag("li", text) for text in texts), class_="warnings")) if texts else Markup()
 
 
 def _figures(folder: Path, summary: Table, case: Table) -> Markup:
@@ -123,8 +123,8 @@ def _numbers(summary: Table) -> Markup:
     cards = []
     for name, part in summary.items():
         if isinstance(part, Mapping) and name != "comparison":
-            found = {key: value for key, value in flat(part).items() if not _is_listed(name, value, count)}
-            cards += [card(name, {key: shown(value) for key, value in found.items()})] if found else []
+            facts = {key: value for key, value in flat(part).items() if not _is_listed(name, value, count)}
+            cards += [card(name, {key: shown(value) for key, value in facts.items()})] if facts else []
     alone = {key: value for key, value in summary.items() if isinstance(value, int | float) and not isinstance(value, bool)}
     cards += [card("run", {key: shown(value) for key, value in alone.items()})] if alone else []
     return tag("div", *cards, class_="cards") if cards else Markup()
@@ -134,27 +134,30 @@ def _is_listed(name: str, value: object, count: int) -> bool:
     return isinstance(value, list) and len(value) == count and name not in NOT_OVER_TIME
 
 
-def provenance_cards(found: Sequence[Table]) -> Markup:
+def provenance_cards(provenances: Sequence[Table]) -> Markup:
     """Who computed, when, with what: values that all agree on once, others as a list.
 
     Args:
-        found: contents of provenance.json, of one run or of all points of a study.
+        provenances: contents of provenance.json, of one run or of all points of a study.
     """
-    if not found:
+    if not provenances:
         return Markup()
-    versions = _merged([one.get("versions") or {} for one in found])
-    facts = [{key: value for key, value in one.items() if key not in ("versions", "command", "case", "seed")} for one in found]
+    versions = _merged([provenance.get("versions") or {} for provenance in provenances])
+    facts = [
+        {key: value for key, value in provenance.items() if key not in ("versions", "command", "case", "seed")}
+        for provenance in provenances
+    ]
     merged = _merged(facts)
-    dates = sorted(str(one.get("date")) for one in found)
+    dates = sorted(str(provenance.get("date")) for provenance in provenances)
     merged["date"] = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    seeds = list(dict.fromkeys(str(one.get("seed")) for one in found if one.get("seed") is not None))
+    seeds = list(dict.fromkeys(str(provenance.get("seed")) for provenance in provenances if provenance.get("seed") is not None))
     own = {"seed" if len(seeds) == 1 else "seeds": ", ".join(seeds) or "none"}
-    if len(found) == 1:
-        own["command"] = " ".join(map(str, found[0].get("command") or []))
-        own["case file"] = str(found[0].get("case"))
+    if len(provenances) == 1:
+        own["command"] = " ".join(map(str, provenances[0].get("command") or []))
+        own["case file"] = str(provenances[0].get("case"))
     return tag("div", card("versions", versions), card("seeds and command", own), card("machine", merged), class_="cards")
 
 
 def _merged(tables: Sequence[Table]) -> dict[str, str]:
-    keys = dict.fromkeys(key for one in tables for key in one)
-    return {key: ", ".join(dict.fromkeys(str(shown(one.get(key))) for one in tables)) for key in keys}
+    keys = dict.fromkeys(key for facts in tables for key in facts)
+    return {key: ", ".join(dict.fromkeys(str(shown(facts.get(key))) for facts in tables)) for key in keys}

@@ -41,11 +41,11 @@ def study_content(folder: Path) -> Content:
     """
     study, points = read_toml(folder / "study.toml"), read_points(folder)
     states = [state(folder, point) for point in points]
-    done = [folder / POINTS / point.name for point, one in zip(points, states, strict=True) if one.status == DONE]
+    done = [folder / POINTS / point.name for point, reached in zip(points, states, strict=True) if reached.status == DONE]
     path = folder / "verdict.json"
     verdicts = read_json(path) if path.is_file() else []
     title = str(study.get("title") or folder.resolve().name)
-    counts = Counter(one.status for one in states)
+    counts = Counter(reached.status for reached in states)
     complete = path.is_file() and counts[DONE] == len(points)
     words = f"{counts[DONE]} of {len(points)} points done" + "".join(f", {counts[s]} {s}" for s in (FAILED, WAITING) if counts[s])
     body = [
@@ -131,10 +131,10 @@ def _banner(concluded: bool, counts: Mapping[str, int]) -> Markup:
 
 def _figures(folder: Path, study: Table) -> Markup:
     """Every picture in the folder, those of the measurements first; of two with the same name the one made of lines."""
-    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in MEDIA_TYPES and not path.name.startswith(".")}
+    paths = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in MEDIA_TYPES and not path.name.startswith(".")}
     laws = _laws(study.get("measure", []))
-    ordered = [stem for stem in laws if stem in found] + [stem for stem in found if stem not in laws]
-    contents = [(stem, found[stem].read_bytes(), found[stem].suffix) for stem in ordered]
+    ordered = [stem for stem in laws if stem in paths] + [stem for stem in paths if stem not in laws]
+    contents = [(stem, paths[stem].read_bytes(), paths[stem].suffix) for stem in ordered]
     shots = [
         picture(
             data_uri(content, suffix),
@@ -150,7 +150,7 @@ def _figures(folder: Path, study: Table) -> Markup:
 def _laws(measures: Table | Sequence[Table]) -> dict[str, str]:
     """The law of each measurement by the name of its figure."""
     entries = [measures] if isinstance(measures, Mapping) else measures
-    return {str(one.get("name") or one.get("kind")): str(one.get("law") or "") for one in entries}
+    return {str(entry.get("name") or entry.get("kind")): str(entry.get("law") or "") for entry in entries}
 
 
 def _solved(points: Sequence[Point], study: Table) -> Markup:
@@ -195,8 +195,8 @@ def _points(points: Sequence[Point], states: Sequence[State]) -> Markup:
     keys = list(points[0].parameters) if points else []
     head = ["Point", *keys, "Status", "Seconds", "Message"]
     rows = (
-        [_label(point), *(point.parameters.get(key) for key in keys), _mark(one), one.seconds, one.message]
-        for point, one in entries
+        [_label(point), *(point.parameters.get(key) for key in keys), _mark(reached), reached.seconds, reached.message]
+        for point, reached in entries
     )
     return table(
         head, rows, f"{len(entries)} of {len(points)} points; all are in table.csv." if len(entries) < len(points) else ""
@@ -207,9 +207,9 @@ def _label(point: Point) -> str:
     return point.name if point.parameters else f"{HALF_CELLS}: the density on half the cells, to measure its error"
 
 
-def _mark(one: State) -> Markup:
-    colour, mark = POINT_SIGNS[one.status]
-    return tag("span", f"{mark} {one.status}", class_=f"badge {colour}")
+def _mark(reached: State) -> Markup:
+    colour, mark = POINT_SIGNS[reached.status]
+    return tag("span", f"{mark} {reached.status}", class_=f"badge {colour}")
 
 
 def _warnings(folders: Sequence[Path]) -> list[str]:

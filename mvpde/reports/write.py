@@ -53,15 +53,15 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None, *, comm
 
 def _report(paths: Sequence[Path], out: str | Path | None) -> list[Written]:
     import_additions()
-    found = [_reader(path)(path) for path in paths]
+    contents = [_reader(path)(path) for path in paths]
     target = None if out is None else Path(out)
     if target is not None and _is_page(target) and len(paths) > 1:
         raise CaseError(f"--out {target}: is one file, but {len(paths)} folders are given; name a folder for their pages")
     if target is not None and not _is_page(target) and target.exists() and not target.is_dir():
         raise CaseError(f"--out {target}: is a file that does not end in .html; name another, or a folder")
-    pages = [Written(place, content) for place, content in zip(_places(paths, target), found, strict=True)]
-    for path, one in zip(paths, pages, strict=True):
-        _write(one.path, page(one.content.title, *one.content.body, source=str(path)))
+    pages = [Written(place, content) for place, content in zip(_places(paths, target), contents, strict=True)]
+    for path, written in zip(paths, pages, strict=True):
+        _write(written.path, page(written.content.title, *written.content.body, source=str(path)))
     if target is not None and not _is_page(target):
         _write(target / INDEX, _index(pages))
     return pages
@@ -94,7 +94,7 @@ def _places(folders: Sequence[Path], target: Path | None) -> list[Path]:
 
 
 def _free(name: str, taken: Sequence[str]) -> str:
-    return next(one for one in chain([name], (f"{name}-{k}" for k in count(2))) if one not in taken)
+    return next(candidate for candidate in chain([name], (f"{name}-{k}" for k in count(2))) if candidate not in taken)
 
 
 def _write(path: Path, text: str) -> None:
@@ -107,15 +107,16 @@ def _write(path: Path, text: str) -> None:
 
 def _index(pages: Sequence[Written]) -> str:
     title = "Runs and studies"
-    every = [entry for one in pages for entry in one.content.verdicts]
-    unfinished = [one.content.title for one in pages if not one.content.complete]
+    every = [entry for written in pages for entry in written.content.verdicts]
+    unfinished = [written.content.title for written in pages if not written.content.complete]
     banner = tag("div", f"Not complete: {'; '.join(unfinished)}.", class_="banner unsure") if unfinished else Markup()
     explained = tag("p", READING, class_="soft") if every else Markup()
-    body = [tag("h1", title), tally(every), banner, explained, *(_entry(one) for one in pages)]
+    body = [tag("h1", title), tally(every), banner, explained, *(_entry(written) for written in pages)]
     return page(title, *body, source=f"{len(pages)} folders")
 
 
-def _entry(one: Written) -> Markup:
-    link = tag("a", "report with figures, tables and provenance", href=quote(one.path.name))
-    line = tag("p", joined([one.content.kind, one.content.state, link], ", "), class_="soft")
-    return section(one.content.title, line, verdict_table(one.content.verdicts, brief=True) if one.content.verdicts else Markup())
+def _entry(written: Written) -> Markup:
+    content = written.content
+    link = tag("a", "report with figures, tables and provenance", href=quote(written.path.name))
+    line = tag("p", joined([content.kind, content.state, link], ", "), class_="soft")
+    return section(content.title, line, verdict_table(content.verdicts, brief=True) if content.verdicts else Markup())
