@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from mvpde.cases.kinds import KINDS
+from mvpde.cases.kinds import KINDS, Equation
 from mvpde.cases.sources import SOURCES
 from mvpde.models.losses import LOSSES
 from mvpde.models.units import UNITS
 from mvpde.reports.page import card, joined, shown, tag
 from mvpde.reports.read import Table
 
-# Equations as docs/models.md, docs/fokker_planck.md and docs/sgd.md have them; _x and _{xy} are subscripts.
+# The equation of gradient flows, as docs/models.md has it; kinds that are none bring their own.
 _FLOW = "∂_tρ = ∇·(ρ ∇V(·; m))"
 _NOISY = "∂_tρ = ∇·(ρ ∇V(·; m) + τ ∇ρ)"
 _MOMENTS = "m = ∫ g dρ,   V(z; m) = V_0(z) + Σ_k ∂_kR(m) g_k(z)"
-_GENERAL = "∂_tρ = ∇·(−bρ + ∇·(Aρ)),   dZ = b dt + √(2A) dB"
-_SGD = "∂_tρ = ∇·(ρ ∇L + ∇·(Aρ)),   A = ½ηΣ,   W_{k+1} = W_k − η ∇L_B(W_k)"
 
 
-def _mean_field(model: Table) -> tuple[str, str]:
+def _gradient_flow(model: Table) -> Equation:
     temperature = model.get("temperature", 0.0)
     words = f"noisy gradient descent at temperature τ = {shown(temperature)}" if temperature else "gradient descent, τ = 0"
     words = f"The law ρ of the parameters z in the mean-field limit of {words}; g are the features, R is the loss."
-    return words, f"{_NOISY if temperature else _FLOW},   {_MOMENTS}"
-
-
-# Kinds that are no gradient flow of interacting particles: what the words and the equation are instead.
-_OTHERS: dict[str, Callable[[Table], tuple[str, str]]] = {
-    "fokker_planck": lambda _: ("The law ρ of a diffusion with drift b and diffusion tensor A.", _GENERAL),
-    "sgd_network": lambda _: (
-        "The law ρ of the weights W of one small network under stochastic gradient descent with learning rate η; "
-        "Σ is the covariance of a minibatch gradient.",
-        _SGD,
-    ),
-}
+    return Equation(words, f"{_NOISY if temperature else _FLOW},   {_MOMENTS}")
 
 
 def equation(case: Table) -> Markup:
@@ -48,9 +35,11 @@ def equation(case: Table) -> Markup:
     """
     model, data = case.get("model", {}), case.get("data", {})
     kind = model.get("kind", "")
-    words, symbols = _OTHERS.get(kind, _mean_field)(model)
+    equation_of = KINDS[kind].equation if kind in KINDS else None
+    own = equation_of(model) if equation_of else None
+    said = own or _gradient_flow(model)
     documented: Sequence[tuple[str, object, object]] = (
-        ("model", kind, KINDS[kind].schema if kind in KINDS and kind not in _OTHERS else None),
+        ("model", kind, KINDS[kind].schema if kind in KINDS and own is None else None),
         ("unit", model.get("unit"), UNITS.get(model.get("unit", ""))),
         ("loss", model.get("loss"), LOSSES.get(model.get("loss", ""))),
         ("data", data.get("source"), SOURCES.get(data.get("source", ""))),
@@ -59,8 +48,8 @@ def equation(case: Table) -> Markup:
     lines = (tag("li", tag("strong", name), ": ", _with_subscripts(meaning)) for name, meaning in meanings)
     return joined(
         [
-            tag("p", words),
-            tag("div", _with_subscripts(symbols), class_="equation"),
+            tag("p", said.words),
+            tag("div", _with_subscripts(said.symbols), class_="equation"),
             tag("ul", *lines, class_="soft") if meanings else Markup(),
         ]
     )

@@ -24,12 +24,14 @@ from at_hand.runs import SMALL as RUN
 from at_hand.studies import SLOPE, compute_here, write_study
 from at_hand.studies import SMALL as BASE
 from mvpde.cli.main import main
+from mvpde.reports.case import equation
 from mvpde.reports.page import POLICY, aspect, breakable, joined, shown, tag
 from mvpde.reports.write import report
 from mvpde.studies.points import MARK, POINTS
 
 pytestmark = pytest.mark.serial
 
+CASES = Path(__file__).parents[2] / "cases"
 SECONDS = 60.0  # that a browser may take
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NASTY = '<script>alert(1)</script> & "ρ" \'</title>'
@@ -153,6 +155,23 @@ def test_a_run_says_what_was_solved_and_how(run_folder: Path) -> None:
     provenance = json.loads((run_folder / "provenance.json").read_text())
     for word in ("0.6*cos(x) + 0.3*sin(2*x)", "kappa = 2", provenance["versions"]["petsc"], provenance["date"], "seed 3"):
         assert word in text
+
+
+def solved(name: str, **model: object) -> str:
+    """What a report says was solved in one of the cases, with another [model]."""
+    case = mvpde.load(CASES / f"{name}.toml").table()
+    return equation({**case, "model": {**case["model"], **model}}).striptags()
+
+
+def test_the_equation_is_that_of_the_form_of_the_model() -> None:
+    """A drift is no gradient flow, a pair interaction has no R, and other kinds have their own words."""
+    drift = "dZ = b(Z; m) dt + √(2A) dB"
+    assert f"{drift},\u2003A = τI" in solved("rotating") and "∇V" not in solved("rotating")
+    assert drift in (tensor := solved("rotating", temperature=None, diffusion=[["1"]])) and "τ" not in tensor
+    assert "R(m)" in solved("kuramoto") and "noisy gradient descent at temperature τ = 1" in solved("kuramoto")
+    pairs = solved("kuramoto", interaction="-cos(x - x')", features=[], outer_energy=None)
+    assert "V0(z) + ∫ W(z, z') ρ(dz')" in pairs and "R(m)" not in pairs
+    assert "dZ = b dt + √(2A) dB" in solved("ornstein_uhlenbeck") and "A = ½ηΣ" in solved("sgd_neuron")
 
 
 def test_a_study_shows_every_verdict_with_sign_word_and_note(study_folder: Path) -> None:

@@ -37,6 +37,14 @@ class Given:
 
 
 @dataclass(frozen=True)
+class Equation:
+    """What a model's law ρ solves, as a report prints it: in words, and in symbols, where _x and _{xy} are subscripts."""
+
+    words: str
+    symbols: str
+
+
+@dataclass(frozen=True)
 class Kind[Model: ModelSection]:
     """A kind of model.
 
@@ -46,6 +54,7 @@ class Kind[Model: ModelSection]:
         sources: the keys of [data] by the name of the source; empty for a model without data.
         network: [model] → the network whose one-pass SGD takes the place of the particles, where the model is a reduction of it.
         training: ([model], data set) → the network whose SGD the section [sgd] runs.
+        equation: [model] → what a report says was solved; None, or no function, for a gradient flow of interacting particles.
     """
 
     schema: type[Model]
@@ -53,6 +62,7 @@ class Kind[Model: ModelSection]:
     sources: Mapping[str, type[DataSection]] = field(default_factory=dict)
     network: Callable[[Model], Classification] | None = None
     training: Callable[[Model, Data | None], SgdNetwork] | None = None
+    equation: Callable[[Mapping[str, object]], Equation | None] | None = None
 
     @property
     def sentence(self) -> str:

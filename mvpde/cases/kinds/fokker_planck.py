@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mvpde.cases.kinds import Given, Kind
+from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.schema import ModelSection, Number
 from mvpde.models.fokker_planck import COORDINATES, fokker_planck
 from mvpde.models.mean_field import MeanField
@@ -45,4 +45,8 @@ def _build(model: FokkerPlanckModel, given: Given) -> MeanField:
     return fokker_planck(COORDINATES[:dimension], **model.model_dump(exclude={"kind"}))
 
 
-KIND = Kind(FokkerPlanckModel, _build)
+_EQUATION = Equation(
+    "The law ρ of a diffusion with drift b and diffusion tensor A.", "∂_tρ = ∇·(−bρ + ∇·(Aρ)),   dZ = b dt + √(2A) dB"
+)
+
+KIND = Kind(FokkerPlanckModel, _build, equation=lambda _: _EQUATION)

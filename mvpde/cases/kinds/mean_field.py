@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mvpde.cases.kinds import Given, Kind
+from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.schema import CaseSections, ModelSection, Number, Positive, refuse
 from mvpde.models.expressions.vocabulary import Vocabulary, check_finite, evaluate_number
 from mvpde.models.interaction import diffusion, gradient_flow
@@ -111,4 +112,20 @@ def _box_of(model: InteractionModel, sections: CaseSections) -> tuple[list[float
     return [end[0] for end in ends], [end[1] for end in ends]
 
 
-KIND = Kind(InteractionModel, _build)
+def _equation(model: Mapping[str, object]) -> Equation | None:
+    """A drift and a pair interaction have equations of their own."""
+    if model.get("drift") is not None:
+        tensor = "" if model.get("diffusion") is not None else ",   A = τI"
+        return Equation(
+            "The law ρ of particles whose drift b and diffusion tensor A see it through moments; g are the features.",
+            f"∂_tρ = ∇·(−b(·; m)ρ + ∇·(Aρ)),   dZ = b(Z; m) dt + √(2A) dB{tensor},   m = ∫ g dρ",
+        )
+    if model.get("interaction") is not None:
+        return Equation(
+            "The law ρ of particles in a potential V0 that interact in pairs, by W, at temperature τ.",
+            "∂_tρ = ∇·(ρ ∇V(·; ρ) + τ ∇ρ),   V(z; ρ) = V_0(z) + ∫ W(z, z') ρ(dz')",
+        )
+    return None
+
+
+KIND = Kind(InteractionModel, _build, equation=_equation)

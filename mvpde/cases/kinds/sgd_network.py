@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mvpde.cases.kinds import Given, Kind
+from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.schema import Count, ModelSection, Number, Positive, one_of
 from mvpde.cases.sources import SOURCES
 from mvpde.models.data import Data
@@ -41,4 +41,10 @@ def _build(model: SgdNetworkModel, given: Given) -> MeanField:
     return diffusion_model(_training(model, given.data), model.order)
 
 
-KIND = Kind(SgdNetworkModel, _build, {name: SOURCES[name] for name in SAMPLED}, training=_training)
+_EQUATION = Equation(
+    "The law ρ of the weights W of one small network under stochastic gradient descent with learning rate η; "
+    "Σ is the covariance of a minibatch gradient.",
+    "∂_tρ = ∇·(ρ ∇L + ∇·(Aρ)),   A = ½ηΣ,   W_{k+1} = W_k − η ∇L_B(W_k)",
+)
+
+KIND = Kind(SgdNetworkModel, _build, {name: SOURCES[name] for name in SAMPLED}, training=_training, equation=lambda _: _EQUATION)
