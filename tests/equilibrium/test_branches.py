@@ -350,11 +350,12 @@ def test_nearest_stable_branch(comm: MPI.Intracomm) -> None:
 
 
 @pytest.mark.ranks
-def test_what_has_no_branches_is_refused(comm: MPI.Intracomm) -> None:
+def test_what_has_no_branches_is_refused(comm: MPI.Intracomm, monkeypatch: pytest.MonkeyPatch) -> None:
     cold = on_line(comm, desai_zwanzig(np.inf, 1.0), 40, scheme="flux_corrected")
     with pytest.raises(ArgumentError, match="temperature"):
         found(cold)
-    nowhere = on_line(comm, desai_zwanzig(3.0, 1.0), 40), [[np.nan, 0.0]]
+    monkeypatch.setattr(mvpde.equilibrium.branches, "_STEPS", 0)
+    nowhere = on_line(comm, desai_zwanzig(3.0, 1.0), 40), [[0.5, 0.5]]
     with pytest.raises(SolverError, match="^no start leads to a stationary law; give other `starts`"):
         found(*nowhere)
     with pytest.raises(SolverError, match=r"^\[stationary\] no start leads"), about("[stationary]"):  # as a case is told
