@@ -93,7 +93,7 @@ def fluctuations(model: MeanField, law: Law, nodes: Sequence[int], times: Sequen
     ends = [path[-1] for path in paths]
     covariance = np.array([_covariance(weights, influence, basis) for influence in influences])
     resampling = np.array([_covariance(weights, _features(model, basis, end), basis) for end in ends])
-    moments = np.array([weights @ _all_features(model, end) for end in ends])
+    moments = np.array([weights @ model.feature_values(end) for end in ends])
     traces = _trace(model, covariance), _trace(model, resampling)
     return Fluctuations(np.array(times, float), moments, covariance, resampling, *traces)
 
@@ -115,7 +115,7 @@ def _forward(model: MeanField, weights: Array, z: Array, h: float) -> Array:
     total, rate = np.zeros_like(z), np.zeros_like(z)
     for share, reach in _STAGES:
         at = z + reach * h * rate
-        rate = -model.potential_gradient(at, weights @ _all_features(model, at))
+        rate = -model.potential_gradient(at, weights @ model.feature_values(at))
         total += share * rate
     return z + h * total
 
@@ -159,7 +159,7 @@ def _rates(frame: _Frame, p: Array) -> tuple[Array, Array]:
 
 
 def _frame(model: MeanField, basis: Array, weights: Array, z: Array) -> _Frame:
-    features, slopes = _all_features(model, z), _slopes(model, basis, z)
+    features, slopes = model.feature_values(z), _slopes(model, basis, z)
     m = weights @ features
     return _Frame(features @ basis, slopes, slopes * weights[:, None, None], _hessian(model, z, m), _curvature(model, basis, m))
 
@@ -178,14 +178,9 @@ def _basis(model: MeanField, z: Array) -> Array:
     return np.ascontiguousarray(vectors[values > RANK_TOLERANCE * values[0]].T)
 
 
-def _all_features(model: MeanField, z: Array) -> Array:
-    """g(z), shape (N, K)."""
-    return model.feature_values(z)
-
-
 def _features(model: MeanField, basis: Array, z: Array) -> Array:
     """Reduced features Bᵀg(z), shape (N, r)."""
-    return _all_features(model, z) @ basis
+    return model.feature_values(z) @ basis
 
 
 def _slopes(model: MeanField, basis: Array, z: Array) -> Array:

@@ -11,10 +11,9 @@ from mvpde.reports.case import equation, values
 from mvpde.reports.figures import energies, evolution, losses
 from mvpde.reports.page import card, data_uri, joined, picture, section, shown, table, tag
 from mvpde.reports.read import Content, Table, read_json, read_toml
-from mvpde.studies.table import flat
+from mvpde.studies.table import NOT_OVER_TIME, flat
 
 COLUMNS = 7  # output times in the table of numbers
-NOT_OVER_TIME = ("stationary", "spectrum", "warnings", "times")
 STATES = {
     "done": ("good", "✓", "done"),
     "failed": ("bad", "✗", "failed"),
