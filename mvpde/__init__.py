@@ -1,7 +1,9 @@
 """mvpde: finite elements for the McKean–Vlasov limits of neural-network training, with the particles beside them.
 
-    model = mvpde.network("tanh", mvpde.data.circle(64, lambda x: x[:, 0]))
-    density = mvpde.Density(model, mvpde.box([-4, -4, -4], [4, 4, 4], [24, 24, 24]), law)
+    model = mvpde.network("tanh", mvpde.data.interval(-1, 1, 16, "sin(pi*x)"), bias=False)
+    law = mvpde.Product((mvpde.Normal(0.5, 0.7), mvpde.Normal(0.0, 0.7)))
+    density = mvpde.Density(model, mvpde.box([-4, -4], [5, 4], [64, 64]), law)
+    density.advance(1.0)
     result = mvpde.run("cases/circle_rbf.toml", set={"domain.cells": [64, 64]}, out="results/small")
 
 Every name is imported at its first use, so that the command line answers quickly; docs/api.md describes them all.

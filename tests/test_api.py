@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import mvpde
@@ -38,6 +39,48 @@ def test_names_are_listed_and_documented() -> None:
 def test_what_is_no_name_is_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'densty'"):
         mvpde.densty  # noqa: B018
+
+
+# asked, of the names in `test_what_makes_no_sense_is_refused_in_words` → the answer
+REFUSED = {
+    "mvpde.fluctuations(model, law, [4, 4], [1.0, 0.5])": "times must be ≥ 0 and increase",
+    "mvpde.fluctuations(model, law, [4, 4], [-1.0, 0.5])": "times must be ≥ 0 and increase",
+    "mvpde.fluctuations(model, law, [4, 4], [1.0], step=0.0)": "step must be positive",
+    "mvpde.spectrum(mvpde.Density(trap, line, mvpde.Product((normal,))), 0)": "modes: must be at least 1",
+    "mvpde.picture([], 'nowhere')": "measures: give at least one.* not none",
+    "mvpde.picture([nodes, nodes], 'nowhere')": "at most one of each name",
+    "mvpde.compare(nodes, mvpde.Density(trap, line, mvpde.Product((normal,))))": "2 and 1 coordinates",
+    "mvpde.network('tanh', [1.0, 2.0])": "data: give a Data",
+    "mvpde.Density(trap, line, normal)": r"Product\(\(law,\)\)",
+    "mvpde.Ensemble(trap, normal, particles=2)": r"Product\(\(law,\)\)",
+    "mvpde.Characteristics(model, normal, nodes=[4, 4])": r"Product\(\(law,\)\)",
+    "mvpde.Product(normal)": "needs a tuple of laws",
+    "mvpde.Product(())": "needs a tuple of laws",
+    "mvpde.data.circle(8, 'sin(y)')": "'y'",
+    "mvpde.from_features(('x',), features=abs, gradients=abs, outer_energy=abs, outer_gradient=abs, temprature=1.0)": (
+        "MeanField has no 'temprature'; did you mean 'temperature'"
+    ),
+}
+
+
+@pytest.mark.parametrize("asked", REFUSED)
+def test_what_makes_no_sense_is_refused_in_words(asked: str) -> None:
+    normal = mvpde.Normal(0.0, 1.0)
+    model = mvpde.network("tanh", mvpde.data.circle(8, "sin(x)"), bias=False)
+    law = mvpde.Product((normal, normal))
+    nodes = mvpde.Characteristics(model, law, nodes=[4, 4])
+    trap = mvpde.gradient_flow(["x"], potential="x**2/2", temperature=1.0)
+    line = mvpde.box([-6.0], [6.0], [24])
+    names = {"model": model, "law": law, "normal": normal, "nodes": nodes, "trap": trap, "line": line}
+    with pytest.raises(ValueError, match=REFUSED[asked]):
+        eval(asked, {"mvpde": mvpde, **names})
+
+
+def test_a_target_may_be_a_text() -> None:
+    points, texts = np.linspace(0.0, 1.0, 5), ("sin(x)", "x1 + 2*x2")
+    np.testing.assert_array_equal(mvpde.data.points(points, texts[0]).target, np.sin(points))
+    np.testing.assert_array_equal(mvpde.data.points(np.ones((3, 2)), texts[1]).target, np.full(3, 3.0))
+    assert mvpde.data.circle(8, "sin(x)").target[2] == 1.0
 
 
 def test_types_are_told_of_the_same_names() -> None:

@@ -133,6 +133,15 @@ def test_links_lead_somewhere_and_nothing_is_left_to_fill(name: str) -> None:
     assert dead == []
 
 
+@pytest.mark.parametrize("name", BY_NAME)
+def test_paths_exist(name: str) -> None:
+    """Files in backticks, from the top; CONTRIBUTING.md also names those of mvpde/ from there."""
+    tops = [ROOT, ROOT / "mvpde"] if name == "CONTRIBUTING.md" else [ROOT]
+    text = re.sub(r"```.*?```", "", BY_NAME[name].read_text(encoding="utf-8"), flags=re.DOTALL)
+    paths = re.findall(r"`((?:mvpde|tests|docs|studies|cases|mpi_runs)/[^`\s]*)`", text)
+    assert [path for path in paths if not any(list(top.glob(path)) for top in tops)] == []
+
+
 def test_every_case_is_in_the_table() -> None:
     table = (ROOT / "cases" / "README.md").read_text()
     assert [case.stem for case in (ROOT / "cases").glob("*.toml") if f"({case.name})" not in table] == []

@@ -16,7 +16,7 @@ from mvpde.density.schemes import SCHEMES, DensityScheme, Options, SolverOptions
 from mvpde.measure import Cloud, Number, State, nothing
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
-from mvpde.models.laws import Law
+from mvpde.models.laws import Law, check_law
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import MPI, ArgumentError, InvariantError
 
@@ -78,18 +78,18 @@ class Density:
         Args:
             model: with as many coordinates as the domain has dimensions.
             domain: see `mvpde.mesh.domain`.
-            law: ρ_0.
-            scheme: a name of `SCHEMES`.
+            law: ρ_0, a `Product`, also in one dimension.
+            scheme: a name in `mvpde.SCHEMES`.
             cfl: part of the largest positive explicit step, in (0, 1].
-            tolerance: bound on the local error of an implicit step, in L¹.
-            step: longest explicit step, or the fixed implicit step without error control.
+            tolerance: bound on the local error of an implicit step, in L¹, > 0.
+            step: longest explicit step, or the fixed implicit step without error control; > 0.
             solver: PETSc's options for the linear systems of implicit steps, by name, such as {"pc_type": "gamg"}; see
                 `mvpde.density.systems`.
 
         Raises:
             ArgumentError: an option outside its range, or of no use to PETSc; dimensions or metrics that differ; a scheme that
             does not suit the model or its temperature; a mesh that does not hold ``law`` to 1 %.
-            ValueError: A is no diffusion tensor.
+            ValueError: A is no diffusion tensor; a law of one coordinate that is no `Product`.
         """
         _check_spaces(model, domain, law)
         self._entry, self._options = _chosen(scheme, model), Options(cfl, tolerance, step, solver or {})
@@ -309,6 +309,7 @@ def _project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
 
 def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:
     """Refuse a mesh or law of other coordinates than the model's."""
+    check_law(law)
     if not model.dimension == domain.dimension == law.dimension:
         raise ArgumentError(
             "domain",

@@ -31,6 +31,7 @@ from mvpde.density.systems import complete, configure, edge_matrix
 from mvpde.equilibrium.linearised import frozen, generic, linearised, slow_modes, solve
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, stationary
 from mvpde.mesh.domain import Domain
+from mvpde.runtime import ArgumentError
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -74,8 +75,10 @@ def spectrum(density: Density, modes: int, law: Stationary | None = None) -> Spe
     An interacting model is linearised at the stationary law; modes that grow have λ < 0, a symmetry that it breaks a mode λ = 0.
 
     Raises:
-        SolverError: where the iteration does not converge, on all ranks alike.
+        ArgumentError: no mode asked for. SolverError: the iteration does not converge. On all ranks alike.
     """
+    if modes < 1:
+        raise ArgumentError("modes", f"must be at least 1, not {modes!r}")
     law = stationary(density) if law is None else law
     reversible, shift = is_gibbs(density), typical_rate(density, law)
     frozen_modes = _symmetric if reversible else _nonsymmetric

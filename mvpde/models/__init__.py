@@ -1,1 +1,4 @@
-"""Mean-field models, numpy only: they know no mesh, no time step, no rank. `mvpde.cases.kinds` says how case files name them."""
+"""Mean-field models as functions of numpy arrays: they know no mesh, no time step, no rank.
+
+`mvpde.cases.kinds` says how case files name them.
+"""

@@ -17,7 +17,7 @@ from mvpde.models.expressions.programs import program
 from mvpde.registry import Registry, hint
 
 Array = NDArray[np.float64]
-Target = Callable[[Array], Array]
+Target = Callable[[Array], Array]  # x, shape (P, q) → f(x), shape (P,)
 
 # Targets that a case file may name instead of writing the expression.
 TARGETS: Registry[str] = Registry(
@@ -87,25 +87,31 @@ def target_function(text: str, inputs: int = 1) -> Target:
     return target
 
 
-def circle(points: int, target: Target) -> Data:
+def circle(points: int, target: Target | str) -> Data:
     """The uniform probability measure on the circle: P equispaced angles x_p = 2πp/P, weights 1/P.
 
     Args:
         points: P ≥ 1.
-        target: x, shape (P, 1) → f(x), shape (P,).
+        target: x, shape (P, 1) → f(x), shape (P,), or a text as for `target_function`.
+
+    Raises:
+        ValueError: no point, or a target that is not finite. ExpressionError: the text is no expression.
     """
     _positive(points)
     x = 2.0 * np.pi * np.arange(points)[:, None] / points
     return Data(x, np.full(points, 1.0 / points), _evaluated(target, x))
 
 
-def interval(lower: float, upper: float, points: int, target: Target) -> Data:
+def interval(lower: float, upper: float, points: int, target: Target | str) -> Data:
     """The uniform probability measure on [lower, upper] by P Gauss–Legendre points: exact for polynomials of degree 2P − 1.
 
     Args:
         lower, upper: ends of the interval, lower < upper.
         points: P ≥ 1.
-        target: x, shape (P, 1) → f(x), shape (P,).
+        target: as for `circle`.
+
+    Raises:
+        ValueError: lower ≥ upper; otherwise as `circle`.
     """
     _positive(points)
     if not lower < upper:
@@ -115,17 +121,20 @@ def interval(lower: float, upper: float, points: int, target: Target) -> Data:
     return Data(x, w / w.sum(), _evaluated(target, x))
 
 
-def points(x: ArrayLike, target: Target | ArrayLike, weights: ArrayLike | None = None) -> Data:
+def points(x: ArrayLike, target: Target | str | ArrayLike, weights: ArrayLike | None = None) -> Data:
     """Given points: x, shape (P, q) or (P,) for one input; weights, shape (P,), by default 1/P.
 
     Args:
         x: inputs.
-        target: values f_p, shape (P,), or a function as for `circle`.
+        target: values f_p, shape (P,), or a function or text as for `circle`.
         weights: w_p > 0.
+
+    Raises:
+        ValueError: as `Data`. ExpressionError: the text is no expression.
     """
     inputs = np.asarray(x, dtype=np.float64)
     inputs = inputs[:, None] if inputs.ndim == 1 else inputs
-    values = _evaluated(target, inputs) if callable(target) else np.asarray(target, dtype=np.float64)
+    values = _evaluated(target, inputs) if callable(target) or isinstance(target, str) else np.asarray(target, dtype=np.float64)
     shares = np.full(len(inputs), 1.0 / max(len(inputs), 1)) if weights is None else np.asarray(weights, dtype=np.float64)
     return Data(inputs, shares, values)
 
@@ -169,8 +178,9 @@ def _positive(points: int) -> None:
         raise ValueError(f"a data set needs at least 1 point, not {points}")
 
 
-def _evaluated(target: Target, x: Array) -> Array:
-    return np.asarray(target(x), dtype=np.float64)
+def _evaluated(target: Target | str, x: Array) -> Array:
+    function = target_function(target, x.shape[1]) if isinstance(target, str) else target
+    return np.asarray(function(x), dtype=np.float64)
 
 
 def _table_lines(path: Path, content: Callable[[Path], bytes]) -> Iterator[tuple[int, list[str]]]:

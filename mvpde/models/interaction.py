@@ -154,7 +154,7 @@ def diffusion(
         diffusion: A, D rows of D expressions in the same; or ``temperature``.
         temperature: τ ≥ 0 in A = τI.
         features: g_k, expressions in the coordinates.
-        periods, parameters, observables: as for `gradient_flow`.
+        periods, parameters, observables: as for `mvpde.gradient_flow`.
 
     Raises:
         ValueError: not one expression per coordinate; both or none of ``diffusion`` and ``temperature``; a diffusion that is not

@@ -225,6 +225,16 @@ def in_period(law: Law1D, period: float | None) -> Law1D:
     return replace(law, periodic=True)
 
 
+def check_law(law: object) -> None:
+    """Refuse a law of one coordinate where one of all D coordinates is asked for, also where D = 1.
+
+    Raises:
+        ValueError: saying how it is made one.
+    """
+    if hasattr(law, "extent"):
+        raise ValueError(f"law: {law!r} is a law of one coordinate; put one for each into a product: Product((law,))")
+
+
 class Sampler(Protocol):
     """What particles ask of an initial law."""
 
@@ -254,10 +264,18 @@ class Product:
     """ρ(z) = Π_j ρ_j(z_j): independent coordinates.
 
     Attributes:
-        factors: one law per coordinate of z, in order.
+        factors: one law per coordinate of z, in order; ``Product((Normal(0.0, 1.0),))`` in one dimension.
+
+    Raises:
+        ValueError: no tuple of laws, or an empty one.
     """
 
     factors: tuple[Law1D, ...]
+
+    def __post_init__(self) -> None:
+        """Check that there is a factor."""
+        if not isinstance(self.factors, Sequence) or not self.factors:
+            raise ValueError(f"a product needs a tuple of laws, one per coordinate: Product((law,)), not {self.factors!r}")
 
     @property
     def dimension(self) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mvpde.models.data import Data
 from mvpde.models.shell import Shell
+from mvpde.registry import check_known
 
 Array = NDArray[np.float64]
 
@@ -237,8 +238,10 @@ def from_features(
         others: further attributes of `MeanField`, such as ``temperature`` and ``external_potential``.
 
     Raises:
-        ValueError: as `MeanField`.
+        ValueError: as `MeanField`; an attribute that it does not have.
     """
+    for name in others:
+        check_known(name, [key.name for key in fields(MeanField)], "MeanField")
 
     def profile_field(z: Array, r: Array) -> tuple[Array, Array]:
         return features(z) @ r, np.einsum("nka,k->na", gradients(z), r)

@@ -38,7 +38,7 @@ def network(
 
     Args:
         unit: a name in `UNITS`.
-        data: x_p, w_p, f_p.
+        data: x_p, w_p, f_p: a `Data`, see `mvpde.data`.
         loss: a name in `LOSSES`.
         temperature: τ ≥ 0.
         base: m̂, one law per coordinate, or the `ShellLaw` of y on a sphere and c; None for the flat measure. Without
@@ -49,8 +49,11 @@ def network(
     With y on a sphere, z = (y, c) is given by the coordinates X of `mvpde.models.shell`, the model's metric.
 
     Raises:
-        ValueError: for an unknown unit, loss or parameter, a negative temperature, targets or inputs that do not fit.
+        ValueError: for an unknown unit, loss or parameter, a negative temperature, targets or inputs that do not fit;
+            data that are no `Data`.
     """
+    if not isinstance(data, Data):
+        raise ValueError(f"data: give a Data, as the functions of mvpde.data make it, not {type(data).__name__}")
     check_known(unit, sorted(UNITS), "the table of units")
     check_known(loss, sorted(LOSSES), "the table of losses")
     parameters = unit_parameters | ({} if bias else {"bias": False})

@@ -82,7 +82,7 @@ def pair_interaction(
         rank_tolerance: largest error of the compression, as part of the largest |W|, in (0, 1).
         potential: V0, an expression in the coordinates; None: 0.
         temperature: τ ≥ 0.
-        periods, parameters, observables: as for `interaction.gradient_flow`.
+        periods, parameters, observables: as for `mvpde.gradient_flow`.
 
     Raises:
         ValueError: a W that is not finite on the box or needs more than 200 terms; names that are none; a function without the

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.measure import State
-from mvpde.models.laws import Sampler
+from mvpde.models.laws import Sampler, check_law
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.schemes import Blocks
 
@@ -184,13 +184,14 @@ def check_sizes(runs: int, seed: int, law: Sampler, coordinates: Sequence[str], 
     """Refuse what cannot be cut into blocks.
 
     Raises:
-        ArgumentError: naming the argument.
+        ArgumentError: naming the argument. ValueError: a law of one coordinate.
     """
     for argument, value in (("particles", particles), ("runs", runs)):
         if value < 1:
             raise ArgumentError(argument, f"must be at least 1, not {value!r}")
     if seed < 0:
         raise ArgumentError("seed", f"must not be negative, not {seed!r}")
+    check_law(law)
     if law.dimension != len(coordinates):
         names = ", ".join(coordinates)
         raise ArgumentError("law", f"the initial law has {law.dimension} coordinates, the model has {len(coordinates)}: {names}")

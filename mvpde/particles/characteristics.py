@@ -18,7 +18,7 @@ import numpy as np
 from scipy.integrate import DOP853
 
 from mvpde.measure import Cloud, Number, State, nothing, require_ahead
-from mvpde.models.laws import Law
+from mvpde.models.laws import Law, check_law
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import in_pieces, rows_in_cache, wrap
 
@@ -60,7 +60,8 @@ class Characteristics:
             comm: rank 0 of it does the work; all ranks get the answers.
 
         Raises:
-            ArgumentError: a model that is no gradient flow at τ = 0, or an argument outside its range.
+            ArgumentError: a model that is no gradient flow at τ = 0, or an argument outside its range. ValueError: a law of one
+                coordinate.
         """
         _check(model, law, nodes, tolerance)
         self.model, self.comm, self.tolerance, self.time = model, comm, tolerance, 0.0
@@ -179,6 +180,7 @@ def _check(model: MeanField, law: Law, nodes: Sequence[int], tolerance: float) -
     if model.ever_hot:
         hottest = max(model.temperatures)
         raise ArgumentError("model", f"characteristics exist at zero temperature only, and its temperature is {hottest:g}")
+    check_law(law)
     if len(nodes) != model.dimension or law.dimension != model.dimension or min(nodes) < 1:
         raise ArgumentError(
             "nodes",

@@ -60,7 +60,7 @@ class Ensemble:
             runs: independent runs, ≥ 1.
             seed: ≥ 0; run r, block b draws from the stream (seed, r, b).
             step: longest time step, > 0.
-            scheme: a key of ``SCHEMES``.
+            scheme: a name in `mvpde.particles.schemes.SCHEMES`: "heun", ….
             driven_by: t → m, shape (K,), the moments of another law that moves these particles instead of their own: with the
                 moments of the limit ρ_t they are the coupled copies Z̄_i of the ensemble with the same seed and size, which
                 has the same start and noise.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mvpde.models.laws import Law
+from mvpde.models.laws import Law, check_law
 from mvpde.models.mean_field import Array, MeanField
 
 _DIFFERENCE = 1e-5  # of coordinates: central differences of exact values, error ~1e-10 for features of unit scale
@@ -67,27 +67,35 @@ class _Frame:
 
 
 def fluctuations(model: MeanField, law: Law, nodes: Sequence[int], times: Sequence[float], *, step: float = 0.25) -> Fluctuations:
-    """Carry N quadrature nodes forward, then the adjoint back, by Runge–Kutta of order 4. Local: no communication.
+    """The limit covariance of √n(m_n − m) for n particles that start independent, at the times asked for.
 
+    N quadrature nodes are carried forward, then the adjoint back, by Runge–Kutta of order 4. Local: no communication.
     Work is O(N D r² × times) per step for features of numerical rank r, memory O(N D r × times + N D × steps).
 
     Args:
         model: a gradient flow with τ = 0, in coordinates with the metric |dz|².
-        law: ρ_0.
-        nodes: quadrature nodes in each direction.
+        law: ρ_0, a `Product`, also in one dimension.
+        nodes: quadrature nodes in each direction, ≥ 1.
         times: increasing, ≥ 0.
-        step: longest time step.
+        step: longest time step, > 0.
 
     Raises:
-        ValueError: τ > 0 at some time, or no gradient flow, or another metric: the flow would not be this one.
+        ValueError: τ > 0 at some time, or no gradient flow, or another metric: the flow would not be this one; times or a step
+            out of range.
     """
     if model.ever_hot or not model.gradient_flow:
         raise ValueError("the tangent flow exists at temperature 0 only")
     if model.metric is not None:
         raise ValueError("the tangent flow is that of coordinates with the metric |dz|²; this model has another")
+    check_law(law)
+    spans = np.diff([0.0, *times])
+    if not (len(spans) and spans[0] >= 0.0 and np.all(spans[1:] > 0.0)):
+        raise ValueError(f"times must be ≥ 0 and increase, not {[float(t) for t in times]}")
+    if not step > 0.0:
+        raise ValueError(f"step must be positive, not {step!r}")
     z, weights = law.quadrature(nodes)
     basis = _basis(model, z)
-    steps = [max(1, int(np.ceil(span / step * (1.0 - 1e-12)))) for span in np.diff([0.0, *times])]
+    steps = [max(1, int(np.ceil(span / step * (1.0 - 1e-12)))) for span in spans]
     paths = _paths(model, weights, z, times, steps)
     influences = _influences(model, basis, weights, paths, times, steps)
     ends = [path[-1] for path in paths]

@@ -66,7 +66,12 @@ def compare(a: Measure, b: Measure, *, projections: int = 32) -> dict[str, float
     Returns:
         "prediction_error" and, for several runs, "prediction_error_standard_error" where the model has data;
         "sliced_wasserstein", of order 2 between the first runs.
+
+    Raises:
+        ValueError: measures of different numbers of coordinates.
     """
+    if a.model.dimension != b.model.dimension:
+        raise ValueError(f"a and b have {a.model.dimension} and {b.model.dimension} coordinates; compare measures of the same")
     sights = [(measure.moments(), measure.cloud()) for measure in (a, b)]
 
     def compared() -> dict[str, float]:

@@ -46,8 +46,14 @@ def picture(measures: Sequence[Measure], folder: str | Path, *, title: str = "")
         measures: at most one of each kind.
         folder: made where it does not exist.
         title: above the pictures.
+
+    Raises:
+        ValueError: no measure, or two of one name. OSError: the folder cannot be written. On all ranks alike.
     """
     by_name = {measure.name: measure for measure in measures}
+    if not measures or len(by_name) < len(measures):
+        names = ", ".join(measure.name for measure in measures) or "none"
+        raise ValueError(f"measures: give at least one, and at most one of each name, not {names}")
     first, density = measures[0], on_mesh(by_name)
     mesh = None if density is None else density.domain.mesh_arrays()
     lower = (0.0,) * first.model.dimension if density is None else density.domain.lower

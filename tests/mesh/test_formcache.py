@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-import mvpde.mesh.formcache as jitcache  # isort: skip
+from mvpde.mesh import formcache  # isort: skip  (loads the solver libraries before anything of mpi4py)
 import numpy as np
 import pytest
 import ufl
@@ -47,7 +47,7 @@ def test_old_unfinished_form_is_removed_and_finished_one_kept(comm: MPI.Comm, sh
     if comm.rank == 0:
         reserve(shared_tmp_path, "dead", **left)
         reserve(shared_tmp_path, "good", text="int a;", mark=True, library=b"x")
-    removed = jitcache.clear_stale_forms(comm, shared_tmp_path)
+    removed = formcache.clear_stale_forms(comm, shared_tmp_path)
     assert [path.name for path in removed] == ["libffcx_forms_dead.c"]
     kept = {path.name.split(".")[0] for path in shared_tmp_path.iterdir()}
     assert kept == {"libffcx_forms_good"}
@@ -61,20 +61,20 @@ def test_form_in_the_making_is_waited_for(comm: MPI.Comm, shared_tmp_path: Path)
     if comm.rank == 0:
         reserve(shared_tmp_path, "young", age=0.0)
         worker.start()
-    assert jitcache.clear_stale_forms(comm, shared_tmp_path, patience=60.0) == []
+    assert formcache.clear_stale_forms(comm, shared_tmp_path, patience=60.0) == []
     if comm.rank == 0:
         worker.join()
-        assert jitcache.unfinished_forms(shared_tmp_path) == []
+        assert formcache.unfinished_forms(shared_tmp_path) == []
 
 
 def test_young_form_is_removed_when_patience_ends(comm: MPI.Comm, shared_tmp_path: Path) -> None:
     if comm.rank == 0:
         reserve(shared_tmp_path, "young", age=0.0)
-    assert len(jitcache.clear_stale_forms(comm, shared_tmp_path, patience=0.2)) == 1
+    assert len(formcache.clear_stale_forms(comm, shared_tmp_path, patience=0.2)) == 1
 
 
 def test_absent_cache_is_no_error(comm: MPI.Comm, shared_tmp_path: Path) -> None:
-    assert jitcache.clear_stale_forms(comm, shared_tmp_path / "absent") == []
+    assert formcache.clear_stale_forms(comm, shared_tmp_path / "absent") == []
 
 
 def test_reserved_form_blocks_dolfinx_until_it_is_cleared(comm: MPI.Comm, shared_tmp_path: Path) -> None:
@@ -95,5 +95,5 @@ def test_reserved_form_blocks_dolfinx_until_it_is_cleared(comm: MPI.Comm, shared
     comm.Barrier()
     with pytest.raises((TimeoutError, RuntimeError), match="JIT compilation"):
         length(second)
-    assert [path.name for path in jitcache.clear_stale_forms(comm, second)] == names
+    assert [path.name for path in formcache.clear_stale_forms(comm, second)] == names
     assert np.isclose(length(second), 1.25)
