@@ -37,13 +37,16 @@ def require_ahead(what: str, time: float, t: float) -> None:
         raise ValueError(f"{what} at t = {time:g} cannot go {'back ' if t < time else ''}to t = {t:g}")
 
 
-def carry(measures: Iterable[Measure], times: Iterable[float]) -> Iterator[float]:
+def carry(measures: Iterable[Measure] | Mapping[str, Measure], times: Iterable[float]) -> Iterator[float]:
     """Take all measures to each of the increasing times in turn: ``for t in carry([density, ensemble], times): …``. Collective.
 
     Raises:
+        ValueError: a single measure instead of a list or a dictionary of them.
         ValueError, SolverError, InvariantError: as `Measure.advance`.
     """
-    together = list(measures)
+    if hasattr(measures, "advance"):
+        raise ValueError("measures: is a single one; give a list, such as carry([density], times)")
+    together = list(measures.values() if isinstance(measures, Mapping) else measures)
     for t in times:
         for measure in together:
             measure.advance(t)

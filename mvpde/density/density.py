@@ -87,8 +87,8 @@ class Density:
                 `mvpde.density.systems`.
 
         Raises:
-            ArgumentError: an option outside its range, or of no use to PETSc; dimensions or metrics that differ; a scheme that
-            does not suit the model or its temperature; a mesh that does not hold ``law`` to 1 %.
+            ArgumentError: an option outside its range, or of no use to PETSc; dimensions, periods or metrics that differ;
+            a scheme that does not suit the model or its temperature; a mesh that does not hold ``law`` to 1 %.
             ValueError: A is no diffusion tensor; a law of one coordinate that is no `Product`.
         """
         _check_spaces(model, domain, law)
@@ -256,7 +256,7 @@ class Density:
             ValueError: on all ranks, when it is that of another mesh.
         """
         state = self.domain.comm.bcast(state)
-        if state is None or len(np.atleast_1d(state["values"])) != self.domain.points:
+        if state is None or np.size(state.get("values", np.empty(0))) != self.domain.points:
             raise ValueError(f"the checkpoint is none of a density on this mesh of {self.domain.points} points")
         self.time, self.steps, self.step = float(state["time"]), int(state["steps"]), float(state["step"])
         self._follow(self._first.at(self.time))
@@ -316,6 +316,10 @@ def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:
             f"the mesh has {domain.dimension} directions, the model {model.dimension} coordinates "
             f"({', '.join(model.coordinates)}), the initial law {law.dimension}",
         )
+    for name, period, length in zip(model.coordinates, model.periods, domain.periods, strict=True):
+        if (period is None) != (length is None):
+            said, wanted = ("no period", "not be") if period is None else (f"the period {period:g}", "be")
+            raise ArgumentError("domain", f"the model's coordinate {name} has {said}, so the mesh must {wanted} periodic there")
     if model.metric != domain.metric:
         raise ArgumentError("domain", f"the mesh has the metric {domain.metric}, the model {model.metric}; they must be the same")
 

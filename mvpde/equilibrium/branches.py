@@ -34,7 +34,7 @@ from mvpde.equilibrium.linearised import (
     slow_modes,
 )
 from mvpde.equilibrium.spectrum import typical_rate
-from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, balance, is_gibbs, long_system, stationary
+from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, balance, is_gibbs, long_system, require_density, stationary
 from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.models.laws import Law
 from mvpde.runtime import ArgumentError, SolverError
@@ -101,6 +101,7 @@ def branches(density: Density, starts: Sequence[Start] | None = None) -> list[Br
         ArgumentError: temperature 0, or starts that are neither moments of the model nor laws of its coordinates.
         SolverError: no start leads to a stationary law. On all ranks alike.
     """
+    require_density(density)
     if starts is not None and len(starts) == 0:
         raise ArgumentError("starts", "the list is empty; give moments or laws to begin from, or leave it out")
     fixed_points: list[_Fixed] = []

@@ -104,9 +104,10 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
         moments: m of a stationary law of an interacting model, shape (K,), from `branches`.
 
     Raises:
-        ArgumentError: a model without diffusion, or an interacting one without ``moments``. SolverError: no unique stationary law
-        found. On all ranks alike.
+        ArgumentError: no `Density`, a model without diffusion, or an interacting one without ``moments``.
+        SolverError: no unique stationary law found. On all ranks alike.
     """
+    require_density(density)
     model, domain = density.model, density.domain
     if moments is None:
         if model.interacting:
@@ -142,6 +143,16 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
         outer_mass=outer_mass(domain, values, model),
         rounds=law.rounds,
     )
+
+
+def require_density(density: object) -> None:
+    """Refuse what is no density on a mesh.
+
+    Raises:
+        ArgumentError: saying so.
+    """
+    if not isinstance(density, Density):
+        raise ArgumentError("density", f"must be a Density, whose mesh the law is sought on, not {type(density).__name__}")
 
 
 def is_gibbs(density: Density) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -37,6 +38,7 @@ def box(
     Raises:
         ArgumentError: for sizes that make no mesh, on all ranks alike.
     """
+    _check_lists(lower=lower, upper=upper, cells=cells, periodic=[] if periodic is None else periodic)
     dimension = len(cells)
     periodic = tuple(periodic) if periodic is not None else (False,) * dimension
     _check_box(lower, upper, cells, periodic)
@@ -52,14 +54,24 @@ def box(
     return from_mesh(grid, periodic)
 
 
+def _check_lists(**given: object) -> None:
+    for name, value in given.items():
+        if np.ndim(np.array(value, object)) != 1:
+            raise ArgumentError(name, f"needs a list with one entry per direction, such as [{value}], not {value!r}")
+
+
 def _check_box(lower: Sequence[float], upper: Sequence[float], cells: Sequence[int], periodic: Sequence[bool]) -> None:
     if not 1 <= len(cells) <= 3:
         raise ArgumentError("cells", f"a mesh has 1 to 3 directions, not {len(cells)}; leave the density out for this model")
     if not len(lower) == len(upper) == len(cells) == len(periodic):
         raise ArgumentError("lower, upper, cells and periodic", "give one entry per direction in each")
     for k, (a, b, n, p) in enumerate(zip(lower, upper, cells, periodic, strict=True), start=1):
+        if not (math.isfinite(a) and math.isfinite(b)):
+            raise ArgumentError("lower, upper", f"direction {k} runs from {a} to {b}; both ends must be finite")
         if not a < b:
             raise ArgumentError("lower, upper", f"direction {k} runs from {a} to {b}; the upper end must be larger")
+        if not float(n).is_integer():
+            raise ArgumentError("cells", f"direction {k} has {n}; give a whole number")
         if n < (3 if p else 1):
             raise ArgumentError("cells", f"direction {k} has {n}; give at least {3 if p else 1}")
 

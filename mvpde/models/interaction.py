@@ -19,10 +19,12 @@ from mvpde.models.expressions.programs import program
 from mvpde.models.expressions.vocabulary import (
     NO_EXPRESSIONS,
     Vocabulary,
+    check_list,
     external,
     naming,
     observed,
     tensor_function,
+    vocabulary,
 )
 from mvpde.models.mean_field import Array, MeanField
 
@@ -61,7 +63,7 @@ def gradient_flow(
         ValueError: features without outer energy or the other way round, names that are none, functions without the periods.
         `ExpressionError`: an expression is refused, or jumps, so that there is no gradient.
     """
-    words = Vocabulary(tuple(coordinates), periods, parameters)
+    words = vocabulary(coordinates, periods, parameters)
     if bool(features) != (outer_energy is not None):
         raise ValueError("outer_energy: R(m) and the features whose means it depends on belong together; give both or none")
     trees = [e.tree for e in words.expressions("features", features)]
@@ -160,7 +162,8 @@ def diffusion(
         ValueError: not one expression per coordinate; both or none of ``diffusion`` and ``temperature``; a diffusion that is not
             symmetric positive semidefinite at generic points. `ExpressionError`: an expression is refused.
     """
-    words = Vocabulary(tuple(coordinates), periods, parameters)
+    words = vocabulary(coordinates, periods, parameters)
+    check_list("drift", drift)
     dimension, moments = len(words.coordinates), words.moments(features)
     if len(drift) != dimension:
         raise ValueError(f"drift: has {len(drift)} expressions for the coordinates {', '.join(words.coordinates)}")

@@ -22,7 +22,7 @@ import numpy as np
 from mvpde.models.expressions.derivatives import gradient
 from mvpde.models.expressions.parse import NO_PARAMETERS
 from mvpde.models.expressions.programs import program
-from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, Vocabulary, external, naming, observed
+from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, Vocabulary, external, naming, observed, vocabulary
 from mvpde.models.mean_field import Array, MeanField
 
 LARGEST_RANK = 200
@@ -88,7 +88,7 @@ def pair_interaction(
         ValueError: a W that is not finite on the box or needs more than 200 terms; names that are none; a function without the
             periods. `ExpressionError`: an expression is refused.
     """
-    words = Vocabulary(tuple(coordinates), periods, parameters)
+    words = vocabulary(coordinates, periods, parameters)
     if not 0.0 < rank_tolerance < 1.0:
         raise ValueError(f"rank_tolerance: is {rank_tolerance}; it must lie in (0, 1)")
     kernel = _kernel(words, interaction)
@@ -106,9 +106,13 @@ def pair_interaction(
 def _box(words: Vocabulary, lower: Sequence[float], upper: Sequence[float]) -> tuple[Array, Array, list[bool]]:
     low, high = np.array(lower, float), np.array(upper, float)
     periodic = [period is not None for period in words.period_list()]
+    if not low.shape == high.shape == (len(periodic),):
+        raise ValueError(f"lower, upper: need {len(periodic)} numbers each, one for each of {', '.join(words.coordinates)}")
     for axis, period in enumerate(words.period_list()):
         if period is not None:
             high[axis] = low[axis] + period
+    if not (np.all(low < high) and np.isfinite(high - low).all()):
+        raise ValueError(f"lower, upper: must be finite, lower below upper, not {low.tolist()} and {high.tolist()}")
     return low, high, periodic
 
 

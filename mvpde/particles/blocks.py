@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import cast
 
 from mvpde.runtime import MPI, ArgumentError  # isort: skip  (loads the solver libraries before anything of mpi4py)
@@ -180,14 +181,21 @@ class Shares:
         return state, blocks, [stream_from_array(words[number]) for number in self.share(self.comm.rank)]
 
 
+def whole(value: object) -> bool:
+    """Whether it is a whole number, Python's or numpy's."""
+    return isinstance(value, Integral)
+
+
 def check_sizes(runs: int, seed: int, law: Sampler, coordinates: Sequence[str], particles: int = 1) -> None:
     """Refuse what cannot be cut into blocks.
 
     Raises:
         ArgumentError: naming the argument. ValueError: a law of one coordinate.
     """
-    for argument, value in (("particles", particles), ("runs", runs)):
-        if value < 1:
+    for argument, value in (("particles", particles), ("runs", runs), ("seed", seed)):
+        if not whole(value):
+            raise ArgumentError(argument, f"must be a whole number, not {value!r}")
+        if value < 1 and argument != "seed":
             raise ArgumentError(argument, f"must be at least 1, not {value!r}")
     if seed < 0:
         raise ArgumentError("seed", f"must not be negative, not {seed!r}")

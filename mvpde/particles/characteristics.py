@@ -20,7 +20,7 @@ from scipy.integrate import DOP853
 from mvpde.measure import Cloud, Number, State, nothing, require_ahead
 from mvpde.models.laws import Law, check_law
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.particles.blocks import in_pieces, rows_in_cache, wrap
+from mvpde.particles.blocks import in_pieces, rows_in_cache, whole, wrap
 
 
 def weighted_moments(model: MeanField, z: Array, weights: Array, rows: int) -> Array:
@@ -164,7 +164,7 @@ class Characteristics:
         """
 
         def received() -> tuple[float, float, list[int]]:
-            if state is None or np.shape(state["nodes"]) != self._z.shape:
+            if state is None or np.shape(state.get("nodes", np.empty(0))) != self._z.shape:
                 raise ValueError(f"the checkpoint is none of {self._z.shape[0]} nodes of {self._z.shape[1]} coordinates")
             self._z = np.array(state["nodes"], float)
             return float(state["time"]), float(state["step"]), [int(count) for count in np.asarray(state["counts"])]
@@ -181,11 +181,13 @@ def _check(model: MeanField, law: Law, nodes: Sequence[int], tolerance: float) -
         hottest = max(model.temperatures)
         raise ArgumentError("model", f"characteristics exist at zero temperature only, and its temperature is {hottest:g}")
     check_law(law)
-    if len(nodes) != model.dimension or law.dimension != model.dimension or min(nodes) < 1:
+    given: list[int] = list(nodes) if np.ndim(nodes) == 1 else []
+    positive = all(whole(count) and count > 0 for count in given)
+    if not positive or not len(given) == law.dimension == model.dimension:
         raise ArgumentError(
             "nodes",
             f"must be {model.dimension} positive integers, one for each of {', '.join(model.coordinates)}; "
-            f"got {list(nodes)} and an initial law of {law.dimension} coordinates",
+            f"got {given or nodes} and an initial law of {law.dimension} coordinates",
         )
     if not 0.0 < tolerance <= 1e-2:
         raise ArgumentError("tolerance", f"must lie in (0, 0.01], not {tolerance!r}")

@@ -34,11 +34,13 @@ class Written:
     content: Content
 
 
-def report(folders: Sequence[str | Path], out: str | Path | None = None, *, comm: MPI.Intracomm | None = None) -> list[Written]:
+def report(
+    folders: str | Path | Sequence[str | Path], out: str | Path | None = None, *, comm: MPI.Intracomm | None = None
+) -> list[Written]:
     """Write the pages of runs and studies. Collective; rank 0 does it.
 
     Args:
-        folders: of `mvpde run` or `mvpde study`, finished or not.
+        folders: of `mvpde run` or `mvpde study`, finished or not; one, or a list of them.
         out: a file that ends in .html, for a single folder, or a folder for all pages and their index.
         comm: communicator; MPI.COMM_WORLD by default.
 
@@ -48,7 +50,10 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None, *, comm
     Raises:
         CaseError: before anything is written, if a folder holds neither run nor study, or `out` cannot be what it should.
     """
-    return on_first_rank(comm or MPI.COMM_WORLD, lambda: _report([Path(folder) for folder in folders], out))
+    paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
+    if not paths:
+        raise CaseError("there is no folder to report on; give one that `mvpde study` or `mvpde run` wrote")
+    return on_first_rank(comm or MPI.COMM_WORLD, lambda: _report(paths, out))
 
 
 def _report(paths: Sequence[Path], out: str | Path | None) -> list[Written]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mvpde.runtime import on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import ArgumentError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 
@@ -68,10 +68,12 @@ def compare(a: Measure, b: Measure, *, projections: int = 32) -> dict[str, float
         "sliced_wasserstein", of order 2 between the first runs.
 
     Raises:
-        ValueError: measures of different numbers of coordinates.
+        ValueError: measures of different numbers of coordinates, or (an `ArgumentError`) at different times.
     """
     if a.model.dimension != b.model.dimension:
         raise ValueError(f"a and b have {a.model.dimension} and {b.model.dimension} coordinates; compare measures of the same")
+    if not math.isclose(a.time, b.time, rel_tol=1e-9, abs_tol=1e-12):
+        raise ArgumentError("a, b", f"are at the times {a.time:g} and {b.time:g}; carry both to the same time")
     sights = [(measure.moments(), measure.cloud()) for measure in (a, b)]
 
     def compared() -> dict[str, float]:

@@ -60,6 +60,7 @@ class Vocabulary:
 
     def expressions(self, key: str, texts: Sequence[str], more: Sequence[str] = ()) -> list[Expression]:
         """Those of a list."""
+        check_list(key, texts)
         return [self.expression(f"{key}, entry {k}", text, more) for k, text in enumerate(texts)]
 
     def moments(self, texts: Sequence[str]) -> tuple[str, ...]:
@@ -89,6 +90,26 @@ class Vocabulary:
                     here, there = run.at(z, values), run.at(shifted, values)
                 if np.any(np.abs(here - there) > _ROUNDING * (1.0 + np.abs(here))):
                     raise ValueError(f"{key}: does not have the period {period:g} of the coordinate '{self.coordinates[axis]}'")
+
+
+def vocabulary(coordinates: Sequence[str], periods: Mapping[str, float], parameters: Mapping[str, float]) -> Vocabulary:
+    """That of a model with these coordinates.
+
+    Raises:
+        ValueError: a text instead of a list of names; as `Vocabulary`.
+    """
+    check_list("coordinates", coordinates)
+    return Vocabulary(tuple(coordinates), periods, parameters)
+
+
+def check_list(key: str, texts: Sequence[str]) -> None:
+    """Refuse a single text, whose letters would be taken one by one.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if isinstance(texts, str):
+        raise ValueError(f"{key}: is one text; give a list of texts, such as [{texts!r}]")
 
 
 def check_name(where: str, name: str, everything: Sequence[str]) -> None:
