@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from inspect import Parameter, signature
 from typing import Annotated, Protocol, get_type_hints
 
 import numpy as np
@@ -40,9 +41,12 @@ class Key:
 
 
 def keys_of(law: Callable[..., Law1D]) -> dict[str, Key]:
-    """The parameters of a law that a case file gives, by name."""
+    """The parameters of a law that a case file gives, by name: those with a `Key`, and others without a default."""
     hints = get_type_hints(law, include_extras=True)
-    return {name: key for name, hint in hints.items() for key in getattr(hint, "__metadata__", ()) if isinstance(key, Key)}
+    marked = {name: key for name, hint in hints.items() for key in getattr(hint, "__metadata__", ()) if isinstance(key, Key)}
+    named = {Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY}
+    asked = [p.name for p in signature(law).parameters.values() if p.default is Parameter.empty and p.kind in named]
+    return {**{name: Key("a parameter of the law", 1.0) for name in asked}, **marked}
 
 
 class Law1D(Protocol):

@@ -17,7 +17,7 @@ from mvpde.cases.schema import ModelSection, Number
 from mvpde.cases.sources import SOURCES, DataSet
 from mvpde.models import data as datasets
 from mvpde.models.fokker_planck import fokker_planck
-from mvpde.models.laws import LAWS, Array, Key
+from mvpde.models.laws import LAWS, Array, Key, Normal
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import CaseError
 
@@ -80,6 +80,14 @@ def test_a_law_is_known_at_the_start_in_base_measures_and_where_a_search_begins(
 def test_wrong_keys_of_an_added_law_are_said_as_those_of_others(laplace: None, law: dict[str, Any], said: str) -> None:
     with pytest.raises(CaseError, match=said):
         load(CASES / "circle_rbf.toml", {"initial.c": {**LAPLACE, **law}})
+
+
+def test_a_law_may_be_a_plain_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LAWS, "around", lambda centre: Normal(centre, 0.5))
+    found = problem(load(CASES / "desai_zwanzig.toml", {"initial.x": {"law": "around", "centre": 0.2}}))
+    assert found.law.factors == (Normal(0.2, 0.5),)  # type: ignore[attr-defined]
+    with pytest.raises(CaseError, match=r"\[initial.x\] centre: is missing; add it \(a parameter of the law, for example"):
+        load(CASES / "desai_zwanzig.toml", {"initial.x": {"law": "around"}})
 
 
 class Brownian(ModelSection):
