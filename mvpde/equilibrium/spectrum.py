@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mvpde.mesh.domain import Domain  # isort: skip  (loads the solver libraries)
+
 import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
@@ -30,7 +32,6 @@ from mvpde.density.density import Density
 from mvpde.density.systems import complete, configure, edge_matrix
 from mvpde.equilibrium.linearised import frozen, generic, linearised, slow_modes, solve
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, stationary
-from mvpde.mesh.domain import Domain
 from mvpde.runtime import ArgumentError
 
 Array = NDArray[np.float64]
