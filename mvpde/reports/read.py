@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,7 @@ def read_json(path: Path) -> Any:
     Raises:
         CaseError: if it cannot be read.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CaseError(f"{path}: cannot be read as JSON ({error}); compute this folder again") from None
+    return _read(path, "JSON", json.loads)
 
 
 def read_toml(path: Path) -> Table:
@@ -55,7 +52,11 @@ def read_toml(path: Path) -> Table:
     Raises:
         CaseError: if it cannot be read.
     """
+    return _read(path, "TOML", tomllib.loads)
+
+
+def _read[Parsed](path: Path, language: str, parse: Callable[[str], Parsed]) -> Parsed:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CaseError(f"{path}: cannot be read as TOML ({error}); compute this folder again") from None
+        raise CaseError(f"{path}: cannot be read as {language} ({error}); compute this folder again") from None
