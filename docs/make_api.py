@@ -1,10 +1,11 @@
-"""docs/api.md from the docstrings of everything in `mvpde.__all__`: `python docs/make_api.py` (`make api`)."""
+"""docs/api.md from the docstrings of everything in `mvpde.__all__`: `python docs/make_api.py` (`make api`); with `-`, printed."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -144,4 +145,7 @@ def page(groups: Mapping[str, Mapping[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(mvpde.GROUPS), encoding="utf-8")
+    if sys.argv[1:] == ["-"]:
+        sys.stdout.write(page(mvpde.GROUPS))
+    else:
+        PAGE.write_text(page(mvpde.GROUPS), encoding="utf-8")

@@ -13,6 +13,7 @@ import pytest
 from scipy.integrate import quad, solve_ivp
 from scipy.special import expit
 
+from at_hand.additions import put_back
 from mvpde.models.data import Data, circle, points, target_function
 from mvpde.models.gaussian_mixture import gaussian_mixture, kernel, target, target_energy, target_field, trapezoid
 from mvpde.models.laws import Normal, Product, Uniform
@@ -167,14 +168,15 @@ def test_the_potential_is_the_first_variation_of_the_energy_and_its_gradient_the
 def test_the_examples_of_the_documentation_run() -> None:
     """The new unit and the model of docs/models.md: Desai & Zwanzig's force is z³ − z + ϑ(z − mean) with ϑ = 1."""
     text = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
-    names: dict[str, Any] = {"np": np, "Array": Array, "Unit": Unit, "UNITS": dict(UNITS)}
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(block, names)
-    z = np.random.default_rng(9).normal(size=(5, 1))
+    names: dict[str, Any] = {"np": np, "Array": Array, "Unit": Unit, "UNITS": UNITS}
+    with put_back():
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+            exec(block, names)
+        unit = UNITS["cosine"](classes(1).x, frequency=2.0)
+    z, r = np.random.default_rng(9).normal(size=(5, 1)), np.linspace(-1.0, 1.0, 12)
     model = names["desai_zwanzig"]
     force = model.potential_gradient(z, model.feature_sum(z) / 5)
     np.testing.assert_allclose(force, z**3 - z + (z - z.mean()), atol=1e-14)
-    unit, r = names["UNITS"]["cosine"](classes(1).x, frequency=2.0), np.linspace(-1.0, 1.0, 12)
     np.testing.assert_allclose(unit.profile_field(z, r)[1], central_gradient(lambda s: unit.profile(s) @ r, z), atol=1e-8)
 
 
