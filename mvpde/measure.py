@@ -19,12 +19,22 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Cloud = tuple[Array, Array]  # points (N, D) and weights (N,), on rank 0
+Mesh = tuple[Array, NDArray[np.int64]]  # points (N, 3) and cells (M, D + 1), in the order the mesh was given in
 Number = float | int | str | bool | None
 State = Mapping[str, Array | NDArray[np.int64] | NDArray[np.uint64] | np.float64 | np.int64]
 
 
 def nothing() -> None:
     """What is called between steps where nobody asks for more."""
+
+
+def no_arrays(_: object) -> dict[str, Array]:
+    """For measures that have none."""
+    return {}
+
+
+def no_mesh(_: object) -> None:
+    """For measures that live on none."""
 
 
 def require_ahead(what: str, time: float, t: float) -> None:
@@ -107,6 +117,15 @@ class Measure(Protocol):
 
     def statistics(self) -> dict[str, Number]:
         """What `summary.json` says once."""
+
+    def arrays(self) -> dict[str, Array]:
+        """What `summary.json` lists over the output times and is no number, such as means of layers; the same on all ranks."""
+
+    def mesh(self) -> Mesh | None:
+        """The mesh it lives on, on rank 0; None elsewhere, and of a measure without a mesh."""
+
+    def fields(self) -> dict[str, Array]:
+        """Values at the points of its `mesh`, by name, on rank 0; the law of the model's coordinates is "rho". {} elsewhere."""
 
     def state(self) -> State | None:
         """All that it takes to go on, independent of the number of ranks, on rank 0; None elsewhere."""

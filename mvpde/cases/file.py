@@ -175,11 +175,14 @@ def _choose(table: Mapping[str, object], section: str, key: str, options: Sequen
 def _schema_of(table: Mapping[str, object]) -> type[CaseSections]:
     kind = KINDS[_choose(table, "model", "kind", list(KINDS))]
     model: type[ModelSection] = kind.schema
-    return _schema(model, kind.sources[_choose(table, "data", "source", list(kind.sources))] if kind.sources else None)
+    data = kind.sources[_choose(table, "data", "source", list(kind.sources))] if kind.sources else None
+    return _schema(model, data, tuple(kind.fields.items()))
 
 
 @functools.cache
-def _schema(model: type[ModelSection], data: type[DataSection] | None) -> type[CaseSections]:
-    """The schema of cases with this kind of model and source of data."""
-    fields: Table = {"model": (model, ...), "data": (DataSection | None, None) if data is None else (data, ...)}
+def _schema(
+    model: type[ModelSection], data: type[DataSection] | None, others: tuple[tuple[str, tuple[object, object]], ...]
+) -> type[CaseSections]:
+    """The schema of cases with this kind of model and source of data, and sections of the kind's own."""
+    fields: Table = {"model": (model, ...), "data": (DataSection | None, None) if data is None else (data, ...), **dict(others)}
     return create_model("CaseSections", __base__=CaseSections, **fields)

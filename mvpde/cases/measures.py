@@ -207,8 +207,14 @@ def measures(problem: Problem, names: Sequence[str], comm: MPI.Intracomm) -> dic
     built = {}
     for name in names:
         with in_file(problem.case.path), blaming(f"[{name}]"), _in_terms_of_the_case(name):
-            built[name] = MEASURES[name].build(problem, comm)
+            built[name] = _builder(problem, name)(problem, comm)
     return built
+
+
+def _builder(problem: Problem, name: str) -> Builder:
+    """Of the kind of model where that has one of its own."""
+    own = KINDS[problem.sections.model.kind].measures.get(name)
+    return MEASURES[name].build if own is None else cast("Builder", own.load())
 
 
 def density_of(problem: Problem, comm: MPI.Intracomm) -> Density:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from mvpde.cases.messages import blaming, in_file, listed, nearest
 from mvpde.cases.schema import CaseSections, CharacteristicsSection, DomainSection, ModelSection
 from mvpde.cases.sources import data_of
 from mvpde.models.data import Data
-from mvpde.models.laws import Law, Product
+from mvpde.models.laws import Law, Law1D, Product
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.shell import ShellLaw
 from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
@@ -35,12 +35,14 @@ class Problem:
         model: the mean-field model.
         law: its initial law; that of a shell for a model with a metric.
         data: its data set, None for a model without one.
+        frozen: laws of what [initial] names and what never moves, such as the outer weights of deep networks.
     """
 
     case: Case
     model: MeanField
     law: Law
     data: Data | None = None
+    frozen: Mapping[str, Law1D] = field(default_factory=dict)
 
     @property
     def sections(self) -> CaseSections:
@@ -62,14 +64,24 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
         sections = case.sections.model_copy(update={"initial": _complete("initial", case.sections.initial, case.sections.model)})
         data = on_first_rank(comm, lambda: data_of(sections.data, case.directory, case.read))
         model = _annealed(_model(sections, data), sections, data)
+        still = KINDS[sections.model.kind].frozen(sections.model)
         with blaming("[initial]"):
-            law = _law("initial", sections.initial, sections.model, model)
+            frozen = {name: sections.initial[name].factor() for name in still if name in sections.initial}
+            moving = {name: law for name, law in sections.initial.items() if name not in still}
+            _check_frozen(frozen, still)
+            law = _law("initial", moving, sections.model, model)
         with blaming("[model] observables"):
             check_observables(model)
         _check_nodes(sections.characteristics, model)
         _check_companions(sections, model)
         _starts(sections, model)
-        return Problem(_with_periodic(case, model), model, law, data)
+        return Problem(_with_periodic(case, model), model, law, data, frozen)
+
+
+def _check_frozen(laws: Mapping[str, Law1D], names: Sequence[str]) -> None:
+    for name in names:
+        if name not in laws:
+            raise CaseError(f'[initial] {name}: is missing; add {name} = {{ law = "normal", mean = 0.0, std = 1.0 }}')
 
 
 def _model(sections: CaseSections, data: Data | None) -> MeanField:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mvpde.density.features import free_energy, nodal_features
 from mvpde.density.limiter import add_limited_fluxes
 from mvpde.density.schemes import SCHEMES, DensityScheme, Options, SolverOptions, Steps
-from mvpde.measure import Cloud, Number, State, nothing
+from mvpde.measure import Cloud, Mesh, Number, State, no_arrays, nothing
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.models.laws import Law, check_law
@@ -230,6 +230,17 @@ class Density:
         }
 
     # -- checkpoints
+
+    arrays = no_arrays
+
+    def mesh(self) -> Mesh | None:
+        """The mesh on rank 0, None elsewhere. Collective."""
+        return self.domain.mesh_arrays()
+
+    def fields(self) -> dict[str, Array]:
+        """ρ at the mesh points on rank 0. Collective."""
+        values = self.domain.to_mesh(self.values)
+        return {} if values is None else {"rho": values}
 
     def state(self) -> State | None:
         """Nodal values in mesh-input order, time, next step and counts on rank 0, None elsewhere. Collective.

@@ -17,7 +17,7 @@ from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isor
 import numpy as np
 from scipy.integrate import DOP853
 
-from mvpde.measure import Cloud, Number, State, nothing, require_ahead
+from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.laws import Law, check_law
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import in_pieces, rows_in_cache, whole, wrap
@@ -148,6 +148,9 @@ class Characteristics:
         }
 
     # -- checkpoints
+
+    arrays = fields = no_arrays
+    mesh = no_mesh
 
     def state(self) -> State | None:
         """Time, nodes (N, D), last step and counts on rank 0, else None: enough to continue bit for bit."""

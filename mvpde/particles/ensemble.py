@@ -17,7 +17,7 @@ from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (lo
 
 import numpy as np
 
-from mvpde.measure import Cloud, Number, State, nothing, require_ahead
+from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import Shares, check_sizes, in_pieces, rows_in_cache, wrap
@@ -227,6 +227,9 @@ class Ensemble:
         }
 
     # -- checkpoints
+
+    arrays = fields = no_arrays
+    mesh = no_mesh
 
     def state(self) -> State | None:
         """Time, particles (runs, n, D), streams (blocks, 13) on rank 0, else None: enough to continue bit for bit. Collective."""

@@ -19,7 +19,7 @@ from mvpde.runtime import MPI, InvariantError  # isort: skip  (loads the solver 
 import numba
 import numpy as np
 
-from mvpde.measure import Cloud, Number, State, nothing, require_ahead
+from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.isotropic_gaussians import Classification, hermite
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
@@ -196,6 +196,9 @@ class OnePassSgd:
         }
 
     # -- checkpoints
+
+    arrays = fields = no_arrays
+    mesh = no_mesh
 
     def state(self) -> State | None:
         """Time, weights (runs, N, d), streams (runs, 13) on rank 0, else None: enough to continue bit for bit. Collective.

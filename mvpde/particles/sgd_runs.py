@@ -18,7 +18,7 @@ from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (lo
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.measure import Cloud, Number, State, nothing, require_ahead
+from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
@@ -278,6 +278,9 @@ class SgdRuns:
         }
 
     # -- checkpoints
+
+    arrays = fields = no_arrays
+    mesh = no_mesh
 
     def state(self) -> State | None:
         """Time, weights (1, R, D), streams (blocks, 13), last change of η on rank 0, else None. Collective."""

@@ -16,14 +16,12 @@ from matplotlib.tri import Triangulation
 
 from mvpde.cases.measures import MEASURES, MESH, NODES, SAMPLES, on_mesh
 from mvpde.files import replace_whole
-from mvpde.measure import Measure
+from mvpde.measure import Measure, Mesh
 from mvpde.models.data import Data
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runs.record import Record, Wanted, record
 from mvpde.runs.shell_figure import shell_figure
 from mvpde.runtime import on_first_rank
-
-Mesh = tuple[Array, np.ndarray]
 
 DRAWN = 2000  # particles in a picture
 # Okabe & Ito's colours, told apart with any kind of colour vision; the measures also differ in their lines and marks.
@@ -55,7 +53,7 @@ def picture(measures: Sequence[Measure], folder: str | Path, *, title: str = "")
         names = ", ".join(measure.name for measure in measures) or "none"
         raise ValueError(f"measures: give at least one, and at most one of each name, not {names}")
     first, density = measures[0], on_mesh(by_name)
-    mesh = None if density is None else density.domain.mesh_arrays()
+    mesh = next((mesh for mesh in [measure.mesh() for measure in measures] if mesh is not None), None)
     lower = (0.0,) * first.model.dimension if density is None else density.domain.lower
     recorded = record(first.model, by_name, first.time, Wanted(DRAWN, 0, lower), first.comm)
 

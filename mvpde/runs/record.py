@@ -26,6 +26,7 @@ class Record:
         time: t.
         numbers: measure → quantity → number.
         comparison: "a_vs_b" → quantity → number.
+        arrays: measure → quantity → what is no single number; the same on every rank.
         predictions: measure → f(x_p), shape (P,), mean over runs.
         prediction_standard_error: the same for the standard error of that mean, of measures made of samples.
         fields: name → values at the mesh points.
@@ -38,6 +39,7 @@ class Record:
     time: float
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     comparison: dict[str, dict[str, float]] = field(default_factory=dict)
+    arrays: dict[str, dict[str, Array]] = field(default_factory=dict)
     predictions: dict[str, Array] = field(default_factory=dict)
     prediction_standard_error: dict[str, Array] = field(default_factory=dict)
     fields: dict[str, Array] = field(default_factory=dict)
@@ -71,7 +73,8 @@ def record(model: MeanField, measures: Mapping[str, Measure], t: float, wanted: 
         cloud = measure.cloud()
         if cloud is not None:
             recorded.clouds[name] = (wrap(cloud[0], model.periods, wanted.lower), cloud[1])
-    recorded.fields = _fields(measures)
+        recorded.fields |= measure.fields()
+        recorded.arrays[name] = measure.arrays()
     recorded.weak_errors = _weak_errors(measures)
     on_first_rank(comm, lambda: _derive(recorded, model, moments, wanted.particles))
     recorded.comparison = on_first_rank(comm, lambda: _comparison(recorded, model, moments, wanted.projections))
@@ -82,13 +85,6 @@ def _numbers(model: MeanField, measure: Measure) -> dict[str, float]:
     """Loss, step, what the measure says of itself, and the means that the model asks for. Collective."""
     always = {"loss": float(np.mean(measure.losses())), "step": measure.step, **measure.numbers()}
     return always | {key: float(np.mean(measure.expectation(h))) for key, h in model.observables.items()}
-
-
-def _fields(measures: Mapping[str, Measure]) -> dict[str, Array]:
-    """Values at the mesh points on rank 0. Collective."""
-    density = on_mesh(measures)
-    values = None if density is None else density.domain.to_mesh(density.values)
-    return {} if values is None else {"rho": values}
 
 
 def _weak_errors(measures: Mapping[str, Measure]) -> dict[str, dict[str, float]]:

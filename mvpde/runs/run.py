@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mvpde.cases.file import Case, changed, load
+from mvpde.cases.kinds import KINDS, Computation
 from mvpde.cases.measures import chosen_measures, left_out, measures, on_mesh
-from mvpde.cases.messages import about
+from mvpde.cases.messages import about, in_file
 from mvpde.cases.problem import Problem, problem, stationary_starts
 from mvpde.fields import FieldSeries
 from mvpde.files import write_arrays, write_csv, write_json
-from mvpde.measure import Measure, Number, State
+from mvpde.measure import Measure, Mesh, Number, State
 from mvpde.models.data import Data
 from mvpde.runs import folder as output
 from mvpde.runs import pictures as plots
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mvpde.equilibrium.approach import LongTime
 
 Summary = dict[str, Any]  # the content of summary.json
-Mesh = plots.Mesh
 
 OUTER_MASS = 1e-3  # a larger share of the mass at the walls means that the domain is too small
 
@@ -120,6 +120,8 @@ def run(
     case = changed(case, set or {}) if isinstance(case, Case) else load(case, set, comm=comm)
     folder = Path(out) if out is not None else output.default_folder(case)
     on_first_rank(comm, lambda: output.check_folder(folder, overwrite))
+    if (computation := KINDS[case.sections.model.kind].computation) is not None:
+        return Result(folder, _computed(computation, case, folder, comm, command))
     described = problem(case, comm)
     names = chosen_measures(described, without)
     importlib.import_module("dolfinx")  # on all ranks, and now: PETSc starts collectively, and with signal handlers of its own
@@ -135,10 +137,29 @@ def run(
     return Result(folder, summary)
 
 
+def _computed(computation: Computation, case: Case, folder: Path, comm: MPI.Intracomm, command: Sequence[str]) -> Summary:
+    """A case without laws that move: its folder and summary. Collective."""
+    began = time.perf_counter()
+    with in_file(case.path):
+        computation.sizes(case)
+    provenance = output.provenance(case, comm.size, command)
+    on_first_rank(comm, lambda: output.create_folder(folder, case, provenance))
+    summary: Summary = {"status": "running", "message": "", "title": case.sections.title, "ranks": comm.size}
+    on_first_rank(comm, lambda: write_json(folder / "summary.json", summary))
+    try:
+        found = computation.compute(case, folder, comm)
+    except (SolverError, InvariantError) as error:
+        failed = {**summary, "status": "failed", "message": str(error)}
+        on_first_rank(comm, lambda: write_json(folder / "summary.json", failed))
+        raise
+    summary |= {"status": "done", "wall_seconds": time.perf_counter() - began, "warnings": [], **found}
+    on_first_rank(comm, lambda: write_json(folder / "summary.json", summary))
+    return summary
+
+
 def _mesh(job: Run) -> Mesh | None:
-    """Points and cells of the density's mesh on rank 0. Collective."""
-    density = on_mesh(job.measures)
-    return None if density is None else density.domain.mesh_arrays()
+    """Points and cells of the mesh of that measure which has one, on rank 0. Collective."""
+    return next((mesh for mesh in [measure.mesh() for measure in job.measures.values()] if mesh is not None), None)
 
 
 def _long_time(job: Run) -> LongTime | None:
@@ -289,7 +310,9 @@ def _summary(job: Run, status: str, message: str = "") -> Summary:
     }
     for name, measure in job.measures.items():
         lists = _listed(records, name, ("loss", *measure.listed, *model.observables))
-        summary[name] = {**job.statistics[name], **lists, "seconds": job.seconds.get(name, 0.0)}
+        known = records[-1].arrays[name] if records else {}
+        arrays = {key: [np.asarray(at_t.arrays[name][key]).tolist() for at_t in records] for key in known}
+        summary[name] = {**job.statistics[name], **lists, **arrays, "seconds": job.seconds.get(name, 0.0)}
     summary["comparison"] = _over_time([recorded.comparison for recorded in records])
     if any(recorded.weak_errors for recorded in records):
         summary["weak_errors"] = _over_time([recorded.weak_errors for recorded in records])

@@ -5,9 +5,10 @@ A new kind is one file, with its section, its builder and its `KIND`, and one en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from mvpde.cases.schema import CaseSections, DataSection, ModelSection
 from mvpde.models.data import Data
@@ -15,6 +16,10 @@ from mvpde.models.laws import Product
 from mvpde.models.mean_field import MeanField
 from mvpde.models.shell import ShellLaw
 from mvpde.registry import At, Registry
+from mvpde.runtime import MPI
+
+if TYPE_CHECKING:
+    from mvpde.cases.file import Case
 
 if TYPE_CHECKING:  # the models of other kinds than a case's are not loaded
     from mvpde.models.isotropic_gaussians import Classification
@@ -45,6 +50,25 @@ class Equation:
 
 
 @dataclass(frozen=True)
+class Computation:
+    """What a run of a case without laws that move computes.
+
+    Attributes:
+        sizes: what `mvpde check` says of the case, by name; raises `CaseError` for whatever `compute` would refuse.
+        place: of `compute`: (case, folder, communicator) → entries of summary.json, which may write files of its own into the
+            folder on rank 0. Collective.
+    """
+
+    sizes: Callable[[Case], Mapping[str, int | str]]
+    place: At
+
+    def compute(self, case: Case, folder: Path, comm: MPI.Intracomm) -> Mapping[str, object]:
+        """The entries. Collective."""
+        there = cast("Callable[[Case, Path, MPI.Intracomm], Mapping[str, object]]", self.place.load())
+        return there(case, folder, comm)
+
+
+@dataclass(frozen=True)
 class Kind[Model: ModelSection]:
     """A kind of model.
 
@@ -55,6 +79,10 @@ class Kind[Model: ModelSection]:
         network: [model] → the network whose one-pass SGD takes the place of the particles, where the model is a reduction of it.
         training: ([model], data set) → the network whose SGD the section [sgd] runs.
         equation: [model] → what a report says was solved; None, or no function, for a gradient flow of interacting particles.
+        fields: sections that only this kind has, or that it replaces, as pydantic has them: name → (type, default).
+        measures: sections whose measure this kind builds itself: name → where (problem, communicator) → the measure is.
+        frozen: [model] → names in [initial] that are no coordinates, as they never move; their laws are `Problem.frozen`.
+        computation: for a kind without laws that move; [initial] and [time] are then in ``fields`` if it has them at all.
     """
 
     schema: type[Model]
@@ -63,6 +91,10 @@ class Kind[Model: ModelSection]:
     network: Callable[[Model], Classification] | None = None
     training: Callable[[Model, Data | None], SgdNetwork] | None = None
     equation: Callable[[Mapping[str, object]], Equation | None] | None = None
+    fields: Mapping[str, tuple[object, object]] = field(default_factory=dict)
+    measures: Mapping[str, At] = field(default_factory=dict)
+    frozen: Callable[[Model], Sequence[str]] = lambda _: ()
+    computation: Computation | None = None
 
     @property
     def sentence(self) -> str:
