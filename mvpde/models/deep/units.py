@@ -1,0 +1,130 @@
+"""Units of deep networks: σ(z, θ) = v·act(wz + c), where θ are those of (v, w, c) that are trained.
+
+A new activation is one entry of `ACTIVATIONS`; its derivative is a function of its value, so that sweeps compute it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from mvpde.registry import Registry, check_known
+
+Array = NDArray[np.float64]
+
+WEIGHTS = ("v", "w", "c")  # in this order the coordinates of θ come
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """An activation of one real argument.
+
+    Attributes:
+        value: u → act(u), of any shape; it may write into a second argument, as ufuncs do.
+        slope: act(u) → act′(u); None where there is none, so that nothing can be trained through it.
+    """
+
+    value: Callable[[Array], Array]
+    slope: Callable[[Array], Array] | None
+
+
+ACTIVATIONS: Registry[Neuron] = Registry(
+    "activation",
+    {
+        "tanh": Neuron(np.tanh, lambda t: 1.0 - t * t),
+        "sigmoid": Neuron(expit, lambda s: s * (1.0 - s)),
+        "relu": Neuron(lambda u: np.maximum(u, 0.0), lambda u: (u > 0.0).astype(np.float64)),  # 0 at the kink
+    },
+)
+
+OUTPUT_MAPS: Registry[Neuron] = Registry(
+    "output map",
+    {"identity": Neuron(lambda u: u, np.ones_like), "tanh": ACTIVATIONS["tanh"], "sigmoid": ACTIVATIONS["sigmoid"]},
+)
+
+
+def differentiable(table: Registry[Neuron], name: str) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Value and slope of an entry.
+
+    Raises:
+        ValueError: no such entry, or one without a slope.
+    """
+    check_known(name, sorted(table), f"the table of {table.what}s")
+    entry = table[name]
+    if entry.slope is None:
+        raise ValueError(f"{table.what} '{name}' has no slope, and gradients go through it; give it one, or choose another")
+    return entry.value, entry.slope
+
+
+@dataclass(frozen=True)
+class DeepLayer:
+    """A trained layer, σ(z, θ) = v·act(wz + c).
+
+    Attributes:
+        activation: a name in `ACTIVATIONS`.
+        trained: those of v, w, c that move; the coordinates of θ, in this order whatever order they are given in.
+        fixed: the values of the others, by name.
+
+    Raises:
+        ValueError: unknown names, nothing trained, or a weight that is trained and fixed, or neither.
+    """
+
+    activation: str = "tanh"
+    trained: tuple[str, ...] = ("v", "w")
+    fixed: Mapping[str, float] = field(default_factory=lambda: {"c": 0.0})
+
+    def __post_init__(self) -> None:
+        """Check the names; put the trained ones in order."""
+        differentiable(ACTIVATIONS, self.activation)
+        for name in (*self.trained, *self.fixed):
+            check_known(name, WEIGHTS, "a unit v·act(wz + c)")
+        if not self.trained:
+            raise ValueError('trained is empty, so the layer does not move; name at least one of v, w, c, as in ["v", "w"]')
+        for name in WEIGHTS:
+            if (name in self.trained) == (name in self.fixed):
+                said = "both in trained and in fixed; remove it from one" if name in self.fixed else "neither trained nor fixed"
+                raise ValueError(f"{name} is {said}" + ("" if name in self.fixed else f"; add fixed = {{ {name} = 0.0 }}"))
+        object.__setattr__(self, "trained", tuple(name for name in WEIGHTS if name in self.trained))
+
+    @property
+    def dimension(self) -> int:
+        """D, the number of trained weights."""
+        return len(self.trained)
+
+    def weights(self, theta: Array) -> tuple[Array, Array, Array]:
+        """v, w, c at θ, shape (..., D): each of shape (...,), or a number where it is fixed."""
+        columns = {name: theta[..., k] for k, name in enumerate(self.trained)}
+        v, w, c = (columns.get(name, np.asarray(self.fixed.get(name, 0.0))) for name in WEIGHTS)
+        return v, w, c
+
+    def active(self, z: Array, theta: Array) -> Array:
+        """act(wz + c), what value and derivatives are made of; z broadcasts against the leading axes of θ, shape (..., D)."""
+        _, w, c = self.weights(theta)
+        return ACTIVATIONS[self.activation].value(w * z + c)
+
+    def of_active(self, t: Array) -> Array:
+        """act′(wz + c) from t = act(wz + c)."""
+        slope = ACTIVATIONS[self.activation].slope
+        assert slope is not None  # checked when the layer was made
+        return slope(t)
+
+    def value(self, z: Array, theta: Array) -> Array:
+        """σ(z, θ) = v·act(wz + c), of the shape that z and the leading axes of θ broadcast to."""
+        return self.weights(theta)[0] * self.active(z, theta)
+
+    def input_slope(self, z: Array, theta: Array) -> Array:
+        """∂σ/∂z = v·w·act′(wz + c), of the same shape."""
+        v, w, _ = self.weights(theta)
+        return v * w * self.of_active(self.active(z, theta))
+
+    def gradient(self, z: Array, theta: Array) -> Array:
+        """∂σ/∂θ, of that shape with an axis of length D behind: act, v·z·act′ and v·act′ for v, w and c."""
+        v = self.weights(theta)[0]
+        t = self.active(z, theta)
+        slope = self.of_active(t)
+        parts = {"v": lambda: t, "w": lambda: v * z * slope, "c": lambda: v * slope}
+        return np.stack(np.broadcast_arrays(*(parts[name]() for name in self.trained), theta[..., 0])[:-1], axis=-1)
