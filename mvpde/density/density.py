@@ -16,7 +16,7 @@ from mvpde.density.schemes import SCHEMES, DensityScheme, Options, SolverOptions
 from mvpde.measure import Cloud, Mesh, Number, State, no_arrays, nothing
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
-from mvpde.models.laws import Law, check_law
+from mvpde.models.laws import Law, Product, check_law
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import MPI, ArgumentError, InvariantError
 
@@ -238,8 +238,8 @@ class Density:
         return self.domain.mesh_arrays()
 
     def fields(self) -> dict[str, Array]:
-        """ρ at the mesh points on rank 0. Collective."""
-        values = self.domain.to_mesh(self.values)
+        """ρ at the mesh points on rank 0, of a labelled law averaged over the labels. Collective."""
+        values = self.domain.averaged(self.values)
         return {} if values is None else {"rho": values}
 
     def state(self) -> State | None:
@@ -297,12 +297,16 @@ def outer_mass(domain: Domain, values: Array, model: MeanField) -> float:
 def _project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
     """The law's nodal values at owned and ghost unknowns, scaled to mass 1, and the share of it that the domain holds.
 
+    On a union of meshes each holds the law of the moving coordinates, with its weight as its mass.
+
     ρ_i = (1/m_i)∫ρ_0φ_i keeps mass and first moments even where ρ_0 jumps, but spreads each point over its cell. On any simplex
     the second moments that this adds are half of those that the consistent mass matrix would add, so the fluxes
     ½m_ij(ρ_i − ρ_j) take them away, as far as positivity allows.
     """
-    loads = integrate_against_basis(domain, lambda z: law.density(z) * model.volume(z))
-    inside = float(domain.sum(np.array([loads.sum()]))[0])
+    moving = _of_moving(law, domain)
+    loads = integrate_against_basis(domain, lambda z: moving.density(z) * model.volume(z))
+    shares = domain.part_sums(loads) / domain.weights
+    inside = float(shares[np.argmax(np.abs(shares - 1.0))])
     if not abs(inside - 1.0) <= _OUTSIDE:
         raise ArgumentError(
             "law",
@@ -310,7 +314,7 @@ def _project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
             " (a mesh too coarse for the law, or a period counted twice, shows the same)",
         )
     values = np.empty(len(domain.coordinates))
-    values[: domain.owned] = loads / (domain.graph.lumped * inside)
+    values[: domain.owned] = loads / (domain.graph.lumped * shares[domain.part[: domain.owned]])
     domain.exchange.update(values)
     graph, row = domain.graph, domain.graph.rows()
     fluxes = 0.5 * graph.mass * (values[row] - values[graph.columns])
@@ -318,16 +322,24 @@ def _project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
     return values, inside
 
 
+def _of_moving(law: Law, domain: Domain) -> Law:
+    """The law of the coordinates that are directions of the mesh; in a product they come first."""
+    return Product(law.factors[: domain.dimension]) if domain.labels.size and isinstance(law, Product) else law
+
+
 def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:
     """Refuse a mesh or law of other coordinates than the model's."""
     check_law(law)
-    if not model.dimension == domain.dimension == law.dimension:
+    labels = domain.labels.shape[1]
+    if labels and not isinstance(law, Product):
+        raise ArgumentError("law", "of a labelled density must be a `Product`, whose factors are those of the labels too")
+    if not model.dimension == domain.dimension + labels == law.dimension:
         raise ArgumentError(
             "domain",
             f"the mesh has {domain.dimension} directions, the model {model.dimension} coordinates "
             f"({', '.join(model.coordinates)}), the initial law {law.dimension}",
         )
-    for name, period, length in zip(model.coordinates, model.periods, domain.periods, strict=True):
+    for name, period, length in zip(model.coordinates, model.periods, domain.periods, strict=False):
         if (period is None) != (length is None):
             said, wanted = ("no period", "not be") if period is None else (f"the period {period:g}", "be")
             raise ArgumentError("domain", f"the model's coordinate {name} has {said}, so the mesh must {wanted} periodic there")

@@ -77,6 +77,8 @@ def galerkin_steps(domain: Domain, features: NodalFeatures, values: Array, optio
 
 def edge_geometry(domain: Domain) -> EdgeGeometry:
     """G_ij, G_ji and S_ij of each entry of the graph. Collective."""
+    if domain.parts:
+        return _side_by_side(domain)
     space, dimension = domain.space, domain.dimension
     u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
     p, q = (fem.Constant(space.mesh, np.zeros(dimension)) for _ in range(2))
@@ -94,6 +96,18 @@ def edge_geometry(domain: Domain) -> EdgeGeometry:
             both = _entries(domain, 0.5 * (along(u, p) * along(v, q) + along(u, q) * along(v, p)) * ufl.dx)
             result.stiffness[:, k, other] = result.stiffness[:, other, k] = both
     return result
+
+
+def _side_by_side(union: Domain) -> EdgeGeometry:
+    """That of a union of meshes of one dimension: theirs, each times its weight."""
+    known: dict[int, EdgeGeometry] = {}  # the meshes are mostly copies of one
+    pieces = []
+    for part in union.parts:
+        if id(part.domain) not in known:
+            known[id(part.domain)] = edge_geometry(part.domain)
+        geometry = known[id(part.domain)]
+        pieces.append([part.weight * array for array in (geometry.inward, geometry.outward, geometry.stiffness)])
+    return EdgeGeometry(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
 
 
 def gradient(domain: Domain, geometry: EdgeGeometry, values: Array) -> Array:
@@ -143,7 +157,8 @@ def _entries(domain: Domain, integrand: ufl.Form) -> Array:
 
 def _check_tensor(domain: Domain, a: Array) -> None:
     """Refuse what is no diffusion tensor, on all ranks together."""
-    expected = (len(domain.coordinates), domain.dimension, domain.dimension)
+    number, count = domain.coordinates.shape
+    expected = (number, count, count)
     if a.shape != expected:
         raise ArgumentError("diffusion", f"A has the shape {a.shape[1:]}; {expected[1:]} is needed, one row per coordinate")
     faults = np.abs(a - a.swapaxes(1, 2)).max(initial=0.0), -np.linalg.eigvalsh(a).min(initial=0.0), np.abs(a).max(initial=0.0)

@@ -141,7 +141,7 @@ def _along_diagonal(domain: Domain) -> NDArray[np.int64]:
     comes from. Collective.
     """
     lower, upper = np.array(domain.lower), np.array(domain.upper)
-    along = ((domain.coordinates[: domain.owned] - lower) / (upper - lower)).sum(axis=1)
+    along = ((domain.coordinates[: domain.owned, : domain.dimension] - lower) / (upper - lower)).sum(axis=1)
     middles = np.array(domain.comm.allgather(along.mean() if along.size else 0.0))
     if np.arange(len(middles)) @ (middles - middles.mean()) < 0.0:
         along = -along

@@ -51,7 +51,7 @@ def from_mesh(grid: mesh.Mesh, periodic: Sequence[bool], metric: Shell | None = 
     of_mesh = numbers[: space.dofmap.index_map.size_local]
     outside = np.concatenate([columns, of_mesh])
     ghosts = np.unique(outside[(outside < first) | (outside >= first + owned)])
-    exchange = _exchange(comm, ghosts, first, owned)
+    exchange = exchange_of(comm, ghosts, first, owned)
     graph = _edge_graph(offsets, _local_indices(columns, ghosts, first, owned), stiffness, mass)
     return Domain(
         comm=comm,
@@ -166,7 +166,7 @@ def _local_indices(numbers: NDArray[np.int64], ghosts: NDArray[np.int64], first:
     return np.where(inside, numbers - first, owned + np.searchsorted(ghosts, numbers)).astype(np.int32)
 
 
-def _exchange(comm: MPI.Intracomm, ghosts: NDArray[np.int64], first: int, owned: int) -> Exchange:
+def exchange_of(comm: MPI.Intracomm, ghosts: NDArray[np.int64], first: int, owned: int) -> Exchange:
     """Tell every owner once which of its unknowns are ghosts here; afterwards values travel without indices."""
     starts = np.array(comm.allgather(first))
     owner = np.searchsorted(starts, ghosts, side="right") - 1

@@ -9,6 +9,7 @@ identify unknowns on opposite faces, and nothing downstream knows of them either
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,23 @@ class EdgeGraph:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One mesh of a disjoint union, see `mvpde.mesh.union`.
+
+    Attributes:
+        domain: the mesh.
+        weight: ω > 0, which multiplies all its integrals.
+        label: what follows the coordinates of its points in those of the union.
+        local: local unknown of the union for each local unknown of the mesh, shape (owned + ghosts,).
+    """
+
+    domain: Domain
+    weight: float
+    label: tuple[float, ...]
+    local: Integers
+
+
+@dataclass(frozen=True)
 class Domain:
     """A mesh of D dimensions and the graph of its unknowns; arrays are local to the rank.
 
@@ -78,7 +96,8 @@ class Domain:
         nodes: number of unknowns over all ranks, identified ones counted once.
         lower, upper: bounding box, D numbers each.
         periods: length of each periodic direction, None elsewhere.
-        coordinates: positions of owned and ghost unknowns, shape (owned + ghosts, D).
+        coordinates: positions of owned and ghost unknowns, shape (owned + ghosts, D), or D + L in a union with L numbers in
+            each label.
         first: number of the first owned unknown over all ranks.
         ghosts: numbers of the ghosts over all ranks.
         graph, exchange: see there.
@@ -87,6 +106,8 @@ class Domain:
         numbers: unknown (numbered over all ranks) of each local degree of freedom of ``space``, ghosts included.
         of_mesh: local unknown of each owned degree of freedom of ``space``.
         metric: that the integrals are taken in, None for |dz|².
+        parts: the meshes of a disjoint union, in order; ``space``, ``numbers`` and ``of_mesh`` are then those of the first
+            alone. Empty for a mesh that is none.
     """
 
     comm: MPI.Intracomm
@@ -105,6 +126,7 @@ class Domain:
     numbers: NDArray[np.int64]
     of_mesh: Integers
     metric: Shell | None = None
+    parts: tuple[Part, ...] = ()
 
     @property
     def owned(self) -> int:
@@ -131,8 +153,10 @@ class Domain:
     def mesh_arrays(self) -> tuple[Array, NDArray[np.int64]] | None:
         """Points, shape (n, 3), and cells, shape (m, D + 1), in the order the mesh was given in, on rank 0; None elsewhere.
 
-        The order does not depend on the number of ranks. Collective.
+        The order does not depend on the number of ranks. Of a union it is the first mesh. Collective.
         """
+        if self.parts:
+            return self.parts[0].domain.mesh_arrays()
         geometry, topology = self.space.mesh.geometry, self.space.mesh.topology
         local = geometry.index_map().size_local
         points = _gather_ordered(self.comm, geometry.input_global_indices[:local], geometry.x[:local])
@@ -143,7 +167,13 @@ class Domain:
         return None if points is None or cells is None else (points, cells)
 
     def to_mesh(self, values: Array) -> Array | None:
-        """Values at the n mesh points in input order on rank 0, None elsewhere, from owned values (local). Collective."""
+        """Values at the n mesh points in input order on rank 0, None elsewhere, from owned values (local). Collective.
+
+        Of a union: those of one mesh after the other.
+        """
+        if self.parts:
+            pieces = [part.domain.to_mesh(values[part.local[: part.domain.owned]]) for part in self.parts]
+            return _joined(pieces)
         local = np.empty(self.owned + len(self.ghosts))
         local[: self.owned] = values[: self.owned]
         self.exchange.update(local)
@@ -152,14 +182,68 @@ class Domain:
     @property
     def points(self) -> int:
         """Number of mesh points, identified ones counted each."""
+        if self.parts:
+            return sum(part.domain.points for part in self.parts)
         return int(self.space.dofmap.index_map.size_global)
 
     def from_mesh(self, values: Array) -> Array:
         """Values at owned and ghost unknowns (local) from those at all mesh points in input order. Collective."""
         local = np.empty(self.owned + len(self.ghosts))
+        if self.parts:
+            ends = np.cumsum([part.domain.points for part in self.parts])
+            for part, piece in zip(self.parts, np.split(values, ends[:-1]), strict=True):
+                local[part.local] = part.domain.from_mesh(piece)
+            return local
         local[self.of_mesh] = values[_input_indices(self.space)]
         self.exchange.update(local)
         return local
+
+    # -- disjoint unions: a mesh of its own is the union of itself alone, with weight 1
+
+    @cached_property
+    def part(self) -> Integers:
+        """The number of the part that each local unknown belongs to, shape (owned + ghosts,)."""
+        number = np.zeros(self.owned + len(self.ghosts), np.int32)
+        for k, part in enumerate(self.parts):
+            number[part.local] = k
+        return number
+
+    @cached_property
+    def weights(self) -> Array:
+        """ω of each part, shape (Q,): the mass that a law has there, for nothing goes from one to another."""
+        return np.array([part.weight for part in self.parts] or [1.0])
+
+    @cached_property
+    def labels(self) -> Array:
+        """The label of each part, shape (Q, L)."""
+        return np.array([part.label for part in self.parts] or [()])
+
+    def part_sums(self, values: Array) -> Array:
+        """Σ_i values_i over the owned unknowns of each part and over ranks, shape (Q,), from owned values (local). Collective."""
+        owned = values[: self.owned]
+        if not self.parts:
+            return self.sum(np.array([owned.sum()]))
+        return self.sum(np.bincount(self.part[: self.owned], weights=owned, minlength=len(self.parts)))
+
+    def normalised(self, values: Array) -> Array:
+        """The values (owned + ghosts, local) times a number for each part, so that its mass is its weight. Collective."""
+        masses = self.part_sums(self.graph.lumped * values[: self.owned])
+        return np.asarray(values * (self.weights / masses)[self.part[: len(values)]])
+
+    def averaged(self, values: Array) -> Array | None:
+        """Σ_q ω_q values_q at the points of the one mesh that all parts are copies of, on rank 0; None elsewhere. Collective.
+
+        Of a mesh of its own: `to_mesh`.
+        """
+        on_mesh = self.to_mesh(values)
+        if on_mesh is None or not self.parts:
+            return on_mesh
+        return np.asarray(self.weights / self.weights.sum() @ on_mesh.reshape(len(self.parts), -1))
+
+
+def _joined(pieces: list[Array | None]) -> Array | None:
+    there = [piece for piece in pieces if piece is not None]
+    return np.concatenate(there) if len(there) == len(pieces) else None
 
 
 def _gather_ordered(comm: MPI.Intracomm, order: NDArray[np.integer], values: NDArray) -> NDArray | None:  # type: ignore[type-arg]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.mesh.assembly import identified_sum
-from mvpde.mesh.domain import Domain
+from mvpde.mesh.domain import Domain, Part
 
 if TYPE_CHECKING:
     from dolfinx import mesh
@@ -27,8 +27,12 @@ def integrate_against_basis(domain: Domain, function: Callable[[Array], Array]) 
     """∫hφ_i for each owned unknown (local), for a density h: (N, D) → (N,), which may jump or be narrow. Collective.
 
     Quadrature of degree 6; a cell where the values at the corners tell something else, as where h jumps, is done again with
-    thousands of equally weighted points.
+    thousands of equally weighted points. On a union h is a density on each of its meshes, of points with the coordinates of
+    the union, and the integrals there are those of the mesh times its weight.
     """
+    if domain.parts:
+        pieces = [_on_part(domain, part, function) for part in domain.parts]
+        return np.concatenate(pieces)
     grid, dimension = domain.space.mesh, domain.dimension
     corners_of, dofs = grid.geometry.dofmaps[0], domain.space.dofmap.list
     cells = grid.topology.index_map(grid.topology.dim).size_local
@@ -54,6 +58,18 @@ def integrate_against_basis(domain: Domain, function: Callable[[Array], Array]) 
             values[some] = loads(block[some], rules[2])
         np.add.at(total, dofs[block].ravel(), values.ravel())
     return identified_sum(domain.space, domain.numbers, domain.owned, total)
+
+
+def _on_part(union: Domain, part: Part, function: Callable[[Array], Array]) -> Array:
+    """ω∫hφ_i on one mesh of a union, whose points have the coordinates of the union."""
+
+    def there(points: Array) -> Array:
+        z = np.zeros((len(points), union.coordinates.shape[1]))
+        z[:, : part.domain.dimension] = points
+        z[:, union.dimension :] = part.label
+        return function(z)
+
+    return part.weight * integrate_against_basis(part.domain, there)
 
 
 def _gauss(grid: mesh.Mesh, degree: int) -> tuple[Array, Array]:
