@@ -152,11 +152,13 @@ def _product_law(name: str, laws: Mapping[str, LawSection], coordinates: Sequenc
 
 
 def _check_companions(sections: CaseSections, model: MeanField) -> None:
-    """Characteristics follow −∇V; Heun's scheme needs additive noise; runs of SGD need a training problem."""
-    if sections.characteristics is not None and not model.gradient_flow:
+    """Characteristics follow a flow without noise; Heun's scheme needs additive noise; runs of SGD need a training problem."""
+    if sections.characteristics is not None and model.own_diffusion is not None:
         raise CaseError(
-            "[characteristics]: follow a gradient flow, and this model has a general drift or diffusion; remove the section"
+            "[characteristics]: follow a flow without noise, and this model has a diffusion of its own; remove the section"
         )
+    if (sections.stationary is not None or sections.spectrum is not None) and not model.still and not sections.time.annealing:
+        raise CaseError("[stationary], [spectrum]: this model's coefficients depend on time; no law is stationary, remove them")
     reason = None if sections.ensemble is None else PARTICLE_SCHEMES[sections.ensemble.scheme].refuses(model)
     if reason is not None:
         raise CaseError(f"[ensemble] scheme: {reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class Density:
     start is ρ_i = (1/m_i)∫ρ_0 φ_i, which keeps the mass and the first moments of ρ_0 even where it jumps.
 
     Attributes:
-        model, domain: what is solved, and where.
+        model, domain: what is solved, with the coefficients of the present time, and where.
         time: t.
         values: ρ at owned and ghost unknowns, local to the rank.
     """
@@ -94,11 +94,12 @@ class Density:
         _check_spaces(model, domain, law)
         self._entry, self._options = _chosen(scheme, model), Options(cfl, tolerance, step, solver or {})
         _check(self._options)
-        self.model, self.domain, self.time = model, domain, 0.0
-        self.features = nodal_features(model, domain.coordinates, domain.comm)
+        self.domain, self.time = domain, 0.0
+        self._ruling = nodal_features(model, domain.coordinates, domain.comm)
+        self._see()
         self.values, self.mass_inside = _project(domain, model, law)
         self._mass = self.mass()
-        self._scheme = self._entry.build(domain, self.features, self.values, self._options)
+        self._scheme = self._entry.build(domain, self._ruling, self.values, self._options)
         self._first, self._past = model, Counts()
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
         smallest, largest = domain.extremes(self.values[: domain.owned])
@@ -113,6 +114,11 @@ class Density:
     def scheme(self) -> str:
         """Name of the scheme at work: "flux_corrected", "edge_averaged" or "galerkin"."""
         return self._scheme.name
+
+    @property
+    def still(self) -> bool:
+        """Whether the coefficients of the present stretch of time do not depend on time."""
+        return self._ruling.model.moving is None
 
     def advance(self, t: float, /, between_steps: Callable[[], None] = nothing) -> None:
         """Solve up to t ≥ time, hit exactly; ``between_steps`` is called after each step. Collective.
@@ -129,21 +135,27 @@ class Density:
 
     def _follow(self, model: MeanField) -> None:
         """Let ``model`` rule from now on. Collective."""
-        if model is self.model:
+        if model is self._ruling.model:
             return
-        self.model = model
-        external = model.external_potential(self.domain.coordinates)
-        self.features = replace(self.features, model=model, external=external)
+        self._ruling = self._ruling.of(model)
+        self._see()
         self._past = self._past.plus(self._scheme)
-        self._scheme = self._entry.build(self.domain, self.features, self.values, self._options)
+        self._scheme = self._entry.build(self.domain, self._ruling, self.values, self._options)
+
+    def _see(self) -> None:
+        """Take the coefficients of the present time."""
+        self.features = self._ruling.at(self.time)
+        self.model = self.features.model
 
     def _advance(self, end: float, between_steps: Callable[[], None]) -> None:
         while self.time < end:
             began = time.perf_counter()
+            self._scheme.time = self.time
             values, length = self._scheme.step(self.values, end - self.time)
             self._seconds += time.perf_counter() - began
             self._accept(values)
             self.time = end if length >= end - self.time else self.time + length
+            self._see()
             self.steps, self.step = self.steps + 1, length
             between_steps()
 
@@ -270,10 +282,11 @@ class Density:
         if state is None or np.size(state.get("values", np.empty(0))) != self.domain.points:
             raise ValueError(f"the checkpoint is none of a density on this mesh of {self.domain.points} points")
         self.time, self.steps, self.step = float(state["time"]), int(state["steps"]), float(state["step"])
-        self._follow(self._first.at(self.time))
+        self._follow(self._first.ruling(self.time))
+        self._see()
         self.values = self.domain.from_mesh(np.asarray(state["values"], float))
         self._mass, self.mass_defect, self.minimum = map(float, np.asarray(state["extremes"]))
-        self._scheme = self._entry.build(self.domain, self.features, self.values, self._options)
+        self._scheme = self._entry.build(self.domain, self._ruling, self.values, self._options)
         self._scheme.proposal = float(state["proposal"]) or math.inf
         self._past = Counts(*map(int, np.asarray(state["counts"])))
 

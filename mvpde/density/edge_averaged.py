@@ -28,25 +28,31 @@ Integers = NDArray[np.int32]
 
 
 def edge_averaged(domain: Domain, features: NodalFeatures, temperature: float) -> Coefficients:
-    """The coefficients of the edge-averaged fluxes as a function of the moments, which the potential depends on."""
-    graph, potential = domain.graph, np.zeros(len(domain.coordinates))
+    """The coefficients of the edge-averaged fluxes as a function of moments and time, which the potential depends on.
 
-    def at(moments: Array, inward: Array, outward: Array) -> None:
-        features.potential(moments, potential)
-        coefficients(graph.offsets, graph.columns, graph.stiffness, potential, temperature, inward, outward)
+    ``temperature`` is that of a model whose coefficients do not depend on time.
+    """
+    graph, potential, still = domain.graph, np.zeros(len(domain.coordinates)), features.model.moving is None
+
+    def at(moments: Array, inward: Array, outward: Array, time: float = 0.0) -> None:
+        present = features.at(time)
+        present.potential(moments, potential)
+        tau = temperature if still else present.model.temperature
+        coefficients(graph.offsets, graph.columns, graph.stiffness, potential, tau, inward, outward)
 
     return at
 
 
 def edge_averaged_steps(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> ImplicitSteps:
     """The scheme at work, see `mvpde.density.schemes`."""
+    falling = features.model.moving is None  # work is done on a law whose potential moves
     return ImplicitSteps(
         domain,
         features,
         edge_averaged(domain, features, features.model.temperature),
         name="edge_averaged",
         options=options,
-        energy=lambda owned_values: free_energy(domain, features, owned_values),
+        energy=(lambda owned_values: free_energy(domain, features, owned_values)) if falling else None,
     )
 
 

@@ -10,7 +10,7 @@ are N_y distinct y; on any other mesh each node is its own, by the same code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mpi4py import MPI
@@ -38,6 +38,7 @@ class NodalFeatures:
         external: V0 at the local nodes.
         left: A, shape (distinct y on this rank, r).
         right: B, shape (K, r), the same on all ranks.
+        coordinates: of the local nodes, shape (owned + ghosts, D).
     """
 
     model: MeanField
@@ -47,11 +48,23 @@ class NodalFeatures:
     external: Array
     left: Array
     right: Array
+    coordinates: Array
 
     @property
     def rank(self) -> int:
         """r, the numerical rank of the feature matrix."""
         return int(self.right.shape[1])
+
+    def of(self, model: MeanField) -> NodalFeatures:
+        """The same features under another model that has them, with its own outer energy and potential. Local."""
+        if model is self.model:
+            return self
+        same = model.external_potential is self.model.external_potential
+        return replace(self, model=model, external=self.external if same else model.external_potential(self.coordinates))
+
+    def at(self, t: float) -> NodalFeatures:
+        """With what the model is at time t."""
+        return self.of(self.model.now(t))
 
     def moments(self, masses: Array) -> Array:
         """m = Σ masses_i g(z_i), shape (K,), from the nodal masses m_iρ_i of the owned nodes. Collective."""
@@ -81,7 +94,8 @@ def nodal_features(model: MeanField, coordinates: Array, comm: MPI.Intracomm) ->
     left = np.empty((len(first), right.shape[1]))
     for start in range(0, len(first), _ROWS):
         left[start : start + _ROWS] = model.profile(y[first[start : start + _ROWS]]) @ right
-    return NodalFeatures(model, comm, place, model.amplitude(coordinates), model.external_potential(coordinates), left, right)
+    external = model.external_potential(coordinates)
+    return NodalFeatures(model, comm, place, model.amplitude(coordinates), external, left, right, coordinates)
 
 
 def _distinct(y: Array) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -52,7 +52,7 @@ class EdgeGeometry:
 
 
 def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coefficients:
-    """The coefficients k_ij, k_ji as a function of the moments. Collective.
+    """The coefficients k_ij, k_ji as a function of the moments, and of time where those of the model depend on it. Collective.
 
     Raises:
         ArgumentError: from the coefficients, on all ranks alike, where A is not a symmetric positive semidefinite D × D matrix at
@@ -61,8 +61,9 @@ def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coeff
     graph, z, geometry = domain.graph, domain.coordinates, edge_geometry(domain)
     _check_tensor(domain, model.diffusion(z, features.moments(graph.lumped)))
 
-    def at(moments: Array, inward: Array, outward: Array) -> None:
-        b, a = model.drift(z, moments), model.diffusion(z, moments)
+    def at(moments: Array, inward: Array, outward: Array, time: float = 0.0) -> None:
+        present = model.now(time)
+        b, a = present.drift(z, moments), present.diffusion(z, moments)
         coefficients(graph.offsets, graph.columns, geometry.inward, geometry.outward, geometry.stiffness, b, a, inward, outward)
 
     return at

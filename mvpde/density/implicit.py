@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,11 @@ _ROUNDING = 1e-14  # relative, of a free energy
 _NEGATIVE = -1e-15  # below this part of the maximum a value is negative by more than rounding
 
 
-# (moments, inward, outward): fills in k_ij and k_ji of each entry, with which the flux into i from j is F_ij = k_ij ρ_j − k_ji
-# ρ_i
-Coefficients = Callable[[Array, Array, Array], None]
+class Coefficients(Protocol):
+    """k_ij and k_ji of each entry (i, j), with which the flux into i from j is F_ij = k_ij ρ_j − k_ji ρ_i."""
+
+    def __call__(self, moments: Array, inward: Array, outward: Array, /, time: float = 0.0) -> None:
+        """Fill in ``inward`` k_ij and ``outward`` k_ji; ``time`` is given where the model's coefficients depend on it."""
 
 
 class ImplicitSteps:
@@ -48,12 +51,13 @@ class ImplicitSteps:
 
         M Y₁ = M ρ + γh 𝓕(m₁)Y₁,     M Y₂ = M ρ + (1−γ)h 𝓕(m₁)Y₁ + γh 𝓕(m₂)Y₂,     ρ_next = ρ + h M⁻¹[(1−γ)𝓕(m₁)Y₁ + γ𝓕(m₂)Y₂],
 
-    order 2, L-stable. m₁ and m₂ are moments extrapolated to the stage times from m, dm/dt and m(Y₁), to an error O(h²), so
-    each stage is one linear system. The update in flux form conserves mass to rounding, whatever the linear solver leaves. If it
-    has a negative value (neither a second-order step nor an operator with some k_ij < 0 need be positive), its fluxes are limited
-    against those of an implicit Euler step made positive by discrete upwinding where it is needed. The local error is estimated
-    against a quadrature of order 3 and against the stages with the moments they turn out to have, smoothed by one more solve, in
-    the L¹ norm. A step that raises the free energy is taken again, shorter.
+    order 2, L-stable; coefficients that depend on time are those of t + γh and of t + h. m₁ and m₂ are moments extrapolated to
+    these times from m, dm/dt and m(Y₁), to an error O(h²), so each stage is one linear system. The update in flux form conserves
+    mass to rounding, whatever the linear solver leaves. If it has a negative value (neither a second-order step nor an operator
+    with some k_ij < 0 need be positive), its fluxes are limited against those of an implicit Euler step made positive by discrete
+    upwinding where it is needed. The local error is estimated against a quadrature of order 3 and against the stages with the
+    moments they turn out to have, smoothed by one more solve, in the L¹ norm. A step that raises the free energy is taken again,
+    shorter.
     """
 
     stages = 2
@@ -71,12 +75,15 @@ class ImplicitSteps:
     ) -> None:
         """``options.tolerance`` bounds the local error of a step in L¹ (the mass is 1); ``options.step`` fixes the step.
 
-        Coefficients of a model without interaction are computed once, and matrices factored once per step length. ``tensor``: see
-        `for_steps`. ``energy``: (owned values) → 𝓕, which an error-controlled step must not raise beyond rounding; None: no law.
+        Coefficients that depend neither on moments nor on time are computed once, and matrices factored once per step length.
+        ``tensor``: see `for_steps`. ``energy``: (owned values) → 𝓕, which an error-controlled step must not
+        raise beyond rounding; None: no law.
         """
-        graph, entries, static = domain.graph, len(domain.graph.columns), not features.model.interacting
+        graph, entries, model = domain.graph, len(domain.graph.columns), features.model
+        static = not model.interacting and model.moving is None
         self.name = name
-        self._domain, self._features, self._coefficients_at, self._static = domain, features, coefficients, static
+        self._domain, self._features, self._static, self.time = domain, features, static, 0.0
+        self._coefficients_at, self._moving = coefficients, model.moving is not None
         self._tolerance, self._fixed, self.proposal = options.tolerance, options.step, math.inf
         self._rows, self._lumped = (graph.offsets, graph.columns), graph.lumped
         slots = 2 if static else 3  # of the two stages, and of the rates that their moments would really give
@@ -141,7 +148,7 @@ class ImplicitSteps:
     def _first_step(self, density: Array) -> float:
         """Where the rate of change, taken as constant, would move a tenth of the cube root of the tolerance."""
         moments = self._moments(density)
-        speed = self._norm(self._rate(density, moments, 0))
+        speed = self._norm(self._rate(density, moments, 0, 0.0))
         return 0.1 * self._tolerance ** (1.0 / 3.0) / max(speed, 1e-16)
 
     def _attempt(self, density: Array, length: float) -> tuple[Array, float]:
@@ -149,15 +156,15 @@ class ImplicitSteps:
         owned, lumped = self._domain.owned, self._lumped
         start = density[:owned]
         m0 = self._moments(density)
-        k0 = self._rate(density, m0, 0)
+        k0 = self._rate(density, m0, 0, 0.0)
         slope = self._features.moments(lumped * k0)
-        self._coefficients(m0 + GAMMA * length * slope, 0)
+        self._coefficients(m0 + GAMMA * length * slope, 0, GAMMA * length)
         y1 = self._solve(0, GAMMA * length, lumped * start, start + GAMMA * length * k0)
         k1 = self._apply(y1, 0)
         # parabola through m(0), m'(0) and m(Y₁), at the end of the step
         m1 = self._moments(y1)
         m2 = m0 + length * slope + (m1 - m0 - GAMMA * length * slope) / GAMMA**2
-        self._coefficients(m2, 1)
+        self._coefficients(m2, 1, length)
         right = start + (1.0 - GAMMA) * length * k1
         y2 = self._solve(1, GAMMA * length, lumped * right, right + GAMMA * length * (k1 + (1.0 - GAMMA) / GAMMA * (k1 - k0)))
         k2 = self._apply(y2, 1)
@@ -165,8 +172,8 @@ class ImplicitSteps:
         if self._fixed is None:
             error = length * (ERROR_WEIGHTS[0] * k0 + ERROR_WEIGHTS[1] * k1 + ERROR_WEIGHTS[2] * k2)
             if not self._static:  # where moments are stiffer than the step, their extrapolation is what goes wrong
-                error += length * (1.0 - GAMMA) * (self._rate(y1, m1, 2) - k1)
-                error += length * GAMMA * (self._rate(y2, self._moments(y2), 2) - k2)
+                error += length * (1.0 - GAMMA) * (self._rate(y1, m1, 2, GAMMA * length) - k1)
+                error += length * GAMMA * (self._rate(y2, self._moments(y2), 2, length) - k2)
             smooth = self._system.solve(lumped * error, error, 1e-3)
             estimate = self._norm(smooth)
         else:
@@ -247,12 +254,14 @@ class ImplicitSteps:
     def _moments(self, density: Array) -> Array:
         return self._features.moments(self._lumped * density[: self._domain.owned])
 
-    def _coefficients(self, moments: Array, stage: int) -> None:
+    def _coefficients(self, moments: Array, stage: int, later: float) -> None:
+        """Those of a stage, ``later`` than the start of the step."""
         if not self._static:
-            self._coefficients_at(moments, self._inward[stage], self._outward[stage])
+            places = self._inward[stage], self._outward[stage]
+            self._coefficients_at(moments, *places, *([self.time + later] if self._moving else []))
 
-    def _rate(self, density: Array, moments: Array, stage: int) -> Array:
-        self._coefficients(moments, stage)
+    def _rate(self, density: Array, moments: Array, stage: int, later: float) -> Array:
+        self._coefficients(moments, stage, later)
         return self._apply(density, stage)
 
     def _apply(self, density: Array, stage: int) -> Array:

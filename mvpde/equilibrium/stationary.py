@@ -146,13 +146,15 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
 
 
 def require_density(density: object) -> None:
-    """Refuse what is no density on a mesh.
+    """Refuse what is no density on a mesh, or one whose equation never stays the same.
 
     Raises:
         ArgumentError: saying so.
     """
     if not isinstance(density, Density):
         raise ArgumentError("density", f"must be a Density, whose mesh the law is sought on, not {type(density).__name__}")
+    if not density.still:
+        raise ArgumentError("density", "has coefficients that depend on time, so no law of it is stationary")
 
 
 def is_gibbs(density: Density) -> bool:

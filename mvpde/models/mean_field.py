@@ -64,6 +64,8 @@ class MeanField:
             those of the metric, and ρ is a density with respect to its volume.
         later: (time, model) in increasing time: the models that take this one's place from those times on, as where the
             temperature is lowered; they have the same features. Whoever carries a law asks `at` or `stretches` instead.
+        moving: t ≥ 0 → the model with the coefficients of that time, for one whose coefficients change all the time; it moves no
+            further itself, has the same features, and this one is that of t = 0. Whoever carries a law asks `now`.
         natural_wall: z, shape (N, D) → whether z lies at an end of Z itself, shape (N,): mass there says nothing about the
             domain.
         observables: functions z, shape (N, D) → (N,), whose means under every measure are recorded, by name.
@@ -91,6 +93,7 @@ class MeanField:
     constant_diffusion: bool = False
     metric: Shell | None = None
     later: tuple[tuple[float, MeanField], ...] = ()
+    moving: Callable[[float], MeanField] | None = None
     natural_wall: Callable[[Array], NDArray[np.bool_]] = _no_wall
     observables: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
@@ -118,6 +121,16 @@ class MeanField:
     def gradient_flow(self) -> bool:
         """Whether b = −∇V and A = τI, so that there is a free energy and Gibbs states are stationary."""
         return self.own_drift is None and self.own_diffusion is None
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether A = 0 at all times, so that the law is carried along by a flow."""
+        return self.own_diffusion is None and not self.ever_hot
+
+    @property
+    def still(self) -> bool:
+        """Whether the equation is the same at all times."""
+        return self.moving is None and not self.later
 
     @property
     def additive_noise(self) -> bool:
@@ -195,7 +208,11 @@ class MeanField:
             raise ValueError("this model has no data set to predict")
         return m[..., : len(self.data.weights)]
 
-    # -- a temperature that changes in time
+    # -- coefficients that change in time
+
+    def now(self, t: float) -> MeanField:
+        """The model with the coefficients of time t, where they change all the time; else this one."""
+        return self if self.moving is None else self.moving(t)
 
     def stretches(self, start: float = 0.0, end: float = math.inf) -> Iterator[tuple[float, MeanField]]:
         """(until, model) for the models that rule in turn from ``start`` to ``end``; this one is that of t = 0."""
@@ -205,7 +222,11 @@ class MeanField:
                 yield min(until, end), current
 
     def at(self, t: float) -> MeanField:
-        """The model that rules from t ≥ 0 on; at a time of change it is the new one."""
+        """The model that rules from t ≥ 0 on, with the coefficients of that time; at a time of change it is the new one."""
+        return self.ruling(t).now(t)
+
+    def ruling(self, t: float) -> MeanField:
+        """The model of the stretch of time that begins at t or has t in it."""
         return next(model for _, model in self.stretches(t))
 
     @property

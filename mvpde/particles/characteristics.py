@@ -1,10 +1,10 @@
 """The measure made of weighted quadrature nodes that the flow carries: spectrally accurate at τ = 0.
 
-    Ż_i = −∇V(Z_i; m),    m = Σ_i w_i g(Z_i),    Σ_i w_i = 1
+    Ż_i = b(Z_i; m, t),    m = Σ_i w_i g(Z_i),    Σ_i w_i = 1
 
-with (Z_i(0), w_i) a quadrature of the initial law. At τ = 0 the law at time t is the image of ρ_0 under this flow
-(Rotskoff & Vanden-Eijnden, arXiv:1805.00915), so the only errors are those of the quadrature of a smooth function and of an
-eighth-order integrator with error control: the truth that the other measures are held against.
+with (Z_i(0), w_i) a quadrature of the initial law and b = −∇V for a gradient flow. Without noise the law at time t is the image
+of ρ_0 under this flow (Rotskoff & Vanden-Eijnden, arXiv:1805.00915), so the only errors are those of the quadrature of a smooth
+function and of an eighth-order integrator with error control: the truth that the other measures are held against.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def weighted_moments(model: MeanField, z: Array, weights: Array, rows: int) -> A
 
 
 class Characteristics:
-    """The law at τ = 0 as N = Π nodes points with constant weights, all on rank 0.
+    """The law without noise as N = Π nodes points with constant weights, all on rank 0.
 
     Attributes:
         time: t.
@@ -53,18 +53,19 @@ class Characteristics:
         """Take the quadrature nodes of the initial law. Collective.
 
         Args:
-            model: a model with temperature 0.
+            model: a model without noise: A = 0, temperature 0.
             law: law of one particle at t = 0.
             nodes: number of quadrature nodes in each of the D directions, ≥ 1.
             tolerance: relative tolerance of one time step, in (0, 1e-2].
             comm: rank 0 of it does the work; all ranks get the answers.
 
         Raises:
-            ArgumentError: a model that is no gradient flow at τ = 0, or an argument outside its range. ValueError: a law of one
+            ArgumentError: a model with noise, or an argument outside its range. ValueError: a law of one
                 coordinate.
         """
         _check(model, law, nodes, tolerance)
         self.model, self.comm, self.tolerance, self.time = model, comm, tolerance, 0.0
+        self._first = self._ruling = model
         self.step = 0.0
         self._rows = rows_in_cache(model)
         self._steps, self._evaluations, self._count = 0, 0, math.prod(nodes)
@@ -72,10 +73,10 @@ class Characteristics:
         # Empty on the other ranks, so that no array here depends on more than rank 0.
         self._z, self._weights = law.quadrature(nodes) if comm.rank == 0 else (np.empty((0, model.dimension)), np.empty(0))
 
-    def _velocity(self, _: float, flat: Array) -> Array:
-        z = flat.reshape(self._z.shape)
-        m = weighted_moments(self.model, z, self._weights, self._rows)
-        return np.concatenate(in_pieces(lambda piece: self.model.drift(piece, m), z, self._rows)).ravel()
+    def _velocity(self, t: float, flat: Array) -> Array:
+        z, model = flat.reshape(self._z.shape), self._ruling.now(t)
+        m = weighted_moments(model, z, self._weights, self._rows) if model.interacting else np.zeros(model.features)
+        return np.concatenate(in_pieces(lambda piece: model.drift(piece, m), z, self._rows)).ravel()
 
     def _integrate(self, t: float) -> tuple[float, int, int]:
         """Carry the nodes of rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""
@@ -108,6 +109,12 @@ class Characteristics:
         require_ahead("characteristics", self.time, t)
         if t == self.time:
             return
+        for until, model in self._first.stretches(self.time, t):
+            self._ruling = model
+            self._advance(until)
+        self.model = self._ruling.now(t)
+
+    def _advance(self, t: float) -> None:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a trial step too far is rejected by the integrator
             self.step, steps, evaluations = on_first_rank(self.comm, lambda: self._integrate(t))
         self.time, self._moments = t, None
@@ -173,16 +180,17 @@ class Characteristics:
             return float(state["time"]), float(state["step"]), [int(count) for count in np.asarray(state["counts"])]
 
         self.time, self.step, (self._steps, self._evaluations) = on_first_rank(self.comm, received)
-        self._moments = None
+        self._moments, self._ruling = None, self._first.ruling(self.time)
+        self.model = self._ruling.now(self.time)
 
 
 def _check(model: MeanField, law: Law, nodes: Sequence[int], tolerance: float) -> None:
     """Refuse what has no characteristics, or arguments outside their range."""
-    if not model.gradient_flow:
-        raise ArgumentError("model", "characteristics follow a gradient flow, and this one has a general drift or diffusion")
     if model.ever_hot:
         hottest = max(model.temperatures)
         raise ArgumentError("model", f"characteristics exist at zero temperature only, and its temperature is {hottest:g}")
+    if not model.deterministic:
+        raise ArgumentError("model", "characteristics follow a flow without noise, and this model has a diffusion of its own")
     check_law(law)
     given: list[int] = list(nodes) if np.ndim(nodes) == 1 else []
     positive = all(whole(count) and count > 0 for count in given)

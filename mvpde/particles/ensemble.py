@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
@@ -73,7 +74,7 @@ class Ensemble:
         check_sizes(runs, seed, law, model.coordinates, particles)
         _check_steps(model, step, scheme)
         self.model, self.particles, self.runs, self.seed, self.comm = model, particles, runs, seed, comm
-        self._first = model
+        self._first = self._ruling = model
         self.scheme, self.time, self.step = scheme, 0.0, step
         self._longest_step = step
         self._rows = rows_in_cache(model)
@@ -83,18 +84,23 @@ class Ensemble:
         self._owned, self._streams = self._shares.owned, self._shares.streams(seed)
         self._z = self._shares.start(law, self._streams)
         self._driven_by = driven_by
-        self._flow = Flow(self._velocity, self._driving, self._noise)
+        self._flow = self._flow_at(None)
         if model.own_diffusion is not None:
             self._check_diffusion()
         self._increment = increment(model)
 
     # -- what the schemes use
 
-    def _velocity(self, z: Blocks, m: Array) -> Blocks:
-        return [self._block_velocity(x, m[run]) for x, (run, _) in zip(z, self._owned, strict=True)]
+    def _velocity(self, z: Blocks, m: Array, t: float | None = None) -> Blocks:
+        """b(z; m) at time t, by default at that of the particles."""
+        model = self._ruling.now(self.time if t is None else t)
+        return [self._block_velocity(model, x, m[run]) for x, (run, _) in zip(z, self._owned, strict=True)]
 
-    def _block_velocity(self, x: Array, m: Array) -> Array:
-        return np.concatenate(in_pieces(lambda piece: self.model.drift(piece, m), x, self._rows))
+    def _block_velocity(self, model: MeanField, x: Array, m: Array) -> Array:
+        return np.concatenate(in_pieces(lambda piece: model.drift(piece, m), x, self._rows))
+
+    def _flow_at(self, t: float | None) -> Flow:
+        return Flow(partial(self._velocity, t=t), self._driving, self._noise, self._flow_at)
 
     def _moments_of(self, z: Blocks) -> Array:
         return self._shares.mean([np.add.reduce(in_pieces(self._feature_sum, x, self._rows)) for x in z])
@@ -108,8 +114,10 @@ class Ensemble:
         return self.model.feature_sum(x) + 0.0 * x.sum()
 
     def _noise(self, z: Blocks, m: Array, h: float) -> Blocks:
+        moving = self._ruling.moving is not None
+        draw = increment(self._ruling.now(self.time + 0.5 * h)) if moving else self._increment
         shares = zip(z, self._owned, self._streams, strict=True)
-        return [self._increment(x, m[run], rng, h) for x, (run, _), rng in shares]
+        return [draw(x, m[run], rng, h) for x, (run, _), rng in shares]
 
     def _check_diffusion(self) -> None:
         """Look at A where the particles are now; the first complaint is raised on all ranks."""
@@ -137,11 +145,12 @@ class Ensemble:
         for until, model in self._first.stretches(self.time, t):
             self._follow(model)
             self._steps_to(until, between_steps)
+        self.model = self._ruling.now(self.time)
 
     def _follow(self, model: MeanField) -> None:
         """Let ``model`` move the particles from now on."""
-        if model is not self.model:
-            self.model, self._increment = model, increment(model)
+        if model is not self._ruling:
+            self.model, self._ruling, self._increment = model, model, increment(model)
 
     def _steps_to(self, t: float, between_steps: Callable[[], None]) -> None:
         start, often = self.time, max(1, UPDATES // (self.particles * self.runs))
@@ -244,6 +253,8 @@ class Ensemble:
         kept, self._z, self._streams = self._shares.received(state, "particles", self.model.dimension)
         self.time, self._steps = float(kept["time"]), int(kept["steps"])
         self._moments = None
+        self._follow(self._first.ruling(self.time))
+        self.model = self._ruling.now(self.time)
 
 
 def _check_steps(model: MeanField, step: float, scheme: str) -> None:

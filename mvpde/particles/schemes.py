@@ -21,15 +21,21 @@ class Flow:
     """What a scheme may do with particles, given as the blocks of this rank.
 
     Attributes:
-        velocity: (blocks, moments (runs, K)) → b(z; m), block by block.
+        velocity: (blocks, moments (runs, K)) → b(z; m), block by block, at the start of the step.
         moments: (blocks, t) → m that moves particles at time t, shape (runs, K): their own, or that of another law. Collective.
         noise: (blocks, moments, h) → √(2A(z; m)) (B_{t+h} − B_t), block by block; it advances the streams. Zero, shape (), where
-            A = τI, τ = 0.
+            A = τI, τ = 0. An A that depends on time is that of the middle of the step, which keeps weak order 2.
+        moving: t → the flow whose velocity is that of time t, for coefficients that depend on time.
     """
 
     velocity: Callable[[Blocks, Array], Blocks]
     moments: Callable[[Blocks, float], Array]
     noise: Callable[[Blocks, Array, float], Blocks]
+    moving: Callable[[float], Flow] | None = None
+
+    def now(self, t: float) -> Flow:
+        """With the velocity of time t."""
+        return self if self.moving is None else self.moving(t)
 
 
 def euler(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
@@ -48,7 +54,7 @@ def heun(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
     """
     before, noise = flow.velocity(z, m), flow.noise(z, m, h)
     predicted = [x + h * b + dw for x, b, dw in zip(z, before, noise, strict=True)]
-    after = flow.velocity(predicted, flow.moments(predicted, t + h))
+    after = flow.now(t + h).velocity(predicted, flow.moments(predicted, t + h))
     return [x + 0.5 * h * (b + c) + dw for x, b, c, dw in zip(z, before, after, noise, strict=True)]
 
 

@@ -290,5 +290,5 @@ def test_measures_refuse_models_that_they_cannot_follow():
     model = SgdRuns(neuron(), NEURON_LAW, runs=1, comm=WORLD).model
     with pytest.raises(ValueError, match='"heun" needs a constant diffusion'):
         Ensemble(model, NEURON_LAW, particles=10, comm=WORLD)
-    with pytest.raises(ValueError, match="characteristics follow a gradient flow"):
+    with pytest.raises(ValueError, match="characteristics follow a flow without noise"):
         Characteristics(model, NEURON_LAW, nodes=(3, 3), comm=WORLD)

@@ -68,6 +68,11 @@ class Computation:
         return there(case, folder, comm)
 
 
+def none_frozen(_: ModelSection) -> Sequence[str]:
+    """All that [initial] names moves."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Kind[Model: ModelSection]:
     """A kind of model.
@@ -93,7 +98,7 @@ class Kind[Model: ModelSection]:
     equation: Callable[[Mapping[str, object]], Equation | None] | None = None
     fields: Mapping[str, tuple[object, object]] = field(default_factory=dict)
     measures: Mapping[str, At] = field(default_factory=dict)
-    frozen: Callable[[Model], Sequence[str]] = lambda _: ()
+    frozen: Callable[[Model], Sequence[str]] = none_frozen
     computation: Computation | None = None
 
     @property
