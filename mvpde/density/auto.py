@@ -1,4 +1,4 @@
-"""The scheme that suits a model: Galerkin for no gradient flow, else the one with the longer steps."""
+"""The scheme that suits a model: explicit without noise, Galerkin for no gradient flow, else the one with the longer steps."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ def auto(domain: Domain, features: NodalFeatures, values: Array, options: Option
 
 
 def _suitable(domain: Domain, features: NodalFeatures, values: Array) -> str:
-    """Galerkin for no gradient flow; else edge-averaged where explicit diffusion needs shorter steps than explicit transport.
+    """Galerkin for no gradient flow with noise; else edge-averaged where explicit diffusion takes shorter steps than transport.
 
     Only the drift within reach counts: far up a potential that walls cut off there is no mass, but explicit steps are shortest.
     """
+    if features.model.deterministic:
+        return "flux_corrected"
     if not features.model.gradient_flow:
         return "galerkin"
     temperature = features.model.temperature
-    if temperature == 0.0:
+    if temperature == 0.0:  # of this stretch of time
         return "flux_corrected"
     graph, potential = domain.graph, np.empty(len(values))
     features.potential(features.moments(graph.lumped * values[: domain.owned]), potential)

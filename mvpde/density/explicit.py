@@ -18,13 +18,13 @@ Runge–Kutta of order 3 (Shu & Osher 1988), whose stages are convex combination
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures
-from mvpde.density.schemes import Options
 from mvpde.mesh.domain import Domain
 from mvpde.runtime import MPI, SolverError
 
@@ -35,6 +35,7 @@ TINY = 1e-290  # subnormal numbers are slow and lose their sign; a density this 
 AFFORDABLE = 1.0 - 1e-14  # of what a node has it may lose this part, so that rounding cannot overdraw it
 # (share of the state at the start of the step, share of the Euler step from the last stage): Shu–Osher form
 STAGES = ((0.0, 1.0), (0.75, 0.25), (1.0 / 3.0, 2.0 / 3.0))
+TIMES = (0.0, 1.0, 0.5)  # of the stages, in steps
 _ATTEMPTS = 50  # at one step; two or three do where the drift is smooth in time
 
 
@@ -137,16 +138,80 @@ def correct(
         result[i] = 0.0 if abs(value) < TINY else value
 
 
-def flux_corrected(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> FluxCorrected:
-    """The scheme at work, see `mvpde.density.schemes`."""
-    return FluxCorrected(domain, features, features.model.temperature, cfl=options.cfl, step=options.step)
+class Fluxes(Protocol):
+    """The three sweeps over the edges that an explicit step takes, each with the arrays of the kernels above."""
+
+    def evaluate(self, moments: Array, time: float) -> None:
+        """Take the coefficients at these moments and at this time. Local."""
+
+    def predict(self, density: Array, low: Array, rate: Array) -> float:
+        """As `predict`."""
+
+    def afford(self, density: Array, step: float, low: Array, rate: Array, share: Array) -> None:
+        """As `afford`."""
+
+    def correct(
+        self,
+        density: Array,
+        step: float,
+        low: Array,
+        rate: Array,
+        share: Array,
+        start: Array,
+        of_start: float,
+        of_step: float,
+        result: Array,
+    ) -> None:
+        """As `correct`."""
+
+
+class PotentialFluxes:
+    """Those of ∇·(ρ∇V + τ∇ρ), from differences of V along the edges."""
+
+    def __init__(self, domain: Domain, features: NodalFeatures) -> None:
+        """Allocate V."""
+        graph = domain.graph
+        self._features, self._temperature = features, features.model.temperature
+        self._rows = (graph.offsets, graph.columns, graph.stiffness)
+        self._mass, self._lumped, self._potential = graph.mass, graph.lumped, np.zeros(len(domain.coordinates))
+
+    def evaluate(self, moments: Array, time: float) -> None:
+        """V(·; m) at this time."""
+        present = self._features.at(time)
+        self._temperature = present.model.temperature
+        present.potential(moments, self._potential)
+
+    def predict(self, density: Array, low: Array, rate: Array) -> float:
+        """As `predict`."""
+        return float(predict(*self._rows, self._lumped, self._potential, density, self._temperature, low, rate))
+
+    def afford(self, density: Array, step: float, low: Array, rate: Array, share: Array) -> None:
+        """As `afford`."""
+        terms = (*self._rows, self._mass, self._lumped, self._potential, density, self._temperature)
+        afford(*terms, step, low, rate, share)
+
+    def correct(
+        self,
+        density: Array,
+        step: float,
+        low: Array,
+        rate: Array,
+        share: Array,
+        start: Array,
+        of_start: float,
+        of_step: float,
+        result: Array,
+    ) -> None:
+        """As `correct`."""
+        terms = (*self._rows, self._mass, self._lumped, self._potential, density, self._temperature)
+        correct(*terms, step, low, rate, share, start, of_start, of_step, result)
 
 
 class FluxCorrected:
-    """∂_tρ = ∇·(ρ∇V + τ∇ρ) on the edge graph; for τ = 0 and for τ too small to be stiff.
+    """∂_tρ = ∇·(ρ∇V + τ∇ρ), or −∇·(bρ), on the edge graph; for τ = 0 and for τ too small to be stiff.
 
-    Each stage evaluates the moments of its own state, so the mean field is as accurate in time as the transport. Arrays are
-    local to the rank.
+    Each stage evaluates the moments of its own state and coefficients that depend on time at its own time, so both are as
+    accurate in time as the transport. Arrays are local to the rank.
     """
 
     name = "flux_corrected"
@@ -154,18 +219,13 @@ class FluxCorrected:
     proposal = math.inf  # a step depends on the state alone
     limiter_share: float | None = None  # fused into the kernels, not measured
 
-    def __init__(
-        self, domain: Domain, features: NodalFeatures, temperature: float, *, cfl: float, step: float | None = None
-    ) -> None:
+    def __init__(self, domain: Domain, features: NodalFeatures, fluxes: Fluxes, *, cfl: float, step: float | None = None) -> None:
         """Allocate work arrays. ``cfl`` in (0, 1] is the part of the largest positive step to take, ``step`` a further bound."""
-        graph, exchange = domain.graph, domain.exchange
         local = len(domain.coordinates)
-        self._domain, self._features, self._temperature, self._cfl, self._bound = domain, features, temperature, cfl, step
-        self._rows = (graph.offsets, graph.columns, graph.stiffness)
-        self._mass, self._lumped, self._update = graph.mass, graph.lumped, exchange.update
-        self._potential, self._share, self._rate, self._state = (np.zeros(local) for _ in range(4))
+        self._domain, self._features, self._fluxes, self._cfl, self._bound = domain, features, fluxes, cfl, step
+        self._lumped, self._update, self.time = domain.graph.lumped, domain.exchange.update, 0.0
+        self._share, self._rate, self._state, self._next = (np.zeros(local) for _ in range(4))
         self._low = np.zeros(domain.owned)
-        self._next = np.zeros(local)
         self.limited_steps = self.rejected_steps = self.iterations = 0
 
     def step(self, density: Array, remaining: float) -> tuple[Array, float]:
@@ -190,7 +250,7 @@ class FluxCorrected:
         """A step, its length, and the largest outflow rate of its stages over all ranks, which decides whether it counts."""
         state, length, fastest = start, remaining, 0.0
         for stage, (of_start, of_step) in enumerate(STAGES):
-            outflow = self._predict(state)
+            outflow = self._predict(state, self.time + TIMES[stage] * length)
             if stage == 0:
                 outflow = float(self._domain.comm.allreduce(outflow, MPI.MAX))
                 largest = min(limit, self._cfl / outflow if outflow > 0.0 else math.inf)
@@ -199,18 +259,16 @@ class FluxCorrected:
             state = self._correct(state, start, of_start, of_step, length, self._state if stage % 2 == 0 else self._next)
         return state.copy(), length, float(self._domain.comm.allreduce(fastest, MPI.MAX))
 
-    def _predict(self, state: Array) -> float:
+    def _predict(self, state: Array, time: float) -> float:
         """Rates at ``state``; returns the largest outflow rate on this rank."""
-        moments = self._features.moments(self._lumped * state[: self._domain.owned])
-        self._features.potential(moments, self._potential)
-        fastest = predict(*self._rows, self._lumped, self._potential, state, self._temperature, self._low, self._rate)
+        self._fluxes.evaluate(self._features.moments(self._lumped * state[: self._domain.owned]), time)
+        fastest = self._fluxes.predict(state, self._low, self._rate)
         self._update(self._rate)
-        return float(fastest)
+        return fastest
 
     def _correct(self, state: Array, start: Array, of_start: float, of_step: float, length: float, result: Array) -> Array:
-        terms = (*self._rows, self._mass, self._lumped, self._potential, state, self._temperature, length, self._low, self._rate)
-        afford(*terms, self._share)
+        self._fluxes.afford(state, length, self._low, self._rate, self._share)
         self._update(self._share)
-        correct(*terms, self._share, start, of_start, of_step, result)
+        self._fluxes.correct(state, length, self._low, self._rate, self._share, start, of_start, of_step, result)
         self._update(result)
         return result

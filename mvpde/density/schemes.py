@@ -49,11 +49,13 @@ class Steps(Protocol):
         name: of the scheme.
         stages: evaluations of the fluxes in a step.
         proposal: length of the next step but for the time that remains; infinite where each step finds its own.
+        time: of the density that the next step is given; set by whoever asks for the step.
     """
 
     name: str
     stages: int
     proposal: float
+    time: float
 
     @property
     def limited_steps(self) -> int:
@@ -109,7 +111,7 @@ class DensityScheme:
 
 
 def _flux_corrected_refuses(model: MeanField) -> str | None:
-    return None if model.gradient_flow else _NO_GRADIENT_FLOW.format("flux_corrected")
+    return None if model.gradient_flow or model.deterministic else _NO_GRADIENT_FLOW.format("flux_corrected")
 
 
 def _edge_averaged_refuses(model: MeanField) -> str | None:
@@ -130,11 +132,13 @@ SCHEMES: Registry[DensityScheme] = Registry(
     "density scheme",
     {
         "auto": DensityScheme(
-            "edge_averaged where diffusion is stiffer than the drift, flux_corrected otherwise; galerkin for no gradient flow",
+            "edge_averaged where diffusion is stiffer than drift, flux_corrected otherwise; galerkin for noise without potential",
             At("mvpde.density.auto:auto"),
         ),
         "flux_corrected": DensityScheme(
-            "explicit, limited antidiffusive fluxes", At("mvpde.density.explicit:flux_corrected"), _flux_corrected_refuses
+            "explicit, limited antidiffusive fluxes: gradient flows, and drifts without noise",
+            At("mvpde.density.transport:flux_corrected"),
+            _flux_corrected_refuses,
         ),
         "edge_averaged": DensityScheme(
             "implicit, Scharfetter–Gummel fluxes, temperature > 0",
