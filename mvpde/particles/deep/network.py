@@ -1,0 +1,281 @@
+"""The measure made of wide deep networks: R runs of L layers of N units, with all their N² weights between two layers.
+
+    z^{ℓ+1}_j = N⁻¹ Σ_i σ^ℓ(z^ℓ_i, θ^ℓ_ij),     θ̇ = −N² ∂E/∂θ − ∂V0/∂θ + √(2τ) Ḃ,
+
+never independent particles: what is independent of what comes out as N grows (Araújo, Oliveira & Yukimura, arXiv:1906.00193).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (loads the solver libraries before anything of mpi4py)
+
+import numpy as np
+
+from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
+from mvpde.models.deep.network import DeepNetwork
+from mvpde.models.mean_field import Array
+from mvpde.particles.blocks import whole
+from mvpde.particles.deep.driven import LimitPath
+from mvpde.particles.deep.kernels import Integers
+from mvpde.particles.deep.passes import Scratch, ahead
+from mvpde.particles.deep.rows import groups
+from mvpde.particles.deep.samples import Samples
+from mvpde.particles.deep.steps import NETWORK_STEPS, Motion, RunGroup, Start, drawn
+from mvpde.particles.deep.weights import (
+    ConditionalMoments,
+    conditional_moments,
+    first_weights,
+    gaps,
+    joined,
+    kept,
+    layer_arrays_of,
+    mean_over_weights,
+    take_up,
+    weights_of,
+)
+
+UPDATES = 3_000_000  # of a weight by one sample, a second or so, after which a network lets others look at it
+
+MODES = {
+    "descent": "descent on all data, at temperature 0",
+    "sgd": "one fresh sample at each step, Euler's",
+    "langevin": "noisy descent on all data, at positive temperature",
+}
+
+
+class Network:
+    """R independent runs of a network of width N.
+
+    Attributes:
+        network: the network without its width.
+        model: what records and pictures ask of a model; its moments are the predictions.
+        time: t, in the clock of the limit.
+        step: length of the last step taken; before the first, the length asked for.
+    """
+
+    name = label = "network"
+    listed = ("loss_standard_error",)
+
+    def __init__(
+        self,
+        network: DeepNetwork,
+        start: Start,
+        *,
+        width: int,
+        runs: int = 1,
+        seed: int = 0,
+        mode: str = "descent",
+        step: float = 0.05,
+        scheme: str = "heun",
+        samples: Samples | None = None,
+        limit: LimitPath | None = None,
+        comm: MPI.Intracomm = MPI.COMM_WORLD,
+    ) -> None:
+        """Draw A, B and all θ. Collective.
+
+        Args:
+            network: depth, units, data, loss, temperature.
+            start: laws of the weights.
+            width: N ≥ 1.
+            runs: independent runs, ≥ 1.
+            seed: ≥ 0.
+            mode: a name in `MODES`.
+            step: longest time step ε > 0. A step of descent moves θ by −εN² ∂E/∂θ.
+            scheme: "heun" or "euler"; SGD takes Euler's.
+            samples: of SGD, the same in all runs, with their step; None: drawn from the data, for each run.
+            limit: drives the weights instead of their own network: copies of a network of the same seed.
+            comm: communicator over which the rows are distributed.
+
+        Raises:
+            ArgumentError: an argument outside its range, or a mode that does not fit the temperature.
+        """
+        _check_counts(width, runs, seed)
+        _check_motion(network, mode, step, scheme, samples)
+        self.network, self.width, self.runs, self.seed, self.comm = network, width, runs, seed, comm
+        self.mode, self.scheme = mode, "euler" if mode == "sgd" else scheme
+        self.model = network.mean_field()
+        self.time, self.step = 0.0, step if samples is None else samples.step
+        self._longest_step, self._prescribed = self.step, samples
+        self._steps, self._seconds = 0, 0.0
+        self._motion = Motion(network, Scratch(), limit)
+        kept = len(network.layers) * width**2 * len(network.data.weights)
+        self._groups = [drawn(network, rows, start, seed) for rows in groups(runs, width, kept, comm)]
+        self._seen: list[tuple[Array, list[Array]]] | None = None  # h and z^ℓ of each group at the present time
+
+    # -- steps
+
+    def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
+        """Carry the weights to time t in equal steps no longer than ``step``. Collective.
+
+        Raises:
+            ValueError: t lies before the present time, or is no finite number.
+            InvariantError: a weight became infinite or NaN, on all ranks. Weights and time stay those before that step.
+        """
+        require_ahead("a network", self.time, t)
+        start, work = self.time, len(self.network.layers) * self.runs * self.width**2
+        often = max(1, UPDATES // work)
+        count = math.ceil((t - start) / self._longest_step * (1.0 - 1e-12))
+        for k in range(1, count + 1):
+            began = time.perf_counter()
+            self._one_step(t if k == count else start + (t - start) * k / count, (t - start) / count)
+            self._seconds += time.perf_counter() - began
+            if k % often == 0:
+                between_steps()
+
+    def _one_step(self, t: float, h: float) -> None:
+        step, total = NETWORK_STEPS[self.scheme], 0.0
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below
+            for group in self._groups:
+                step(self._motion, group, self.time, h, self._samples(group))
+                total += sum(float(theta.sum()) for theta in group.other.layers) + float(group.other.last.sum())
+        if not math.isfinite(self.comm.allreduce(total)):
+            raise InvariantError(
+                f"network: weights became infinite or NaN in the {self.scheme} step from t = {self.time:g} of length {h:g}; the "
+                f"state at t = {self.time:g} is kept. Choose a network.step smaller than {h:g}."
+            )
+        for group in self._groups:
+            group.weights, group.other = group.other, group.weights
+        self.time, self.step, self._seen = t, h, None
+        self._steps += 1
+
+    def _samples(self, group: RunGroup) -> Integers | None:
+        """The sample that this step sees in each run, shape (runs, 1); None: all of them."""
+        if self.mode != "sgd":
+            return None
+        if self._prescribed is not None:
+            order = self._prescribed.order
+            return np.full((group.rows.runs, 1), order[self._steps % len(order)], np.int64)
+        distribution = np.cumsum(self.network.data.weights)
+        u = np.array([rng.random() for rng in group.samples]) * distribution[-1]
+        return np.minimum(np.searchsorted(distribution, u, side="right"), len(distribution) - 1)[:, None]
+
+    # -- what it answers
+
+    def _present(self) -> list[tuple[Array, list[Array]]]:
+        """h, shape (runs, P), and z^ℓ, ℓ = 1 … L, of each group; collective where it is not known."""
+        if self._seen is None:
+            seen = [ahead(self.network, group.rows, group.weights, self._motion.scratch) for group in self._groups]
+            self._seen = [(inputs.h, inputs.z) for inputs in seen]
+        return self._seen
+
+    def moments(self) -> Array:
+        """ŷ(x_p) of each run, shape (runs, P), the same bits on every rank. Collective."""
+        return self.network.predictions(np.concatenate([h for h, _ in self._present()]))
+
+    def units(self) -> list[Array]:
+        """z^ℓ(x_p) of every unit, ℓ = 1 … L, shape (runs, P, N) each, the same bits on every rank. Collective."""
+        return [np.concatenate(layer) for layer in zip(*(z for _, z in self._present()), strict=True)]
+
+    def ends(self) -> tuple[Array, Array]:
+        """A, shape (runs, N, q), and B, shape (runs, N)."""
+        groups = self._groups
+        return np.concatenate([g.weights.first for g in groups]), np.concatenate([g.weights.last for g in groups])
+
+    def losses(self) -> Array:
+        """E of each run, shape (runs,). Collective."""
+        return np.asarray(self.network.energy(self.moments()))
+
+    def loss_standard_error(self) -> float:
+        """Sample standard deviation of the runs' losses / √runs; NaN for one run. Collective."""
+        return float(np.std(self.losses(), ddof=1) / math.sqrt(self.runs)) if self.runs > 1 else math.nan
+
+    def layer(self, number: int) -> Array | None:
+        """The trained weights of layer 1 … L − 1, shape (runs, N, N, D), rows first, on rank 0, else None. Collective."""
+        return weights_of(self.network, self._groups, number)
+
+    def distance(self, other: Network) -> Array:
+        """Mean of |θ_ij − θ'_ij| over i, j to a network of the same size on the same ranks, shape (runs, L − 1). Collective."""
+        return np.concatenate([gaps(a, b) for a, b in zip(self._groups, other._groups, strict=True)])
+
+    def expectation(self, f: Callable[[Array], Array]) -> Array:
+        """Mean of f over the weights of all layers together, shape (runs,), for f: (N, D) → (N,). Collective."""
+        return np.concatenate([mean_over_weights(self.network, group, f) for group in self._groups])
+
+    def cloud(self) -> Cloud | None:
+        """Weights of run 0 as points of all coordinates on rank 0, else None: those between the first 128 units. Collective."""
+        return first_weights(self.network, self._groups[0])
+
+    def conditional_moments(self) -> ConditionalMoments:
+        """Means of weights, squares and products with labels, of each run. Collective."""
+        return joined([conditional_moments(self.network, group) for group in self._groups])
+
+    def numbers(self) -> dict[str, float]:
+        """Standard error of the loss, and steps taken. Collective."""
+        return {"loss_standard_error": self.loss_standard_error(), "steps": self._steps}
+
+    def arrays(self) -> dict[str, Array]:
+        """Predictions, z̄² … z̄^L, means, variances and covariances with the labels, means over runs. Collective.
+
+        In the layout of `mvpde.models.deep.statistics`.
+        """
+        inputs = np.array([z.mean(axis=(0, 2)) for z in self.units()[1:]])
+        known = {"predictions": self.moments().mean(axis=0), "inputs": inputs}
+        known |= layer_arrays_of(self.network, self.conditional_moments())
+        if self.network.train_ends:
+            first, last = self.ends()
+            known["ends_mean"] = np.append(first.mean(axis=(0, 1)), last.mean())
+        return known
+
+    def statistics(self) -> dict[str, Number]:
+        """Sizes, mode, steps, and updates of a weight per second."""
+        updates = self._steps * self.runs * self.width**2 * len(self.network.layers)
+        return {
+            "width": self.width,
+            "runs": self.runs,
+            "seed": self.seed,
+            "mode": self.mode,
+            "scheme": self.scheme,
+            "steps": self._steps,
+            "step": self.step,
+            "weight_updates_per_second": updates / self._seconds if self._seconds > 0 else 0.0,
+        }
+
+    # -- checkpoints
+
+    fields = no_arrays
+    mesh = no_mesh
+
+    def state(self) -> State | None:
+        """Time, weights and streams on rank 0, else None: enough to continue bit for bit. Collective."""
+        parts = kept(self.network, self._groups)
+        return None if parts is None else {"time": np.float64(self.time), "steps": np.int64(self._steps), **parts}
+
+    def restore(self, state: State | None) -> None:
+        """Continue from ``state()`` of a network of the same size, read on rank 0 (others pass None). Collective.
+
+        Raises:
+            ValueError: on all ranks, when it is that of another network.
+        """
+        state = self.comm.bcast(state)
+        if state is None:
+            raise ValueError("a measure is restored from the state on rank 0, which is missing")
+        take_up(self.network, self._groups, state)
+        self.time, self._steps, self._seen = float(state["time"]), int(state["steps"]), None
+
+
+def _check_counts(width: int, runs: int, seed: int) -> None:
+    for argument, value, least in (("width", width, 1), ("runs", runs, 1), ("seed", seed, 0)):
+        if not whole(value):
+            raise ArgumentError(argument, f"must be a whole number, not {value!r}")
+        if value < least:
+            raise ArgumentError(argument, f"must be at least {least}, not {value!r}")
+
+
+def _check_motion(network: DeepNetwork, mode: str, step: float, scheme: str, samples: Samples | None) -> None:
+    if not (math.isfinite(step) and step > 0):
+        raise ArgumentError("step", f"must be positive, not {step!r}")
+    for argument, value, known in (("mode", mode, MODES), ("scheme", scheme, NETWORK_STEPS)):
+        if value not in known:
+            raise ArgumentError(argument, f"must be one of {', '.join(known)}, not {value!r}")
+    if mode == "descent" and network.temperature > 0.0:
+        raise ArgumentError("mode", 'is "descent", and the model is at positive temperature; choose "langevin", or temperature 0')
+    if mode == "langevin" and network.temperature == 0.0:
+        raise ArgumentError("mode", 'is "langevin", and the model is at temperature 0; choose "descent", or a temperature')
+    if samples is not None and mode != "sgd":
+        raise ArgumentError("samples", 'are prescribed for the mode "sgd" only; leave them out')
+    if samples is not None and max(samples.order) >= len(network.data.weights):
+        raise ArgumentError("samples", f"are numbered 0 … {len(network.data.weights) - 1}; correct their order")
