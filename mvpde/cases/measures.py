@@ -63,6 +63,7 @@ class MeasureEntry:
 
 SAMPLES, MESH, NODES = range(3)
 EVERY = ("loss", "step", "seconds")  # keys of any measure
+LAYERS = ("predictions", "inputs", "label_covariance", "layer_mean", "layer_variance", "dissipation")  # of deep networks
 
 
 def _hot(problem: Problem) -> str | None:
@@ -85,6 +86,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
                 *("free_energy", "outer_mass", "mass_defect", "minimum", "steps", "scheme", "nodes", "stages", "mass_inside"),
                 *("feature_rank", "negative_edges", "limited_steps", "limiter_share", "rejected_steps", "solver_iterations"),
                 "node_updates_per_second",
+                *LAYERS,
             ),
             places={
                 "scheme": "[density] scheme: ",
@@ -102,7 +104,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
             "quadrature nodes of the initial law, carried by the flow",
             At("mvpde.cases.of_particles:characteristics"),
             NODES,
-            ("steps", "nodes", "evaluations", "tolerance"),
+            ("steps", "nodes", "evaluations", "tolerance", *LAYERS),
             _hot,
         ),
         "ensemble": MeasureEntry(
@@ -120,6 +122,12 @@ MEASURES: Registry[MeasureEntry] = Registry(
                 *("loss_standard_error", "steps", "runs", "seed", "dynamics", "learning_rate", "batch_size", "replacement"),
                 *("noise_scale", "run_steps_per_second"),
             ),
+        ),
+        "network": MeasureEntry(
+            "true networks of finite width, trained beside their limit",
+            At("mvpde.cases.deep:network"),
+            SAMPLES,
+            ("loss_standard_error", "steps", "runs", "seed", "width", "mode", "weight_updates_per_second", *LAYERS),
         ),
     },
 )

@@ -64,7 +64,7 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
         sections = case.sections.model_copy(update={"initial": _complete("initial", case.sections.initial, case.sections.model)})
         data = on_first_rank(comm, lambda: data_of(sections.data, case.directory, case.read))
         model = _annealed(_model(sections, data), sections, data)
-        still = KINDS[sections.model.kind].frozen(sections.model)
+        still = KINDS[sections.model.kind].frozen(sections.model, data)
         with blaming("[initial]"):
             frozen = {name: sections.initial[name].factor() for name in still if name in sections.initial}
             moving = {name: law for name, law in sections.initial.items() if name not in still}

@@ -68,7 +68,7 @@ class Computation:
         return there(case, folder, comm)
 
 
-def none_frozen(_: ModelSection) -> Sequence[str]:
+def none_frozen(_: ModelSection, __: Data | None) -> Sequence[str]:
     """All that [initial] names moves."""
     return ()
 
@@ -86,7 +86,8 @@ class Kind[Model: ModelSection]:
         equation: [model] → what a report says was solved; None, or no function, for a gradient flow of interacting particles.
         fields: sections that only this kind has, or that it replaces, as pydantic has them: name → (type, default).
         measures: sections whose measure this kind builds itself: name → where (problem, communicator) → the measure is.
-        frozen: [model] → names in [initial] that are no coordinates, as they never move; their laws are `Problem.frozen`.
+        frozen: ([model], data set) → names in [initial] that are no coordinates, as they never move; their laws are
+            `Problem.frozen`.
         computation: for a kind without laws that move; [initial] and [time] are then in ``fields`` if it has them at all.
     """
 
@@ -98,7 +99,7 @@ class Kind[Model: ModelSection]:
     equation: Callable[[Mapping[str, object]], Equation | None] | None = None
     fields: Mapping[str, tuple[object, object]] = field(default_factory=dict)
     measures: Mapping[str, At] = field(default_factory=dict)
-    frozen: Callable[[Model], Sequence[str]] = none_frozen
+    frozen: Callable[[Model, Data | None], Sequence[str]] = none_frozen
     computation: Computation | None = None
 
     @property
@@ -107,6 +108,15 @@ class Kind[Model: ModelSection]:
         return (self.schema.__doc__ or "").strip().splitlines()[0]
 
 
-_SHIPPED = ("network", "gaussian_mixture", "mean_field", "fokker_planck", "mmn_isotropic", "spikes", "sgd_network")
+_SHIPPED = (
+    "network",
+    "gaussian_mixture",
+    "mean_field",
+    "fokker_planck",
+    "mmn_isotropic",
+    "spikes",
+    "sgd_network",
+    "deep_network",
+)
 
 KINDS: Registry[Kind[Any]] = Registry("kind of model", {name: At(f"mvpde.cases.kinds.{name}:KIND") for name in _SHIPPED})

@@ -25,7 +25,7 @@ from mvpde.models.deep.network import DeepNetwork
 from mvpde.models.deep.units import Array
 from mvpde.models.laws import Law1D, Normal
 
-_REACH = 7.0  # standard deviations that nodes of a normal law reach to: 1e-12 of it lies beyond
+_FEW = 12  # nodes of a normal law up to which those of Gauss and Hermite serve better
 
 Means = Callable[[int, Array], tuple[Array, Array]]  # (number of the layer, its inputs) → S, T
 
@@ -82,9 +82,10 @@ def labels(network: DeepNetwork, laws: Mapping[str, Law1D], a: int | Sequence[in
 
 def nodes(law: Law1D, n: int) -> tuple[Array, Array]:
     """n nodes of a law and weights that sum to 1, shapes (n,)."""
-    if not isinstance(law, Normal) or n < 4:
+    if not isinstance(law, Normal) or n < _FEW:
         return law.quadrature(n)
-    t = np.linspace(-_REACH, _REACH, n)
+    # The more nodes, the farther out: what lies beyond costs as much as what lies between.
+    t = np.linspace(-1.0, 1.0, n) * min(7.0, 4.0 + n / 25.0)
     w = np.exp(-0.5 * t**2)
     return law.mean + law.std * t, w / w.sum()
 

@@ -1,0 +1,236 @@
+"""Deep networks, of infinite width and of width N."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from mvpde.cases.kinds import Equation, Given, Kind
+from mvpde.cases.laws import Law
+from mvpde.cases.messages import listed, toml_value
+from mvpde.cases.schema import MeanFieldSection, StationarySection, TimeSection
+from mvpde.cases.sources import SOURCES
+from mvpde.cases.values import Count, Number, Positive, Section, one_of, refuse
+from mvpde.models.data import Data
+from mvpde.models.deep.network import DeepNetwork, FirstLayer
+from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS, WEIGHTS, DeepLayer
+from mvpde.models.losses import LOSSES
+from mvpde.models.mean_field import MeanField
+from mvpde.registry import At
+
+MODES = ("descent", "heun", "sgd", "prescribed", "langevin")
+
+
+class FirstLayerSection(Section):
+    """z¹ = act(a·x + offset)."""
+
+    unit: Annotated[str, one_of(ACTIVATIONS)] = Field("tanh", description="one of {names}", examples=["tanh"])
+    offset: Number = Field(0.0, description="added to a·x", examples=[0.5])
+
+    def __str__(self) -> str:
+        """As a case file writes it."""
+        return toml_value(self.model_dump())
+
+
+class DeepLayerSection(Section):
+    """One layer, or several alike, of units v·act(wz + c)."""
+
+    unit: Annotated[str, one_of(ACTIVATIONS)] = Field("tanh", description="one of {names}", examples=["tanh"])
+    trained: list[Annotated[str, one_of(WEIGHTS)]] = Field(
+        description="those of v, w, c that move, at least one", examples=[["v", "w"]]
+    )
+    fixed: dict[str, Number] = Field({}, description="the values of the others, by name", examples=[{"c": 0.0}])
+    repeat: Count = Field(1, description="how many layers of this kind follow each other, a whole number ≥ 1", examples=[3])
+    initial: dict[str, Law] = Field(
+        {},
+        description="initial laws of weights of this layer where they differ from [initial]",
+        examples=[{"w": {"law": "normal", "mean": 0.6, "std": 0.5}}],
+    )
+
+    @model_validator(mode="after")
+    def _is_a_layer(self) -> DeepLayerSection:
+        try:
+            layer = self.layer
+        except ValueError as error:
+            raise refuse(str(error)) from None
+        for name in self.initial:
+            if name not in layer.trained:
+                raise refuse(f"initial has a law of {name}, which this layer does not train (it trains {listed(layer.trained)})")
+        return self
+
+    @property
+    def layer(self) -> DeepLayer:
+        """The unit."""
+        return DeepLayer(self.unit, tuple(self.trained), self.fixed)
+
+
+class DeepNetworkModel(MeanFieldSection):
+    """ŷ(x): deep networks; the laws of their weights, layer by layer, as the width goes to infinity."""
+
+    first: FirstLayerSection = Field(
+        FirstLayerSection(),
+        description="first layer, act(a·x + offset): `unit`, `offset`",
+        examples=[{"unit": "tanh", "offset": 0.5}],
+    )
+    output: Annotated[str, one_of(ACTIVATIONS)] = Field(
+        "tanh", description="activation of the last layer, b·act(z): one of {names}", examples=["tanh"]
+    )
+    output_map: Annotated[str, one_of(OUTPUT_MAPS)] = Field(
+        "identity", description="what is applied to the sum of the last layer: one of {names}", examples=["identity"]
+    )
+    loss: Annotated[str, one_of(LOSSES)] = Field("least_squares", description="one of {names}", examples=["least_squares"])
+    train_ends: bool = Field(False, description="whether a and b move too, true or false", examples=[False])
+    layers: list[DeepLayerSection] = Field(
+        description="the trained layers 1 … L−1, one table [[model.layers]] for each or with `repeat`",
+        examples=[[{"unit": "tanh", "trained": ["v", "w"], "fixed": {"c": 0.0}}]],
+    )
+
+    @field_validator("layers")
+    @classmethod
+    def _deep(cls, layers: list[DeepLayerSection]) -> list[DeepLayerSection]:
+        if not layers:
+            raise refuse("the list is empty, so that L = 1; a deep network has L ≥ 2: add a table [[model.layers]]")
+        return layers
+
+    @property
+    def each(self) -> list[DeepLayerSection]:
+        """The section of each layer."""
+        return [section for section in self.layers for _ in range(section.repeat)]
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """Names of the weights that some layer trains."""
+        return tuple(name for name in WEIGHTS if any(name in section.trained for section in self.layers))
+
+
+def _one_or_more(counts: object) -> object:
+    return counts if isinstance(counts, list) else [counts]
+
+
+class LabelsSection(Section):
+    """Quadrature nodes of the laws of the first weights a and the last weights b."""
+
+    a: Annotated[list[Count], BeforeValidator(_one_or_more), Field(min_length=1)] = Field(
+        [28], description="nodes of a, or of each of its components, whole numbers ≥ 1", examples=[28]
+    )
+    b: Count = Field(28, description="nodes of b, a whole number ≥ 1", examples=[28])
+
+    def __hash__(self) -> int:
+        """As a default of the schema it must have one."""
+        return hash((tuple(self.a), self.b))
+
+
+class DeepCompanionSection(Section):
+    """True networks with N units in every layer, trained beside their limit."""
+
+    width: Count = Field(description="N, units in every layer, a whole number ≥ 1", examples=[100])
+    runs: Count = Field(1, description="number of independent networks, a whole number ≥ 1", examples=[20])
+    mode: str = Field("descent", description=f"how they are trained, one of {', '.join(MODES)}", examples=["descent"])
+    step: Positive = Field(0.05, description="length of a step in the time of the limit, > 0", examples=[0.05])
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
+    order: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None,
+        description='mode = "prescribed": numbers of the data points of the steps, from 0 on, repeated; absent: in turn',
+        examples=[[0, 1, 2, 3, 4]],
+    )
+
+    @field_validator("mode")
+    @classmethod
+    def _known(cls, mode: str) -> str:
+        if mode not in MODES:
+            raise refuse(f'"{mode}" is not one of {listed(MODES)}')
+        return mode
+
+    @field_validator("order")
+    @classmethod
+    def _prescribed(cls, order: list[int] | None, info: ValidationInfo) -> list[int] | None:
+        if order is not None and info.data.get("mode") != "prescribed":
+            raise refuse('is for mode = "prescribed" alone; remove it, or change `mode`')
+        return order or None
+
+
+def _without(text: str) -> object:
+    """The type of a section that this kind does not have."""
+
+    def check(section: object) -> None:
+        if section is not None:
+            raise refuse(text)
+
+    return Annotated[None, BeforeValidator(check)]
+
+
+def _no_starts(section: StationarySection | None) -> StationarySection | None:
+    if section is not None and section.starts is not None:
+        raise refuse("the search begins at [initial]; remove `starts`")
+    return section
+
+
+def _no_annealing(section: TimeSection) -> TimeSection:
+    if section.annealing:
+        raise refuse("deep networks keep one temperature; remove `annealing`")
+    return section
+
+
+def deep_network(model: DeepNetworkModel, data: Data) -> DeepNetwork:
+    """The network that [model] describes.
+
+    Raises:
+        ValueError: targets that do not fit the loss.
+    """
+    return DeepNetwork(
+        layers=tuple(section.layer for section in model.each),
+        data=data,
+        first=FirstLayer(model.first.unit, model.first.offset),
+        output=model.output,
+        output_map=model.output_map,
+        loss=model.loss,
+        temperature=model.temperature,
+        base={name: law.factor() for name, law in (model.base_measure or {}).items() if name in model.coordinates},
+        train_ends=model.train_ends,
+    )
+
+
+def _build(model: DeepNetworkModel, given: Given) -> MeanField:
+    assert given.data is not None
+    base = None if given.base_measure is not None else {"base_measure": None}  # it is checked once the coordinates are known
+    return deep_network(model if base is None else model.model_copy(update=base), given.data).mean_field()
+
+
+def _frozen(model: DeepNetworkModel, data: Data | None) -> Sequence[str]:
+    assert data is not None
+    return deep_network(model.model_copy(update={"base_measure": None}), data).frozen_names
+
+
+def _equation(model: Mapping[str, object]) -> Equation | None:
+    del model
+    return Equation(
+        "Every layer's weights, with the first and the last weights as labels, descend its potential",
+        "∂_t ρ^ℓ(θ|λ) = ∇·(ρ^ℓ ∇V^ℓ + τ∇ρ^ℓ),  V^ℓ(θ|λ) = V0 − Σ_p w_p r_p B^{ℓ+1}_p σ^ℓ(z^ℓ_p, θ),  ℓ = 1 … L−1",
+    )
+
+
+_ENSEMBLE = "deep networks have no independent particles; remove it, or write [network] with `width` for true networks"
+
+KIND = Kind(
+    DeepNetworkModel,
+    _build,
+    SOURCES,
+    equation=_equation,
+    fields={
+        "labels": (LabelsSection, LabelsSection()),
+        "network": (DeepCompanionSection | None, None),
+        "ensemble": (_without(_ENSEMBLE), None),
+        "sgd": (_without(_ENSEMBLE), None),
+        "spectrum": (_without("the modes of deep networks are not computed; remove it"), None),
+        "stationary": (Annotated[StationarySection | None, AfterValidator(_no_starts)], None),
+        "time": (Annotated[TimeSection, AfterValidator(_no_annealing)], ...),
+    },
+    measures={
+        "density": At("mvpde.cases.deep:density"),
+        "characteristics": At("mvpde.cases.deep:characteristics"),
+        "network": At("mvpde.cases.deep:network"),
+    },
+    frozen=_frozen,
+)

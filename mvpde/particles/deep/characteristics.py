@@ -1,0 +1,316 @@
+"""Deep networks of infinite width at τ = 0, spectrally accurate: quadrature nodes of every law, carried by the flow.
+
+    θ̇ = Σ_p M^ℓ_p ∂_θσ^ℓ(z^ℓ_p, θ) for every node θ of every layer ℓ and label λ,   and with trained ends  Ȧ, Ḃ
+
+with z and M of `mvpde.models.deep.sweeps`. The weights of the nodes never change, so the only errors are those of quadratures
+and of an integrator of order eight with error control; all layers are one system of ordinary differential equations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
+
+import numpy as np
+from scipy.integrate import DOP853
+
+from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
+from mvpde.models.deep.network import DeepNetwork
+from mvpde.models.deep.statistics import layer_arrays, sweep_arrays
+from mvpde.models.deep.sweeps import Labels, Sweep, end_rates, sweep
+from mvpde.models.deep.units import Array, DeepLayer
+from mvpde.models.laws import Product
+from mvpde.particles.blocks import whole
+from mvpde.particles.deep.samples import Samples
+
+
+class LayerNodes:
+    """The nodes of one layer, their weights, and what one pass through it leaves for the velocity.
+
+    Attributes:
+        layer: the unit.
+        theta: nodes, shape (A or 1, B or 1, M, D).
+        weights: shape (M,), with sum 1, the same for every label.
+    """
+
+    def __init__(self, layer: DeepLayer, theta: Array, weights: Array) -> None:
+        """Nodes at some time."""
+        self.layer, self.theta, self.weights = layer, theta, weights
+        self._z, self._active = np.empty(0), np.empty(0)
+
+    def means(self, z: Array) -> tuple[Array, Array]:
+        """S and T at inputs z, shape (A or 1, 1, P)."""
+        layer, theta = self.layer, self.theta[..., None, :]
+        v, w, _ = layer.weights(theta)
+        t = np.broadcast_to(layer.active(z[:, :, None], theta), (*self.theta.shape[:3], z.shape[-1]))
+        self._z, self._active = z[:, :, None], t
+        of_v, of_w = (np.broadcast_to(self.weights[:, None] * h, (*self.theta.shape[:3], 1))[..., 0] for h in (v, v * w))
+        return np.einsum("abm,abmp->abp", of_v, t), np.einsum("abm,abmp->abp", of_w, layer.of_active(t))
+
+    def velocity(self, multipliers: Array) -> Array:
+        """θ̇ of every node after `means`, from M, shape (1, B or 1, P); the shape of ``theta``."""
+        layer = self.layer
+        v = layer.weights(self.theta)[0]
+        force = multipliers[:, :, None]
+        slopes = force * layer.of_active(self._active)
+        parts = {
+            "v": lambda: (force * self._active).sum(axis=-1),
+            "w": lambda: v * (self._z * slopes).sum(axis=-1),
+            "c": lambda: v * slopes.sum(axis=-1),
+        }
+        return np.stack([np.broadcast_to(parts[name](), self.theta.shape[:3]) for name in layer.trained], axis=-1)
+
+
+class DeepCharacteristics:
+    """The laws of all layers at τ = 0 as points with constant weights, all on rank 0.
+
+    Attributes:
+        network, labels: what moves, and the labels that its laws are given on.
+        model: the network as a `MeanField`: moments are predictions.
+        time: t.
+        step: length of the integrator's last step, 0 before the first.
+    """
+
+    name = label = "characteristics"
+    listed = ("dissipation",)
+
+    def __init__(
+        self,
+        network: DeepNetwork,
+        labels: Labels,
+        laws: Sequence[Product],
+        *,
+        nodes: Sequence[int],
+        tolerance: float = 1e-10,
+        samples: Samples | None = None,
+        comm: MPI.Intracomm = MPI.COMM_WORLD,
+    ) -> None:
+        """Take the quadrature nodes of the initial laws. Collective.
+
+        Args:
+            network: a network at temperature 0.
+            labels: of the first and last weights; labels of share 0 are carried along and tell the law conditioned on them.
+            laws: of the trained weights of each layer at t = 0, independent of the labels.
+            nodes: quadrature nodes in each of ``network.coordinates``, ≥ 1; a layer uses those of the weights it trains.
+            tolerance: relative tolerance of one time step, in (0, 1e-2].
+            samples: one data point at a time by steps of Euler's method, instead of the flow.
+            comm: rank 0 of it does the work; all ranks get the answers.
+
+        Raises:
+            ArgumentError: a network at τ > 0, or an argument outside its range.
+        """
+        _check(network, laws, nodes, tolerance)
+        self.network, self.labels, self.model, self.comm = network, labels, network.mean_field(), comm
+        self.tolerance, self.samples, self.time, self.step = tolerance, samples, 0.0, 0.0
+        self._steps, self._evaluations = 0, 0
+        self._a, self._b = labels.a.copy(), labels.b.copy()
+        self._layers = []
+        for number, (layer, law) in enumerate(zip(network.layers, laws, strict=True)):
+            theta, weights = law.quadrature([nodes[k] for k in network.columns(layer)])
+            shape = (*labels.shape(number + 1, network.depth), *theta.shape)
+            self._layers.append(LayerNodes(layer, np.broadcast_to(theta, shape).copy(), weights))
+        self._count = sum(nodes.theta[..., 0].size for nodes in self._layers)
+
+    # -- motion
+
+    def _swept(self, pull: Callable[[Array], Array]) -> Sweep:
+        return sweep(self.network, self.labels, self._a, self._b, lambda layer, z: self._layers[layer - 1].means(z), pull)
+
+    def _unpack(self, flat: Array) -> None:
+        start = 0
+        for part in self._parts():
+            part[...] = flat[start : start + part.size].reshape(part.shape)
+            start += part.size
+
+    def _parts(self) -> list[Array]:
+        ends = [self._a, self._b] if self.network.train_ends else []
+        return [*(nodes.theta for nodes in self._layers), *ends]
+
+    def _pack(self, parts: Sequence[Array]) -> Array:
+        return np.concatenate([part.ravel() for part in parts])
+
+    def _rates(self, pull: Callable[[Array], Array]) -> list[Array]:
+        """Velocities of everything that moves, in the order of `_parts`."""
+        swept = self._swept(pull)
+        rates = [nodes.velocity(m) for nodes, m in zip(self._layers, swept.multipliers, strict=True)]
+        return rates + (list(end_rates(self.network, swept, self._a)) if self.network.train_ends else [])
+
+    def _velocity(self, _: float, flat: Array) -> Array:
+        self._unpack(flat)
+        return self._pack(self._rates(self.network.pull))
+
+    def _integrate(self, t: float) -> tuple[float, int, int]:
+        """Carry everything on rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""
+        start = self._pack(self._parts())
+        if not np.isfinite(self._velocity(self.time, start)).all():  # the integrator would never return
+            raise SolverError(f"characteristics: the velocity at t = {self.time:g} is not finite; check the model and its data")
+        absolute = self.tolerance * max(float(np.sqrt(np.mean(start**2))), np.finfo(float).tiny)
+        first = min(self.step, t - self.time) or None
+        solver = DOP853(self._velocity, self.time, start, t, rtol=self.tolerance, atol=absolute, first_step=first)
+        steps = 0
+        while solver.status == "running":
+            message = solver.step()
+            steps += 1
+        self._unpack(start if solver.status == "failed" else solver.y)
+        if solver.status == "failed":
+            raise SolverError(
+                f"characteristics: the integrator stopped at t = {solver.t:g} on the way to {t:g} ({message}); the nodes at "
+                f"t = {self.time:g} are kept. The flow blows up, or characteristics.tolerance = {self.tolerance:g} is too small."
+            )
+        return float(solver.h_abs), steps, solver.nfev
+
+    def _euler(self, samples: Samples, t: float) -> tuple[float, int, int]:
+        """The same by one step of Euler's method for each sample."""
+        numbers = samples.between(self.time, t)
+        for number in numbers:
+            flat = self._pack(self._parts())
+            self._unpack(flat + samples.step * self._pack(self._rates(samples.pull(self.network, number))))
+        return samples.step, len(numbers), len(numbers)
+
+    def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
+        """Carry the nodes to time t with scipy's DOP853; ``between_steps`` is not called. Collective.
+
+        Raises:
+            ValueError: t lies before the present time, or is no finite number; or no whole number of samples.
+            SolverError: on all ranks; the nodes and the time stay what they were.
+        """
+        require_ahead("characteristics", self.time, t)
+        if t == self.time:
+            return
+        samples = self.samples
+        go = (lambda: self._integrate(t)) if samples is None else (lambda: self._euler(samples, t))
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a trial step too far is rejected by the integrator
+            self.step, steps, evaluations = on_first_rank(self.comm, go)
+        self.time = t
+        self._steps += steps
+        self._evaluations += evaluations
+
+    # -- what it says
+
+    def swept(self) -> Sweep:
+        """Inputs, multipliers and prediction as they are now, the same on all ranks. Collective."""
+        return on_first_rank(self.comm, lambda: self._swept(self.network.pull))
+
+    def moments(self) -> Array:
+        """Predictions ŷ(x_p), shape (1, P). Collective."""
+        return self.network.predictions(self.swept().before)[None]
+
+    def losses(self) -> Array:
+        """E, shape (1,). Collective."""
+        return np.asarray(self.network.energy(self.moments()))
+
+    def ends(self) -> tuple[Array, Array]:
+        """First and last weights of the labels, shapes (A, q) and (B,); they differ from the labels where ends are trained."""
+        return on_first_rank(self.comm, lambda: (self._a.copy(), self._b.copy()))
+
+    def conditional(self, power: int = 1) -> list[Array]:
+        """E[θ^power | λ] of each layer, shapes (A or 1, B or 1, D). Collective."""
+        return on_first_rank(self.comm, lambda: self._conditional(power))
+
+    def _conditional(self, power: int) -> list[Array]:
+        return [np.einsum("m,abmd->abd", nodes.weights, nodes.theta**power) for nodes in self._layers]
+
+    def dissipation(self) -> float:
+        """−dE/dt = Σ_ℓ E∫|∂_θV^ℓ|² dρ^ℓ, and E|Ȧ|² + E Ḃ² with trained ends. Collective."""
+        return on_first_rank(self.comm, self._dissipation)
+
+    def _dissipation(self) -> float:
+        rates = self._rates(self.network.pull)
+        total = 0.0
+        for number, nodes in enumerate(self._layers):
+            shares = self.labels.shares(number + 1, self.network.depth)
+            total += float(np.einsum("ab,m,abmd->", shares, nodes.weights, rates[number] ** 2))
+        for of_label, rate in zip((self.labels.of_a, self.labels.of_b), rates[len(self._layers) :], strict=False):
+            total += float(np.sum(of_label @ rate.reshape(len(rate), -1) ** 2))
+        return total
+
+    def _points(self) -> Cloud:
+        """All nodes of all layers as points of the network's coordinates, each layer with the same mass; on rank 0."""
+        points, weights = [], []
+        for number, nodes in enumerate(self._layers):
+            shares = self.labels.shares(number + 1, self.network.depth)
+            points.append(self.network.embedded(nodes.layer, nodes.theta).reshape(-1, len(self.network.coordinates)))
+            weights.append((shares[:, :, None] * nodes.weights).ravel() / len(self._layers))
+        return np.concatenate(points), np.concatenate(weights)
+
+    def expectation(self, f: Callable[[Array], Array]) -> Array:
+        """∫f over the weights of all layers together, shape (1,), for f: (N, D) → (N,). Collective."""
+
+        def mean() -> Array:
+            points, weights = self._points()
+            return np.array([weights @ f(points)])
+
+        return on_first_rank(self.comm, mean)
+
+    def cloud(self) -> Cloud | None:
+        """The weights of all layers together on rank 0, None elsewhere."""
+        return self._points() if self.comm.rank == 0 else None
+
+    def numbers(self) -> dict[str, float]:
+        """Steps taken, and the dissipation."""
+        return {"steps": self._steps, "dissipation": self.dissipation()}
+
+    def statistics(self) -> dict[str, Number]:
+        """Number of nodes, steps taken, evaluations of the velocity, the last step and the tolerance."""
+        return {
+            "nodes": self._count,
+            "steps": self._steps,
+            "evaluations": self._evaluations,
+            "step": self.step,
+            "tolerance": self.tolerance,
+        }
+
+    def arrays(self) -> dict[str, Array]:
+        """Predictions, inputs of the layers, means, variances and covariances with the labels; see `statistics`. Collective."""
+        network, labels = self.network, self.labels
+        known = sweep_arrays(network, labels, self.swept())
+        known |= layer_arrays(network, labels, self.conditional(1), self.conditional(2))
+        a, b = self.ends()
+        return known | ({"ends_mean": np.append(labels.of_a @ a, labels.of_b @ b)} if network.train_ends else {})
+
+    # -- checkpoints
+
+    fields = no_arrays
+    mesh = no_mesh
+
+    def state(self) -> State | None:
+        """Time, nodes, ends, last step and counts on rank 0, else None: enough to continue bit for bit."""
+        if self.comm.rank > 0:
+            return None
+        counts = np.array([self._steps, self._evaluations], np.int64)
+        kept = {f"part{k}": part.copy() for k, part in enumerate(self._parts())}
+        return {"time": np.float64(self.time), "step": np.float64(self.step), "counts": counts, **kept}
+
+    def restore(self, state: State | None) -> None:
+        """Continue from ``state()`` of as many nodes, read on rank 0 (others pass None). Collective.
+
+        Raises:
+            ValueError: on all ranks, when it is that of another network or of other nodes.
+        """
+
+        def received() -> tuple[float, float, list[int]]:
+            parts = self._parts()
+            shapes = [np.shape((state or {}).get(f"part{k}", np.empty(0))) for k in range(len(parts))]
+            if state is None or shapes != [part.shape for part in parts]:
+                raise ValueError(f"the checkpoint is none of these {self._count} nodes of {len(self._layers)} layers")
+            for k, part in enumerate(parts):
+                part[...] = np.asarray(state[f"part{k}"])
+            return float(state["time"]), float(state["step"]), [int(count) for count in np.asarray(state["counts"])]
+
+        self.time, self.step, (self._steps, self._evaluations) = on_first_rank(self.comm, received)
+
+
+def _check(network: DeepNetwork, laws: Sequence[Product], nodes: Sequence[int], tolerance: float) -> None:
+    """Refuse what has no characteristics, or arguments outside their range."""
+    if network.temperature > 0.0:
+        raise ArgumentError(
+            "model", f"characteristics exist at zero temperature only, and its temperature is {network.temperature:g}"
+        )
+    if [law.dimension for law in laws] != [layer.dimension for layer in network.layers]:
+        raise ArgumentError("laws", f"give one law of the trained weights for each of the {len(network.layers)} layers")
+    names, given = network.coordinates, list(nodes)
+    if len(given) != len(names) or not all(whole(count) and count > 0 for count in given):
+        raise ArgumentError("nodes", f"must be {len(names)} positive integers, one for each of {', '.join(names)}, not {given}")
+    if not 0.0 < tolerance <= 1e-2:
+        raise ArgumentError("tolerance", f"must lie in (0, 0.01], not {tolerance!r}")
