@@ -34,6 +34,7 @@ COMES_BACK = {
     "Branch": "mvpde.equilibrium.branches",
     "Spectrum": "mvpde.equilibrium.spectrum",
     "Fluctuations": "mvpde.particles.fluctuations",
+    "FixedPoint": "mvpde.models.deep.fixed_points",
 }
 PLURALS = {"loss": "losses", "law of one coordinate": "laws of one coordinate", "kind of model": "kinds of model"}
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields):$")

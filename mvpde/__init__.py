@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mvpde.mesh.box import box as box
     from mvpde.mesh.gmsh import gmsh as gmsh
     from mvpde.models import data as data
+    from mvpde.models.deep.fixed_points import critical_line as critical_line
+    from mvpde.models.deep.fixed_points import fixed_point as fixed_point
     from mvpde.models.fokker_planck import fokker_planck as fokker_planck
     from mvpde.models.interaction import diffusion as diffusion
     from mvpde.models.interaction import gradient_flow as gradient_flow
@@ -97,6 +99,7 @@ GROUPS = {
         "spectrum": "equilibrium.spectrum",
         "fluctuations": "particles.fluctuations",
     },
+    "Random networks": {"fixed_point": "models.deep.fixed_points", "critical_line": "models.deep.fixed_points"},
     "Tables that take additions": {
         "UNITS": "models.units",
         "LOSSES": "models.losses",
