@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from mvpde.cases.kinds import KINDS
 from mvpde.density.schemes import SCHEMES
+from mvpde.models.deep.activations import RANDOM_ACTIVATIONS
 from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS
 from mvpde.models.laws import LAWS
 from mvpde.models.losses import LOSSES
@@ -14,7 +15,19 @@ from mvpde.models.units import UNITS
 from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
 from mvpde.studies.laws import MEASUREMENTS, TASKS
 
-REGISTRIES = (UNITS, ACTIVATIONS, OUTPUT_MAPS, LOSSES, LAWS, KINDS, SCHEMES, PARTICLE_SCHEMES, TASKS, MEASUREMENTS)
+REGISTRIES = (
+    UNITS,
+    ACTIVATIONS,
+    OUTPUT_MAPS,
+    LOSSES,
+    LAWS,
+    KINDS,
+    SCHEMES,
+    PARTICLE_SCHEMES,
+    TASKS,
+    MEASUREMENTS,
+    RANDOM_ACTIVATIONS,
+)
 
 
 @contextmanager
