@@ -24,7 +24,7 @@ from mvpde.particles.deep.kernels import Integers
 from mvpde.particles.deep.passes import Scratch, ahead
 from mvpde.particles.deep.rows import groups
 from mvpde.particles.deep.samples import Samples
-from mvpde.particles.deep.steps import NETWORK_STEPS, Motion, RunGroup, Start, drawn
+from mvpde.particles.deep.steps import MODES, Motion, RunGroup, Start, drawn
 from mvpde.particles.deep.weights import (
     ConditionalMoments,
     conditional_moments,
@@ -39,12 +39,6 @@ from mvpde.particles.deep.weights import (
 )
 
 UPDATES = 3_000_000  # of a weight by one sample, a second or so, after which a network lets others look at it
-
-MODES = {
-    "descent": "descent on all data, at temperature 0",
-    "sgd": "one fresh sample at each step, Euler's",
-    "langevin": "noisy descent on all data, at positive temperature",
-}
 
 
 class Network:
@@ -70,7 +64,6 @@ class Network:
         seed: int = 0,
         mode: str = "descent",
         step: float = 0.05,
-        scheme: str = "heun",
         samples: Samples | None = None,
         limit: LimitPath | None = None,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
@@ -83,10 +76,9 @@ class Network:
             width: N ≥ 1.
             runs: independent runs, ≥ 1.
             seed: ≥ 0.
-            mode: a name in `MODES`.
+            mode: a name in `mvpde.particles.deep.steps.MODES`.
             step: longest time step ε > 0. A step of descent moves θ by −εN² ∂E/∂θ.
-            scheme: "heun" or "euler"; SGD takes Euler's.
-            samples: of SGD, the same in all runs, with their step; None: drawn from the data, for each run.
+            samples: those of the mode "prescribed", with the length of their steps.
             limit: drives the weights instead of their own network: copies of a network of the same seed.
             comm: communicator over which the rows are distributed.
 
@@ -94,10 +86,9 @@ class Network:
             ArgumentError: an argument outside its range, or a mode that does not fit the temperature.
         """
         _check_counts(width, runs, seed)
-        _check_motion(network, mode, step, scheme, samples)
+        _check_motion(network, mode, step, samples)
         self.network, self.width, self.runs, self.seed, self.comm = network, width, runs, seed, comm
-        self.mode, self.scheme = mode, "euler" if mode == "sgd" else scheme
-        self.model = network.mean_field()
+        self.mode, self.model = mode, network.mean_field()
         self.time, self.step = 0.0, step if samples is None else samples.step
         self._longest_step, self._prescribed = self.step, samples
         self._steps, self._seconds = 0, 0.0
@@ -127,14 +118,14 @@ class Network:
                 between_steps()
 
     def _one_step(self, t: float, h: float) -> None:
-        step, total = NETWORK_STEPS[self.scheme], 0.0
+        step, total = MODES[self.mode].step, 0.0
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below
             for group in self._groups:
                 step(self._motion, group, self.time, h, self._samples(group))
                 total += sum(float(theta.sum()) for theta in group.other.layers) + float(group.other.last.sum())
         if not math.isfinite(self.comm.allreduce(total)):
             raise InvariantError(
-                f"network: weights became infinite or NaN in the {self.scheme} step from t = {self.time:g} of length {h:g}; the "
+                f"network: weights became infinite or NaN in the step ({self.mode}) from t = {self.time:g} of length {h:g}; the "
                 f"state at t = {self.time:g} is kept. Choose a network.step smaller than {h:g}."
             )
         for group in self._groups:
@@ -144,7 +135,7 @@ class Network:
 
     def _samples(self, group: RunGroup) -> Integers | None:
         """The sample that this step sees in each run, shape (runs, 1); None: all of them."""
-        if self.mode != "sgd":
+        if not MODES[self.mode].sampled:
             return None
         if self._prescribed is not None:
             order = self._prescribed.order
@@ -228,7 +219,6 @@ class Network:
             "runs": self.runs,
             "seed": self.seed,
             "mode": self.mode,
-            "scheme": self.scheme,
             "steps": self._steps,
             "step": self.step,
             "weight_updates_per_second": updates / self._seconds if self._seconds > 0 else 0.0,
@@ -265,17 +255,16 @@ def _check_counts(width: int, runs: int, seed: int) -> None:
             raise ArgumentError(argument, f"must be at least {least}, not {value!r}")
 
 
-def _check_motion(network: DeepNetwork, mode: str, step: float, scheme: str, samples: Samples | None) -> None:
+def _check_motion(network: DeepNetwork, mode: str, step: float, samples: Samples | None) -> None:
     if not (math.isfinite(step) and step > 0):
         raise ArgumentError("step", f"must be positive, not {step!r}")
-    for argument, value, known in (("mode", mode, MODES), ("scheme", scheme, NETWORK_STEPS)):
-        if value not in known:
-            raise ArgumentError(argument, f"must be one of {', '.join(known)}, not {value!r}")
-    if mode == "descent" and network.temperature > 0.0:
-        raise ArgumentError("mode", 'is "descent", and the model is at positive temperature; choose "langevin", or temperature 0')
-    if mode == "langevin" and network.temperature == 0.0:
-        raise ArgumentError("mode", 'is "langevin", and the model is at temperature 0; choose "descent", or a temperature')
-    if samples is not None and mode != "sgd":
-        raise ArgumentError("samples", 'are prescribed for the mode "sgd" only; leave them out')
+    if mode not in MODES:
+        raise ArgumentError("mode", f"must be one of {', '.join(MODES)}, not {mode!r}")
+    if network.temperature > 0.0 and not MODES[mode].hot:
+        raise ArgumentError("mode", f'is "{mode}", and the model is at positive temperature; choose "langevin", or temperature 0')
+    if network.temperature == 0.0 and not MODES[mode].cold:
+        raise ArgumentError("mode", f'is "{mode}", and the model is at temperature 0; choose "descent", or a temperature')
+    if (samples is not None) != MODES[mode].prescribed:
+        raise ArgumentError("samples", 'belong to the mode "prescribed", which needs them; leave them out, or change the mode')
     if samples is not None and max(samples.order) >= len(network.data.weights):
-        raise ArgumentError("samples", f"are numbered 0 … {len(network.data.weights) - 1}; correct their order")
+        raise ArgumentError("samples", f"are numbered from 0 to {len(network.data.weights) - 1}; correct their order")

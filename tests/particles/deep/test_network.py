@@ -32,7 +32,7 @@ WARM = replace(S4S.network, temperature=0.05, base={"w": Normal(1.0, 0.5)})
 
 def wide(case: Reference, *, network: DeepNetwork | None = None, stratified: bool = True, **keys) -> Network:
     network = network or case.network
-    return Network(network, start_of(network, case.laws, stratified=stratified), **{"comm": SELF, **keys})
+    return Network(network, start_of(network, case.laws, stratified=stratified), **{"comm": SELF, "mode": "heun", **keys})
 
 
 def estimate(values: np.ndarray) -> tuple[float, float]:
@@ -149,7 +149,7 @@ def test_trained_ends_move_at_rate_n():
 @pytest.mark.serial
 def test_the_same_samples_move_networks_and_their_limit():
     """Euler's steps of 0.1 on one sample at a time, in the order of the data; the limit's loss by quadrature."""
-    network = wide(S4, width=120, runs=8, mode="sgd", samples=Samples((0, 1, 2, 3, 4), 0.1), seed=1)
+    network = wide(S4, width=120, runs=8, mode="prescribed", samples=Samples((0, 1, 2, 3, 4), 0.1), seed=1)
     for t, expected in {2.0: 0.036962, 4.0: 0.033060}.items():
         network.advance(t)
         mean, error = estimate(network.losses())
@@ -203,13 +203,13 @@ def test_given_b_zero_the_last_layer_does_not_move():
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize(("scheme", "order"), [("euler", 1), ("heun", 2)])
-def test_order_of_the_steps(scheme: str, order: int) -> None:
+@pytest.mark.parametrize(("mode", "order"), [("descent", 1), ("heun", 2)])
+def test_order_of_the_steps(mode: str, order: int) -> None:
     finest = wide(S4, width=10, step=0.01, seed=1)
     finest.advance(1.0)
     errors = []
     for step in (0.25, 0.125):
-        network = wide(S4, width=10, step=step, scheme=scheme, seed=1)
+        network = wide(S4, width=10, step=step, mode=mode, seed=1)
         network.advance(1.0)
         errors.append(network.distance(finest).max())
     assert abs(math.log2(errors[0] / errors[1]) - order) < 0.2
@@ -248,9 +248,9 @@ def test_stratified_draws_have_one_in_each_part_of_equal_mass():
         ({"step": 0.0}, "step"),
         ({"mode": "momentum"}, "mode"),
         ({"mode": "langevin"}, "mode"),
-        ({"scheme": "rk4"}, "scheme"),
         ({"samples": Samples((0,), 0.1)}, "samples"),
-        ({"mode": "sgd", "samples": Samples((7,), 0.1)}, "samples"),
+        ({"mode": "prescribed"}, "samples"),
+        ({"mode": "prescribed", "samples": Samples((7,), 0.1)}, "samples"),
     ],
 )
 def test_arguments_are_refused_by_name(keys: dict[str, object], argument: str) -> None:
