@@ -11,7 +11,11 @@ from mvpde.models.deep.network import DeepNetwork
 from mvpde.models.deep.sweeps import Labels, labels
 from mvpde.models.laws import Product
 from mvpde.particles.deep.characteristics import DeepCharacteristics
+from mvpde.particles.deep.driven import LimitPath
+from mvpde.particles.deep.modes import MODES
+from mvpde.particles.deep.network import Network
 from mvpde.particles.deep.samples import Samples
+from mvpde.particles.deep.steps import Start
 from mvpde.runtime import MPI, CaseError
 
 _MOST_LABELS = 100_000  # of a layer: more take hours, and mean that there are many inputs
@@ -79,5 +83,46 @@ def characteristics(problem: Problem, comm: MPI.Intracomm) -> DeepCharacteristic
         nodes=s.nodes,
         tolerance=s.tolerance,
         samples=samples_of(problem),
+        comm=comm,
+    )
+
+
+def network(problem: Problem, comm: MPI.Intracomm) -> Network:
+    """True networks. Collective."""
+    return networks(problem, comm)
+
+
+def networks(
+    problem: Problem,
+    comm: MPI.Intracomm,
+    *,
+    mode: str | None = None,
+    step: float | None = None,
+    stratified: bool = False,
+    limit: LimitPath | None = None,
+) -> Network:
+    """True networks of a case, with some of its keys changed; those of the same seed have the same start. Collective.
+
+    Args:
+        problem: with [network].
+        comm: communicator.
+        mode, step: instead of those of [network].
+        stratified: whether a and b are drawn one from each of N parts of equal mass.
+        limit: drives the weights instead of their own network.
+    """
+    section = cast("DeepCompanionSection | None", getattr(problem.sections, "network", None))
+    assert section is not None
+    described, chosen = network_of(problem), mode or section.mode
+    ends = [problem.frozen[name] for name in described.first_names]
+    return Network(
+        described,
+        Start(laws_of(problem, described), ends, problem.frozen["b"], stratified),
+        width=section.width,
+        runs=section.runs,
+        seed=section.seed,
+        mode=chosen,
+        step=section.step if step is None else step,
+        samples=samples_of(problem) if MODES[chosen].prescribed else None,
+        limit=limit,
         comm=comm,
     )

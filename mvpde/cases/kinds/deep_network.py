@@ -18,9 +18,8 @@ from mvpde.models.deep.network import DeepNetwork, FirstLayer
 from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS, WEIGHTS, DeepLayer
 from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import MeanField
+from mvpde.particles.deep.modes import MODES
 from mvpde.registry import At
-
-MODES = ("descent", "heun", "sgd", "prescribed", "langevin")
 
 
 class FirstLayerSection(Section):
@@ -127,7 +126,9 @@ class DeepCompanionSection(Section):
 
     width: Count = Field(description="N, units in every layer, a whole number ≥ 1", examples=[100])
     runs: Count = Field(1, description="number of independent networks, a whole number ≥ 1", examples=[20])
-    mode: str = Field("descent", description=f"how they are trained, one of {', '.join(MODES)}", examples=["descent"])
+    mode: Annotated[str, one_of(MODES)] = Field(
+        "descent", description="how they are trained, one of {names}", examples=["descent"]
+    )
     step: Positive = Field(0.05, description="length of a step in the time of the limit, > 0", examples=[0.05])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
     order: list[Annotated[int, Field(ge=0)]] | None = Field(
@@ -135,13 +136,6 @@ class DeepCompanionSection(Section):
         description='mode = "prescribed": numbers of the data points of the steps, from 0 on, repeated; absent: in turn',
         examples=[[0, 1, 2, 3, 4]],
     )
-
-    @field_validator("mode")
-    @classmethod
-    def _known(cls, mode: str) -> str:
-        if mode not in MODES:
-            raise refuse(f'"{mode}" is not one of {listed(MODES)}')
-        return mode
 
     @field_validator("order")
     @classmethod

@@ -21,10 +21,11 @@ from mvpde.models.mean_field import Array
 from mvpde.particles.blocks import whole
 from mvpde.particles.deep.driven import LimitPath
 from mvpde.particles.deep.kernels import Integers
+from mvpde.particles.deep.modes import MODES
 from mvpde.particles.deep.passes import Scratch, ahead
 from mvpde.particles.deep.rows import groups
 from mvpde.particles.deep.samples import Samples
-from mvpde.particles.deep.steps import MODES, Motion, RunGroup, Start, drawn
+from mvpde.particles.deep.steps import SCHEMES, Motion, RunGroup, Start, drawn
 from mvpde.particles.deep.weights import (
     ConditionalMoments,
     conditional_moments,
@@ -76,7 +77,7 @@ class Network:
             width: N ≥ 1.
             runs: independent runs, ≥ 1.
             seed: ≥ 0.
-            mode: a name in `mvpde.particles.deep.steps.MODES`.
+            mode: a name in `mvpde.particles.deep.modes.MODES`.
             step: longest time step ε > 0. A step of descent moves θ by −εN² ∂E/∂θ.
             samples: those of the mode "prescribed", with the length of their steps.
             limit: drives the weights instead of their own network: copies of a network of the same seed.
@@ -118,7 +119,7 @@ class Network:
                 between_steps()
 
     def _one_step(self, t: float, h: float) -> None:
-        step, total = MODES[self.mode].step, 0.0
+        step, total = SCHEMES[MODES[self.mode].scheme], 0.0
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below
             for group in self._groups:
                 step(self._motion, group, self.time, h, self._samples(group))

@@ -23,7 +23,6 @@ from mvpde.particles.blocks import Words
 from mvpde.particles.deep.driven import LimitPath, driven_velocity, ends_at
 from mvpde.particles.deep.kernels import Integers
 from mvpde.particles.deep.passes import Scratch, Weights, ahead, back, pulls
-from mvpde.registry import Registry
 
 Draw = Callable[[np.random.Generator, int], Array]
 
@@ -216,35 +215,4 @@ def heun(motion: Motion, group: RunGroup, t: float, h: float, samples: Integers 
     motion.put(group, mean, 0.5 * h, noise, t + h)
 
 
-@dataclass(frozen=True)
-class Mode:
-    """How networks are trained.
-
-    Attributes:
-        sentence: what it is.
-        step: writes one step into ``group.other``.
-        sampled: whether a step sees one sample instead of all data.
-        prescribed: whether the samples are given.
-        hot, cold: whether it is for positive temperature, and for temperature 0.
-    """
-
-    sentence: str
-    step: Callable[[Motion, RunGroup, float, float, Integers | None], None]
-    sampled: bool = False
-    prescribed: bool = False
-    hot: bool = False
-    cold: bool = True
-
-
-MODES: Registry[Mode] = Registry(
-    "mode",
-    {
-        "descent": Mode("gradient descent on all data: Euler's steps, an error of first order", euler),
-        "heun": Mode("descent on all data by Heun's steps, of second order", heun),
-        "sgd": Mode(
-            "one-pass SGD: every step sees one sample drawn from the data, the same for all weights", euler, sampled=True
-        ),
-        "prescribed": Mode("SGD on given samples, the same in every run", euler, sampled=True, prescribed=True),
-        "langevin": Mode("noisy descent on all data by Heun's steps, for a positive temperature", heun, hot=True, cold=False),
-    },
-)
+SCHEMES: dict[str, Callable[[Motion, RunGroup, float, float, Integers | None], None]] = {"euler": euler, "heun": heun}
