@@ -16,6 +16,7 @@ from mvpde.runs.compare import differences, weak_errors
 from mvpde.runtime import MPI, on_first_rank
 
 ROWS = 2048  # of a feature matrix in work at once
+ROUNDING = 1e-9  # by which a variance may be negative, relative to the square of the mean
 
 
 @dataclass
@@ -115,7 +116,10 @@ def _comparison(
 
 
 def _prediction_standard_error(model: MeanField, moments: Array, points: Array) -> Array:
-    """Standard error of the mean over runs of f(x_p) = m_p, shape (P,): from the runs, or from one run's particles."""
+    """Standard error of the mean over runs of f(x_p) = m_p, shape (P,): from the runs, or from one run's particles.
+
+    NaN from one run of weights that are no independent particles, whose features do not make the prediction.
+    """
     f = model.predictions(moments)
     runs, count = f.shape
     if runs > 1:
@@ -124,5 +128,6 @@ def _prediction_standard_error(model: MeanField, moments: Array, points: Array) 
     for start in range(0, len(points), ROWS):
         z = points[start : start + ROWS]
         squares += model.amplitude(z) ** 2 @ model.profile(z[:, : model.profile_dimension])[:, :count] ** 2
-    variance = np.maximum(squares / len(points) - f[0] ** 2, 0.0)
+    variance = squares / len(points) - f[0] ** 2
+    variance = np.where(variance < -ROUNDING * f[0] ** 2, np.nan, np.maximum(variance, 0.0))
     return np.asarray(np.sqrt(variance / max(len(points) - 1, 1)))
