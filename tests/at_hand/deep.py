@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mvpde.density.deep.density import DeepDensity
+from mvpde.mesh.box import box
 from mvpde.models.data import Data, points
 from mvpde.models.deep.network import DeepNetwork, FirstLayer, repeated
+from mvpde.models.deep.sweeps import Labels, labels
 from mvpde.models.deep.units import DeepLayer
-from mvpde.models.laws import Law1D, Normal, Uniform
+from mvpde.models.laws import Law1D, Normal, Product, Uniform
+from mvpde.particles.deep.characteristics import DeepCharacteristics
+from mvpde.particles.deep.samples import Samples
+from mvpde.runtime import MPI
 
 
 def five_points() -> Data:
@@ -75,3 +81,41 @@ S3D = _reference(
     {**_UNIFORM_ENDS, "v": Normal(1.0, 0.35), "w": Normal(1.0, 0.35), "c": Normal(0.0, 0.35)},
     {0.0: 0.1728391, 1.0: 0.1030878, 2.0: 0.0742855, 4.0: 0.0535619},
 )
+
+
+def laws_of(reference: Reference) -> list[Product]:
+    """The law of the weights of each layer."""
+    return [Product(tuple(reference.laws[name] for name in layer.trained)) for layer in reference.network.layers]
+
+
+def with_probes(known: Labels, values: tuple[float, ...]) -> Labels:
+    """The labels with more of share 0 in front, at given values of a and of b."""
+    more, none = np.array(values), np.zeros(len(values))
+    return Labels(
+        np.concatenate([more[:, None], known.a]),
+        np.concatenate([none, known.of_a]),
+        np.concatenate([more, known.b]),
+        np.concatenate([none, known.of_b]),
+    )
+
+
+def density_of(
+    reference: Reference, cells: int, lower: float, upper: float, nodes: int, comm: MPI.Intracomm, **options: object
+) -> DeepDensity:
+    """The densities of a reference on a box with as many cells in each direction."""
+    network, known = reference.network, labels(reference.network, reference.laws, nodes, nodes)
+    directions = len(network.coordinates)
+    mesh = box([lower] * directions, [upper] * directions, [cells] * directions, comm=comm)
+    return DeepDensity(network, [mesh] * len(network.layers), known, laws_of(reference), **options)  # type: ignore[arg-type]
+
+
+def characteristics_of(
+    reference: Reference, nodes: int, each: int, probes: tuple[float, ...] = (), samples: Samples | None = None
+) -> DeepCharacteristics:
+    """The characteristics of a reference, by themselves on every rank."""
+    network = reference.network
+    known = with_probes(labels(network, reference.laws, nodes, nodes), probes)
+    counts = [each] * len(network.coordinates)
+    return DeepCharacteristics(
+        network, known, laws_of(reference), nodes=counts, tolerance=1e-7, samples=samples, comm=MPI.COMM_SELF
+    )

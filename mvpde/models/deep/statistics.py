@@ -46,5 +46,10 @@ def layer_arrays(network: DeepNetwork, labels: Labels, first: Sequence[Array], s
     return {"label_covariance": covariance, "layer_mean": mean, "layer_variance": variance}
 
 
+def ends_mean(labels: Labels, a: Array, b: Array) -> dict[str, Array]:
+    """ "ends_mean" of trained ends: the mean of each component of a, then that of b, shape (q + 1,)."""
+    return {"ends_mean": np.append(labels.of_a @ a, labels.of_b @ b)}
+
+
 def _mean(shares: Array, conditional: Array) -> Array:
     return np.asarray(np.einsum("ab,abd->d", shares, conditional))

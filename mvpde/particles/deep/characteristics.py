@@ -17,7 +17,7 @@ from scipy.integrate import DOP853
 
 from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.deep.network import DeepNetwork
-from mvpde.models.deep.statistics import layer_arrays, sweep_arrays
+from mvpde.models.deep.statistics import ends_mean, layer_arrays, sweep_arrays
 from mvpde.models.deep.sweeps import Labels, Sweep, end_rates, sweep
 from mvpde.models.deep.units import Array, DeepLayer
 from mvpde.models.laws import Product
@@ -266,8 +266,7 @@ class DeepCharacteristics:
         network, labels = self.network, self.labels
         known = sweep_arrays(network, labels, self.swept())
         known |= layer_arrays(network, labels, self.conditional(1), self.conditional(2))
-        a, b = self.ends()
-        return known | ({"ends_mean": np.append(labels.of_a @ a, labels.of_b @ b)} if network.train_ends else {})
+        return known | (ends_mean(labels, *self.ends()) if network.train_ends else {})
 
     # -- checkpoints
 
