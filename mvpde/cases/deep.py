@@ -6,7 +6,12 @@ import math
 from typing import cast
 
 from mvpde.cases.kinds.deep_network import DeepCompanionSection, DeepNetworkModel, LabelsSection, deep_network
+from mvpde.cases.on_mesh import domain
 from mvpde.cases.problem import Problem
+from mvpde.cases.schema import DensitySection
+from mvpde.density.deep.density import DeepDensity
+from mvpde.mesh.box import box
+from mvpde.mesh.domain import Domain
 from mvpde.models.deep.network import DeepNetwork
 from mvpde.models.deep.sweeps import Labels, labels
 from mvpde.models.laws import Product
@@ -70,6 +75,49 @@ def samples_of(problem: Problem) -> Samples | None:
             f"[network] order: names data point {max(order)}, and there are {count}; give numbers from 0 to {count - 1}"
         )
     return Samples(order, section.step)
+
+
+def meshes_of(problem: Problem, network: DeepNetwork, comm: MPI.Intracomm) -> list[Domain]:
+    """The mesh of each layer: that of the case in the directions of the weights that the layer trains. Collective.
+
+    Raises:
+        CaseError: a mesh from a file where layers train different weights.
+    """
+    section, every = problem.sections.domain, network.coordinates
+    assert section is not None  # `problem` has checked it
+    made: dict[tuple[str, ...], Domain] = {}
+    for layer in network.layers:
+        if layer.trained in made:
+            continue
+        if layer.trained == every:
+            made[every] = domain(problem, comm)
+        elif section.lower is None or section.upper is None or section.cells is None:
+            raise CaseError(
+                f"[domain] mesh: is a mesh of {', '.join(every)}, and one layer trains {', '.join(layer.trained)} alone; "
+                "give `lower`, `upper` and `cells`"
+            )
+        else:
+            lower, upper, cells = (
+                [side[k] for k in network.columns(layer)] for side in (section.lower, section.upper, section.cells)
+            )
+            made[layer.trained] = box(lower, upper, [int(count) for count in cells], comm=comm)
+    return [made[layer.trained] for layer in network.layers]
+
+
+def density(problem: Problem, comm: MPI.Intracomm) -> DeepDensity:
+    """The laws of all layers on copies of the mesh of the case. Collective."""
+    s, network = problem.sections.density or DensitySection(), network_of(problem)
+    laws, known = laws_of(problem, network), labels_of(problem, network)
+    return DeepDensity(
+        network,
+        meshes_of(problem, network, comm),
+        known,
+        laws,
+        scheme=s.scheme,
+        cfl=s.cfl,
+        step=s.step,
+        samples=samples_of(problem),
+    )
 
 
 def characteristics(problem: Problem, comm: MPI.Intracomm) -> DeepCharacteristics:

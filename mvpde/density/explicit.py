@@ -246,6 +246,15 @@ class FluxCorrected:
             "check the size of the targets and of [domain]"
         )
 
+    def longest(self, density: Array, remaining: float) -> float:
+        """The length of the step that `step` would begin with. Collective."""
+        outflow = float(self._domain.comm.allreduce(self._predict(density, self.time), MPI.MAX))
+        return self._length(outflow, remaining, math.inf if self._bound is None else self._bound)
+
+    def _length(self, outflow: float, remaining: float, limit: float) -> float:
+        largest = min(limit, self._cfl / outflow if outflow > 0.0 else math.inf)
+        return remaining / max(1, math.ceil(remaining / largest * (1.0 - 1e-12)))
+
     def _try(self, start: Array, remaining: float, limit: float) -> tuple[Array, float, float]:
         """A step, its length, and the largest outflow rate of its stages over all ranks, which decides whether it counts."""
         state, length, fastest = start, remaining, 0.0
@@ -253,8 +262,7 @@ class FluxCorrected:
             outflow = self._predict(state, self.time + TIMES[stage] * length)
             if stage == 0:
                 outflow = float(self._domain.comm.allreduce(outflow, MPI.MAX))
-                largest = min(limit, self._cfl / outflow if outflow > 0.0 else math.inf)
-                length = remaining / max(1, math.ceil(remaining / largest * (1.0 - 1e-12)))
+                length = self._length(outflow, remaining, limit)
             fastest = max(fastest, outflow)
             state = self._correct(state, start, of_start, of_step, length, self._state if stage % 2 == 0 else self._next)
         return state.copy(), length, float(self._domain.comm.allreduce(fastest, MPI.MAX))

@@ -1,0 +1,385 @@
+"""The laws of all layers of a deep network of infinite width, as finite-element densities.
+
+    ∂_tρ^ℓ(θ|λ) = ∇·(ρ^ℓ∇V^ℓ(θ|λ) + τ∇ρ^ℓ),   ℓ = 1 … L−1,
+
+one equation for each layer and label, coupled through the inputs z^ℓ and multipliers M^ℓ of `mvpde.models.deep.sweeps` alone.
+Labels never move, so they are no direction of a mesh: each has a copy of the mesh of θ, and all copies of all layers advance
+together as one density on their disjoint union, with one step length, in the same stages of the same scheme.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from mvpde.density.deep.features import DeepFeatures, EulerField
+from mvpde.density.deep.layers import layer_meshes
+from mvpde.density.density import MASS_TOLERANCE, Density, outer_mass
+from mvpde.density.explicit import FluxCorrected, PotentialFluxes
+from mvpde.density.features import NodalFeatures
+from mvpde.measure import Cloud, Mesh, Number, State, nothing, require_ahead
+from mvpde.mesh.domain import Domain
+from mvpde.mesh.union import union
+from mvpde.models.deep.network import DeepNetwork
+from mvpde.models.deep.statistics import ends_mean, layer_arrays, sweep_arrays
+from mvpde.models.deep.sweeps import Labels, Sweep, end_rates
+from mvpde.models.deep.units import Array, DeepLayer
+from mvpde.models.laws import Product
+from mvpde.models.mean_field import from_features
+from mvpde.particles.deep.samples import Samples
+from mvpde.runtime import MPI, ArgumentError, InvariantError
+
+SCHEMES = ("auto", "flux_corrected")  # implicit steps extrapolate moments that are linear in the density, which these are not
+_MANY = 2_000_000  # numbers of a field with all labels, above which only averages are written
+
+
+class DeepDensity:
+    """ρ^ℓ(θ|λ) at the nodes of all copies of the meshes; ∫ρ^ℓ(θ|λ)dθ = 1 for each label, and labels have their shares.
+
+    Attributes:
+        network, labels: what moves, and the labels that its laws are given on.
+        model: the network as a `MeanField`: moments are predictions.
+        domain: the union of the copies.
+        features: the sweeps.
+        time: t.
+        values: ρ at owned and ghost unknowns of the union, local to the rank.
+    """
+
+    name = label = "density"
+    listed = ("free_energy", "outer_mass")
+
+    def __init__(
+        self,
+        network: DeepNetwork,
+        meshes: Sequence[Domain],
+        labels: Labels,
+        laws: Sequence[Product],
+        *,
+        scheme: str = "auto",
+        cfl: float = 0.8,
+        step: float | None = None,
+        samples: Samples | None = None,
+    ) -> None:
+        """Project the laws. Collective.
+
+        Args:
+            network: the network, at any temperature.
+            meshes: of the weights that each layer trains, one for each layer; layers may share one.
+            labels: of the first and last weights, all of positive share.
+            laws: of the trained weights of each layer at t = 0, independent of the labels.
+            scheme: "auto" or "flux_corrected".
+            cfl: part of the largest positive step, in (0, 1].
+            step: longest step, > 0.
+            samples: one data point at a time, each for a step of Euler's method, instead of the flow; at τ = 0.
+
+        Raises:
+            ArgumentError: another scheme, an option outside its range, other numbers of meshes or laws, a mesh that does not hold
+                its law to 1 %.
+        """
+        _check(network, meshes, laws, scheme, cfl, step, samples)
+        self.network, self.labels, self.model, self.time = network, labels, network.mean_field(), 0.0
+        shapes = [labels.shape(number + 1, network.depth) for number in range(len(network.layers))]
+        shares = [labels.shares(number + 1, network.depth).ravel() for number in range(len(network.layers))]
+        copies = [mesh for mesh, share in zip(meshes, shares, strict=True) for _ in share]
+        self.domain = union(copies, np.concatenate(shares))
+        self._layers = layer_meshes(network, self.domain, shapes)
+        self.values, self.mass_inside = self._start(meshes, laws)
+        self.features = DeepFeatures(
+            network, self.model, self.domain, labels, self._layers, labels.a.copy(), labels.b.copy(), network.pull
+        )
+        self._cfl, self._longest, self._samples = cfl, step, samples
+        self._scheme = self._steps_with(self.features)
+        self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
+        self.minimum = self._relative_minimum(self.values)
+
+    def _start(self, meshes: Sequence[Domain], laws: Sequence[Product]) -> tuple[Array, float]:
+        """Nodal values of the laws on every copy, and the smallest share of any that its mesh holds."""
+        values, inside = np.zeros(len(self.domain.coordinates)), math.inf
+        known: dict[tuple[int, Product], tuple[Array, float]] = {}
+        for layer, mesh, law in zip(self._layers, meshes, laws, strict=True):
+            if (id(mesh), law) not in known:
+                known[id(mesh), law] = _projected(layer.layer, mesh, law)
+            projected, held = known[id(mesh), law]
+            values[layer.rows] = projected
+            inside = min(inside, held)
+        return values, inside
+
+    @property
+    def comm(self) -> MPI.Intracomm:
+        """The ranks that share the meshes."""
+        return self.domain.comm
+
+    @property
+    def scheme(self) -> str:
+        """Name of the scheme at work."""
+        return self._scheme.name
+
+    # -- motion
+
+    def advance(self, t: float, /, between_steps: Callable[[], None] = nothing) -> None:
+        """Solve up to t ≥ time, hit exactly; ``between_steps`` is called after each step. Collective.
+
+        Raises:
+            ValueError: t lies before the present time. SolverError, InvariantError: on all ranks alike, with the last good state
+            kept.
+        """
+        require_ahead("a density", self.time, t)
+        began = time.perf_counter()
+        if self._samples is not None:
+            for number in self._samples.between(self.time, t):
+                self._take(number, self._samples, between_steps)
+        else:
+            while self.time < t:
+                turn = self._turn_with_ends if self.network.train_ends else self._go
+                turn(t, between_steps)
+        self.time = t
+        self._seconds += time.perf_counter() - began
+
+    def _steps_with(self, features: DeepFeatures | EulerField) -> FluxCorrected:
+        given = cast("NodalFeatures", features)  # all of them that the scheme asks for
+        return FluxCorrected(self.domain, given, PotentialFluxes(self.domain, given), cfl=self._cfl, step=self._longest)
+
+    def _go(self, end: float, between_steps: Callable[[], None]) -> None:
+        """One step towards ``end``."""
+        values, length = self._scheme.step(self.values, end - self.time)
+        self._accept(values)
+        self.time = end if length >= end - self.time else self.time + length
+        self.steps, self.step = self.steps + 1, length
+        between_steps()
+
+    def _turn_with_ends(self, end: float, between_steps: Callable[[], None]) -> None:
+        """The ends for half a step, all laws for one, the ends for half: of second order, as neither waits for the other."""
+        length = self._scheme.longest(self.values, end - self.time)
+        self.features.turn_ends(self._nodal_masses(), 0.5 * length)
+        until = min(end, self.time + length) if length < end - self.time else end
+        while self.time < until:
+            self._go(until, between_steps)
+        self.features.turn_ends(self._nodal_masses(), 0.5 * length)
+
+    def _take(self, number: int, samples: Samples, between_steps: Callable[[], None]) -> None:
+        """One step of Euler's method on one data point, for all laws and ends from where they are now."""
+        whole, features = self._scheme, self.features
+        features.pull = samples.pull(self.network, number)
+        masses = self._nodal_masses()
+        swept, moments = features.swept(masses), features.moments(masses)
+        potential = np.empty(len(self.values))
+        features.potential(moments, potential)
+        potential += 0.25 * samples.step * features.squared_slope(moments)
+        if self.network.train_ends:
+            rates = end_rates(self.network, swept, features.a)
+            features.a, features.b = features.a + samples.step * rates[0], features.b + samples.step * rates[1]
+        features.pull, self._scheme = self.network.pull, self._steps_with(EulerField(self.model, potential))
+        until = self.time + samples.step
+        while self.time < until:
+            self._go(until, between_steps)
+        self._scheme = whole
+
+    def _accept(self, values: Array) -> None:
+        defect = np.abs(self._masses_of(values) - self.domain.weights) / self.domain.weights
+        if not np.isfinite(defect).all():
+            raise InvariantError(
+                f"density: not a number after t = {self.time:g}; the drift is not finite there: check data and domain"
+            )
+        self.mass_defect = max(self.mass_defect, float(defect.max()))
+        if self.mass_defect > MASS_TOLERANCE:
+            raise InvariantError(f"density: mass of a label changed by {self.mass_defect:.1e} of itself after t = {self.time:g}")
+        self.minimum = min(self.minimum, self._relative_minimum(values))
+        self.values = values
+
+    def _relative_minimum(self, values: Array) -> float:
+        smallest, largest = self.domain.extremes(values[: self.domain.owned])
+        return smallest / largest
+
+    def _nodal_masses(self) -> Array:
+        return self.domain.graph.lumped * self.values[: self.domain.owned]
+
+    def _masses_of(self, values: Array) -> Array:
+        return self.domain.part_sums(self.domain.graph.lumped * values[: self.domain.owned])
+
+    # -- what it says
+
+    def masses(self) -> Array:
+        """Mass of every label of every layer, over the share that it must have, one layer after the other. Collective."""
+        return self._masses_of(self.values) / self.domain.weights
+
+    def swept(self) -> Sweep:
+        """Inputs, multipliers and prediction as they are now, the same on all ranks. Collective."""
+        return self.features.swept(self._nodal_masses())
+
+    def moments(self) -> Array:
+        """Predictions ŷ(x_p), shape (1, P). Collective."""
+        return self.network.predictions(self.swept().before)[None]
+
+    def losses(self) -> Array:
+        """E, shape (1,). Collective."""
+        return np.asarray(self.network.energy(self.moments()))
+
+    def expectation(self, function: Callable[[Array], Array]) -> Array:
+        """∫h over the weights of all layers together, shape (1,), for h: (N, D) → (N,). Collective."""
+        points, masses = self._points()
+        return self.domain.sum(np.array([masses @ function(points)]))
+
+    def conditional(self, power: int = 1) -> list[Array]:
+        """E[θ^power | λ] of each layer, shapes (A or 1, B or 1, D). Collective."""
+        masses = self._nodal_masses()
+        return [self.domain.sum(layer.conditional(masses, power)) for layer in self._layers]
+
+    def on_mesh(self, layer: int) -> Array | None:
+        """ρ of layer 1 … L−1 at the points of its mesh for every label, shape (A or 1, B or 1, points), on rank 0. Collective."""
+        mesh = self._layers[layer - 1]
+        first = sum(len(before.shares) for before in self._layers[: layer - 1])
+        parts = self.domain.parts[first : first + len(mesh.shares)]
+        rows = [part.domain.to_mesh(self.values[part.local[: part.domain.owned]]) for part in parts]
+        there = [row for row in rows if row is not None]
+        return np.stack(there).reshape(*mesh.shape, -1) if there else None
+
+    def free_energy(self) -> float:
+        """𝓕 = E + Σ_ℓ E_λ[∫V0 dρ + τ∫ρ log ρ]: with a base measure E + τ Σ_ℓ KL(μ^ℓ | labels ⊗ m̂). Collective."""
+        masses, owned = self._nodal_masses(), self.domain.owned
+        external = np.zeros(len(self.values))
+        for layer in self._layers:
+            external[layer.rows] = layer.external
+        logarithm = np.log(np.maximum(self.values[:owned], 1e-300))
+        local = masses @ (external[:owned] + self.network.temperature * logarithm)
+        return float(self.losses()[0]) + float(self.domain.sum(np.array([local]))[0])
+
+    def ends(self) -> tuple[Array, Array]:
+        """First and last weights of the labels, shapes (A, q) and (B,); they differ from the labels where ends are trained."""
+        return self.features.a.copy(), self.features.b.copy()
+
+    def _points(self) -> Cloud:
+        """Owned nodes of all copies as points of the network's coordinates, each layer with the same mass; local."""
+        points = np.zeros((self.domain.owned, len(self.network.coordinates)))
+        for layer in self._layers:
+            points[layer.rows[:, : layer.owned]] = self.network.embedded(layer.layer, layer.theta[: layer.owned])
+        return points, self._nodal_masses() / len(self._layers)
+
+    def cloud(self) -> Cloud | None:
+        """The weights of all layers together on rank 0, None elsewhere. Collective."""
+        points, masses = (self.comm.gather(local) for local in self._points())
+        return None if points is None or masses is None else (np.concatenate(points), np.concatenate(masses))
+
+    def numbers(self) -> dict[str, float]:
+        """Free energy, mass at the walls, worst mass defect of a label and smallest value so far, steps. Collective."""
+        kept = {"mass_defect": self.mass_defect, "minimum": self.minimum, "steps": self.steps}
+        return {"free_energy": self.free_energy(), "outer_mass": outer_mass(self.domain, self.values, self.model), **kept}
+
+    def statistics(self) -> dict[str, Number]:
+        """Scheme, sizes, steps, and what went on in them."""
+        updates = self.domain.nodes * self._scheme.stages * self.steps
+        return {
+            "scheme": self.scheme,
+            "nodes": self.domain.nodes,
+            "steps": self.steps,
+            "stages": self._scheme.stages,
+            "mass_defect": self.mass_defect,
+            "minimum": self.minimum,
+            "mass_inside": self.mass_inside,
+            "rejected_steps": self._scheme.rejected_steps,
+            "node_updates_per_second": updates / self._seconds if self._seconds else 0.0,
+        }
+
+    def arrays(self) -> dict[str, Array]:
+        """Predictions, inputs of the layers, means, variances and covariances with the labels. Collective."""
+        known = sweep_arrays(self.network, self.labels, self.swept())
+        known |= layer_arrays(self.network, self.labels, self.conditional(1), self.conditional(2))
+        return known | (ends_mean(self.labels, *self.ends()) if self.network.train_ends else {})
+
+    # -- files
+
+    def mesh(self) -> Mesh | None:
+        """The mesh of the first layer on rank 0, None elsewhere. Collective."""
+        return self.domain.mesh_arrays()
+
+    def fields(self) -> dict[str, Array]:
+        """ρ of each layer on the first layer's mesh, averaged over the labels, and at each a or b. Collective."""
+        fields: dict[str, Array] = {}
+        for number, layer in enumerate(self._layers, start=1):
+            values = self.on_mesh(number)
+            if values is None or self._layers[0].theta is not layer.theta:
+                continue
+            shares = layer.shares.reshape(*layer.shape)
+            fields[f"layer{number}"] = np.einsum("ab,abn->n", shares, values)
+            if values.size > _MANY:
+                continue
+            if number == 1:
+                fields |= _by_label(
+                    number, "a", self.labels.a, np.einsum("ab,abn->an", shares / shares.sum(1, keepdims=True), values)
+                )
+            if number == len(self._layers):
+                fields |= _by_label(number, "b", self.labels.b[:, None], np.einsum("ab,abn->bn", shares / shares.sum(0), values))
+        return fields
+
+    def state(self) -> State | None:
+        """Nodal values in mesh-input order, ends, time and counts on rank 0, None elsewhere: enough to go on. Collective."""
+        values = self.domain.to_mesh(self.values[: self.domain.owned])
+        if values is None:
+            return None
+        return {
+            "time": np.float64(self.time),
+            "values": values,
+            "steps": np.int64(self.steps),
+            "step": np.float64(self.step),
+            "extremes": np.array([self.mass_defect, self.minimum]),
+            "a": self.features.a,
+            "b": self.features.b,
+        }
+
+    def restore(self, state: State | None) -> None:
+        """Continue from ``state()`` of a density on the same meshes, read on rank 0 (others pass None). Collective.
+
+        Raises:
+            ValueError: on all ranks, when it is that of others.
+        """
+        state = self.comm.bcast(state)
+        if state is None or np.size(state.get("values", np.empty(0))) != self.domain.points:
+            raise ValueError(f"the checkpoint is none of a density on these copies of meshes, {self.domain.points} points in all")
+        self.time, self.steps, self.step = float(state["time"]), int(state["steps"]), float(state["step"])
+        self.values = self.domain.from_mesh(np.asarray(state["values"], float))
+        self.mass_defect, self.minimum = map(float, np.asarray(state["extremes"]))
+        self.features.a, self.features.b = np.array(state["a"], float), np.array(state["b"], float)
+
+
+def _by_label(number: int, name: str, labels: Array, values: Array) -> Mapping[str, Array]:
+    """The fields of a layer at each label, shape (labels, points), by a name that tells the label."""
+    texts = [", ".join(f"{x:.4g}" for x in label) for label in labels]
+    return {f"layer{number} at {name} = {text}": row for text, row in zip(texts, values, strict=True)}
+
+
+def _projected(layer: DeepLayer, mesh: Domain, law: Product) -> tuple[Array, float]:
+    """Nodal values of one law on one mesh, and the share of it that the mesh holds. Collective."""
+    still = from_features(
+        layer.trained,
+        features=lambda z: np.zeros((len(z), 1)),
+        gradients=lambda z: np.zeros((len(z), 1, z.shape[1])),
+        outer_energy=lambda m: m.sum(axis=-1),
+        outer_gradient=np.zeros_like,
+    )
+    density = Density(still, mesh, law)
+    return density.values, density.mass_inside
+
+
+def _check(
+    network: DeepNetwork,
+    meshes: Sequence[Domain],
+    laws: Sequence[Product],
+    scheme: str,
+    cfl: float,
+    step: float | None,
+    samples: Samples | None,
+) -> None:
+    if scheme not in SCHEMES:
+        raise ArgumentError("scheme", f'"{scheme}" does not know deep networks; use "auto" or "flux_corrected"')
+    if not 0.0 < cfl <= 1.0:
+        raise ArgumentError("cfl", f"must lie in (0, 1], not {cfl!r}")
+    if samples is not None and network.temperature > 0.0:
+        raise ArgumentError("samples", "are for temperature 0")
+    if step is not None and not step > 0.0:
+        raise ArgumentError("step", f"must be positive, not {step!r}")
+    sizes = [layer.dimension for layer in network.layers]
+    if [mesh.dimension for mesh in meshes] != sizes or [law.dimension for law in laws] != sizes:
+        raise ArgumentError("domain", f"give for each layer a mesh and a law of the weights that it trains, {sizes} of them")

@@ -1,0 +1,199 @@
+"""The densities of deep networks: order in mesh and time step, what is kept, and the numbers that characteristics know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from at_hand.deep import S2, S3D, S4, S4S, S5, Reference, characteristics_of, density_of, laws_of
+from mvpde.density.deep.density import DeepDensity
+from mvpde.mesh.box import box
+from mvpde.models.deep.network import DeepNetwork, FirstLayer
+from mvpde.models.deep.sweeps import labels
+from mvpde.models.deep.units import DeepLayer
+from mvpde.models.laws import Normal, Uniform
+from mvpde.particles.deep.characteristics import DeepCharacteristics
+from mvpde.particles.deep.samples import Samples
+from mvpde.runtime import MPI, ArgumentError
+
+S4N = Reference(replace(S4S.network, temperature=0.05, base={"w": Normal(1.0, 0.5)}), S4S.laws, {})
+ENDS = replace(S4S, network=replace(S4S.network, train_ends=True))
+
+
+def order(errors: list[float]) -> float:
+    """Of errors on meshes or with steps that are halved each time: the slope of the line through their logarithms."""
+    return float(-np.polyfit(np.arange(len(errors)), np.log2(np.abs(errors)), 1)[0])
+
+
+@pytest.mark.serial
+def test_one_weight_has_order_two_and_reaches_the_numbers() -> None:
+    errors, known = [], None
+    for cells in (50, 100, 200):
+        known = density_of(S4S, cells, -2.5, 5.5, 28, MPI.COMM_SELF)
+        known.advance(1.0)
+        errors.append(float(known.losses()[0]) - S4S.losses[1.0])
+        assert known.mass_defect < 1e-12
+        assert known.minimum >= 0.0
+    assert order(errors) > 1.8
+    assert abs(errors[-1]) < 1e-6
+    known.advance(4.0)
+    arrays = known.arrays()
+    assert np.allclose(arrays["layer_mean"][:, 0], (1.0268277, 1.0443165, 1.0789452), atol=2e-5)
+    assert np.allclose(arrays["layer_variance"][:, 0], (0.2424482, 0.2312222, 0.2142608), atol=5e-5)
+    correlations = arrays["label_covariance"][:, 0] / np.sqrt(arrays["layer_variance"][[0, -1], 0]) / 0.7
+    assert np.allclose(correlations, (0.0705628, 0.1146842), atol=5e-5)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(("name", "lower", "upper"), [("S4", -2.0, 4.5), ("S5", -2.0, 3.0)])
+def test_two_weights_have_order_two(name: str, lower: float, upper: float) -> None:
+    """Against characteristics with the same labels, so that their error is none of this one; 1e-3 on 40 cells each way."""
+    reference = {"S4": S4, "S5": S5}[name]
+    truth = characteristics_of(reference, 8, 9)
+    truth.advance(1.0)
+    errors = []
+    for cells in (20, 28, 40):
+        density = density_of(reference, cells, lower, upper, 8, MPI.COMM_SELF)
+        density.advance(1.0)
+        errors.append(float((density.losses() - truth.losses())[0]))
+        assert np.abs(density.masses() - 1.0).max() < 1e-12
+    assert 2.0 * order(errors) > 1.8  # the meshes are finer by √2 each time
+    assert abs(errors[-1]) < 1e-3
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(("name", "cells", "lower", "upper", "nodes"), [("S2", 30, -0.3, 3.2, 6), ("S3d", 12, 0.0, 0.0, 4)])
+def test_both_labels_on_one_layer_and_three_weights(name: str, cells: int, lower: float, upper: float, nodes: int) -> None:
+    reference = {"S2": S2, "S3d": S3D}[name]
+    truth = characteristics_of(reference, nodes, 8)
+    if name == "S3d":  # the box of the mesh does not fit all three weights
+        network, sides = reference.network, ([-1.0, -1.0, -2.0], [3.4, 3.4, 2.0])
+        mesh = box(*sides, [cells] * 3, comm=MPI.COMM_SELF)
+        known = labels(network, reference.laws, nodes, nodes)
+        density = DeepDensity(network, [mesh] * 2, known, laws_of(reference))
+    else:
+        density = density_of(reference, cells, lower, upper, nodes, MPI.COMM_SELF)
+    for measure in (truth, density):
+        measure.advance(1.0)
+    assert density.losses()[0] == pytest.approx(truth.losses()[0], abs=1e-3)
+    assert np.allclose(density.moments(), truth.moments(), atol=5e-3)
+
+
+@pytest.mark.serial
+def test_all_layers_advance_together_with_order_two_in_the_step() -> None:
+    """The scheme's stages have order three; advancing the layers one after the other would have order one."""
+    losses = []
+    for step in (0.1, 0.05, 0.025, 0.0125):
+        density = density_of(S4S, 40, -2.5, 5.5, 8, MPI.COMM_SELF, step=step)
+        density.advance(0.4)
+        losses.append(float(density.losses()[0]))
+    assert order([losses[0] - losses[3], losses[1] - losses[3], losses[2] - losses[3]]) > 1.8
+
+
+@pytest.mark.serial
+def test_the_row_of_a_label_zero_stays_as_it_is() -> None:
+    reference = replace(S4S, laws={**S4S.laws, "b": Uniform(-1.0, 1.0)})
+    density = density_of(reference, 30, -2.5, 5.5, 5, MPI.COMM_SELF)
+    before = density.on_mesh(3)
+    density.advance(1.0)
+    after = density.on_mesh(3)
+    assert before is not None and after is not None
+    assert np.allclose(after[0, 2], before[0, 2], rtol=1e-14, atol=0.0)  # the middle one of five Gauss–Legendre nodes is 0
+    assert np.abs(after[0, 4] - before[0, 4]).max() > 1e-3
+
+
+@pytest.mark.serial
+def test_layers_that_train_different_weights_have_meshes_of_their_own() -> None:
+    layers = (DeepLayer("tanh", ("w",), {"v": 1.5, "c": 0.0}), DeepLayer("tanh", ("v", "w"), {"c": 0.0}))
+    network = DeepNetwork(layers, S4S.network.data, FirstLayer("tanh", 0.5))
+    reference = Reference(network, S4.laws, {})
+    meshes = [box([-2.0], [4.0], [60], comm=MPI.COMM_SELF), box([-2.0, -2.0], [4.5, 4.5], [28, 28], comm=MPI.COMM_SELF)]
+    known = labels(network, S4.laws, 10, 10)
+    density = DeepDensity(network, meshes, known, laws_of(reference))
+    truth = DeepCharacteristics(network, known, laws_of(reference), nodes=[9, 9], tolerance=1e-7, comm=MPI.COMM_SELF)
+    for measure in (density, truth):
+        measure.advance(1.0)
+    assert np.allclose(density.arrays()["layer_mean"], truth.arrays()["layer_mean"], atol=1e-3)
+    assert np.allclose(density.arrays()["layer_variance"], truth.arrays()["layer_variance"], atol=2e-3)
+    assert density.losses()[0] == pytest.approx(truth.losses()[0], abs=2e-4)
+
+
+@pytest.mark.serial
+def test_trained_ends_and_prescribed_samples_are_those_of_the_characteristics() -> None:
+    for reference, samples in ((ENDS, None), (S4S, Samples((0, 1, 2, 3, 4), 0.1)), (ENDS, Samples((3, 1), 0.1))):
+        truth = characteristics_of(reference, 12, 10, samples=samples)
+        density = density_of(reference, 160, -2.5, 5.5, 12, MPI.COMM_SELF, samples=samples)
+        start = float(truth.losses()[0])
+        for measure in (truth, density):
+            measure.advance(1.0)
+        assert density.losses()[0] == pytest.approx(truth.losses()[0], abs=5e-6)
+        assert abs(truth.losses()[0] - start) > 1e-3
+        for found, expected in zip(density.ends(), truth.ends(), strict=True):
+            assert np.abs(found - expected).max() < 2e-4
+
+
+@pytest.mark.serial
+def test_noise_at_positive_temperature() -> None:
+    """Two meshes and the order two between them, which the numbers themselves do not know of: extrapolated to 1e-4 and better."""
+    energies, means, variances = [], [], []
+    for cells in (40, 80):
+        density = density_of(S4N, cells, -1.5, 3.5, 16, MPI.COMM_SELF)
+        for t, loss, energy in ((1.0, 0.035531, 0.035733), (2.0, 0.034632, 0.035128), (4.0, 0.033923, 0.034817)):
+            density.advance(t)
+            energies.append(density.free_energy())
+            assert density.losses()[0] == pytest.approx(loss, abs=1e-4)
+            assert energies[-1] == pytest.approx(energy, abs=1e-4)
+        arrays = density.arrays()
+        means.append(arrays["layer_mean"][:, 0])
+        variances.append(arrays["layer_variance"][:, 0])
+    assert np.diff(energies[:3]).max() < 0.0
+    assert np.diff(energies[3:]).max() < 0.0
+    assert np.allclose((4.0 * means[1] - means[0]) / 3.0, (1.020066, 1.033039, 1.058560), atol=3e-5)
+    assert np.allclose((4.0 * variances[1] - variances[0]) / 3.0, (0.246122, 0.240329, 0.231191), atol=3e-5)
+
+
+def test_the_number_of_ranks_does_not_matter_and_a_state_goes_on(comm: MPI.Intracomm) -> None:
+    alone, shared, rest = (density_of(ENDS, 24, -2.5, 5.5, 6, c) for c in (MPI.COMM_SELF, comm, comm))
+    alone.advance(0.5)
+    shared.advance(0.5)
+    assert np.allclose(shared.moments(), alone.moments(), atol=1e-13)
+    for name, values in alone.arrays().items():
+        assert np.allclose(shared.arrays()[name], values, atol=1e-12)
+    fields, expected = shared.fields(), alone.fields()
+    assert list(fields) == (list(expected) if comm.rank == 0 else [])
+    assert all(np.allclose(values, expected[name], atol=1e-12) for name, values in fields.items())
+    rest.restore(shared.state())
+    for measure in (shared, rest):
+        measure.advance(0.8)
+    assert np.array_equal(rest.moments(), shared.moments())
+    with pytest.raises(ValueError, match="checkpoint is none of a density"):
+        density_of(ENDS, 24, -2.5, 5.5, 7, comm).restore(shared.state())
+
+
+@pytest.mark.ranks
+def test_three_ranks_say_what_one_says(comm: MPI.Intracomm) -> None:
+    alone, shared = (density_of(S4, 8, -2.0, 4.5, 4, c) for c in (MPI.COMM_SELF, comm))
+    carried = DeepCharacteristics(S4S.network, labels(S4S.network, S4S.laws, 8, 8), laws_of(S4S), nodes=[5], comm=comm)
+    own = DeepCharacteristics(S4S.network, labels(S4S.network, S4S.laws, 8, 8), laws_of(S4S), nodes=[5], comm=MPI.COMM_SELF)
+    for measure in (alone, shared, carried, own):
+        measure.advance(0.3)
+    assert np.allclose(shared.moments(), alone.moments(), atol=1e-13)
+    assert np.array_equal(carried.arrays()["layer_mean"], own.arrays()["layer_mean"])
+    clouds = shared.cloud(), alone.cloud()
+    assert (clouds[0] is None) == (comm.rank > 0)
+    assert clouds[0] is None or clouds[1] is None or clouds[0][1].sum() == pytest.approx(clouds[1][1].sum())
+
+
+@pytest.mark.serial
+def test_what_no_density_can_do_is_refused_in_words() -> None:
+    with pytest.raises(ArgumentError, match='use "auto" or "flux_corrected"'):
+        density_of(S4S, 8, -2.5, 5.5, 4, MPI.COMM_SELF, scheme="edge_averaged")
+    with pytest.raises(ArgumentError, match="holds .* % of the initial law"):
+        density_of(S4S, 8, 1.5, 5.5, 4, MPI.COMM_SELF)
+    with pytest.raises(ArgumentError, match="are for temperature 0"):
+        density_of(S4N, 8, -2.5, 5.5, 4, MPI.COMM_SELF, samples=Samples((0,), 0.1))
+    mesh = box([-2.0], [4.0], [8], comm=MPI.COMM_SELF)
+    with pytest.raises(ArgumentError, match="a mesh and a law of the weights"):
+        DeepDensity(S4.network, [mesh] * 3, labels(S4.network, S4.laws, 4, 4), laws_of(S4))
