@@ -78,6 +78,20 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
         return Problem(_with_periodic(case, model), model, law, data, frozen)
 
 
+def validate(case: Case) -> None:
+    """Find what is wrong with a case of any kind, and compute nothing.
+
+    Raises:
+        CaseError: as `problem`.
+    """
+    computation = KINDS[case.sections.model.kind].computation
+    if computation is None:
+        problem(case)
+        return
+    with in_file(case.path):
+        computation.sizes(case)
+
+
 def _check_frozen(laws: Mapping[str, Law1D], names: Sequence[str]) -> None:
     for name in names:
         if name not in laws:

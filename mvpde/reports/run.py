@@ -24,6 +24,8 @@ CAPTIONS = {
     "density": "The density at the last output time, with particles of the first run.",
     "loss": "The loss of every measure against time.",
     "free_energy": "The free energy of the density against time.",
+    "layers": "Variance and correlation of given inputs from layer to layer, and what networks of finite width make of them.",
+    "phase_diagram": "How deep signals get in random networks, and the correlation of two inputs deep down.",
     "prediction": "Data and prediction of every measure at the last output time.",
 }
 MOVING = {
@@ -83,6 +85,7 @@ def _figures(folder: Path, summary: Table, case: Table) -> Markup:
     if shots[-1][0] is None:
         shots.append((energies(summary), CAPTIONS["free_energy"], False))
     shots.append((_read(folder / "prediction.png"), CAPTIONS["prediction"], False))
+    shots += [(_read(folder / f"{name}.png"), CAPTIONS[name], True) for name in ("layers", "phase_diagram")]
     made = [picture(source, caption, broad=broad) for source, caption, broad in shots if source is not None]
     return tag("div", *made, class_="pictures") if made else Markup()
 

@@ -23,9 +23,17 @@ from mvpde.runtime import CaseError
 
 INPUTS = "inputs"  # data and mesh files of the case, copied
 MARKS = ("case.toml", "provenance.json")  # what tells a run's folder from any other
-FIELDS = ("density", "particles", "stationary", "modes")  # each an .h5 with an .xdmf beside it
-FILES = (*MARKS, "series.csv", "predictions.csv", "summary.json", *(f"{name}{end}" for name in FIELDS for end in SUFFIXES))
-PICTURES = ("density.png", "loss.png", "prediction.png")
+FIELDS = ("density", "particles", "stationary", "modes", "phase_diagram")  # each an .h5 with an .xdmf beside it
+FILES = (
+    *MARKS,
+    "series.csv",
+    "predictions.csv",
+    "layers.csv",
+    "critical_line.csv",
+    "summary.json",
+    *(f"{name}{end}" for name in FIELDS for end in SUFFIXES),
+)
+PICTURES = ("density.png", "loss.png", "prediction.png", "layers.png", "phase_diagram.png")
 FOLDERS = (INPUTS, "checkpoint")
 
 

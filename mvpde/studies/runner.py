@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mvpde.cases.file import parse
-from mvpde.cases.problem import problem
+from mvpde.cases.problem import validate
 from mvpde.files import replace_whole, write_csv
 from mvpde.runs import stopping
 from mvpde.runtime import EXIT_USAGE, MPI, CaseError, SolverError
@@ -160,7 +160,7 @@ def study(
 
 def _check(progress: Progress) -> None:
     """The model, its data and its mesh are checked once, before many processes find the same mistake."""
-    problem(parse(progress.points[0].case, Path(progress.points[0].path)))
+    validate(parse(progress.points[0].case, Path(progress.points[0].path)))
 
 
 def prepare(progress: Progress) -> None:

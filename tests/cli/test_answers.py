@@ -55,7 +55,9 @@ def test_a_defect_of_the_program_is_no_message(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cases").glob("*.toml")), ids=lambda path: path.stem)
 def test_the_sections_of_a_case_file_come_in_the_documented_order(path: Path) -> None:
-    names = list(tomllib.loads(path.read_text(encoding="utf-8")))
+    names = [
+        name for name in tomllib.loads(path.read_text(encoding="utf-8")) if name in CaseSections.model_fields
+    ]  # of all kinds
     assert names == [name for name in CaseSections.model_fields if name in names]
 
 

@@ -117,6 +117,7 @@ _SHIPPED = (
     "spikes",
     "sgd_network",
     "deep_network",
+    "random_network",
 )
 
 KINDS: Registry[Kind[Any]] = Registry("kind of model", {name: At(f"mvpde.cases.kinds.{name}:KIND") for name in _SHIPPED})

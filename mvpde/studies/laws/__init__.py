@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mvpde.studies.measurement import Measurement, MeasurementOptions
     from mvpde.studies.task import Task
 
-LIMITS, SGD = "mvpde.studies.laws.limits.", "mvpde.studies.laws.sgd."
+LIMITS, SGD, DEEP = (f"mvpde.studies.laws.{folder}." for folder in ("limits", "sgd", "deep"))
 
 TASKS: Registry[Task[Section]] = Registry(
     "task",
@@ -32,6 +32,7 @@ TASKS: Registry[Task[Section]] = Registry(
         "weak_error": At(f"{SGD}weak_error:WEAK_ERROR", "diffusions of SGD against the exact chain"),
         "noise_scale": At(f"{SGD}noise_scale:NOISE_SCALE", "stationary laws of SGD at equal noise scale"),
         "batch_schedule": At(f"{SGD}batch_schedule:BATCH_SCHEDULE", "larger batches against smaller learning rates"),
+        "phase_diagram": At(f"{DEEP}phase_diagram:PHASE_DIAGRAM", "fields over the variances of a random network's weights"),
         "bifurcation": At(f"{LIMITS}bifurcation:BIFURCATION", "a symmetric state that loses its stability"),
     },
 )

@@ -1,0 +1,1 @@
+"""Runs of models in which nothing moves: networks with random weights."""

@@ -1,0 +1,1 @@
+"""Limit laws of deep networks and of networks with random weights."""

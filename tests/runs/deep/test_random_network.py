@@ -1,0 +1,193 @@
+"""Runs of random networks: what the summary says, the files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tomli_w
+
+import mvpde
+from at_hand.additions import put_back
+from at_hand.studies import compute_here, write_study
+from mvpde.cases.file import load
+from mvpde.cases.problem import validate
+from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, ActivationFunction
+from mvpde.runs.deep.phase_diagram import diagram
+from mvpde.runtime import MPI, CaseError
+
+CASE = Path(__file__).parents[3] / "cases" / "phase_diagram.toml"
+PAIR = [[1.0, 1.0], [0.5 + math.sqrt(0.75), 0.5 - math.sqrt(0.75)]]
+MODEL = {
+    "kind": "random_network",
+    "activation": "tanh",
+    "weight_variance": 2.5,
+    "bias_variance": 0.05,
+    "depth": 5,
+    "inputs": PAIR,
+}
+
+
+def written(folder: Path, **sections: Any) -> Path:
+    path = folder / "case.toml"
+    path.write_text(tomli_w.dumps({"model": MODEL, "output": {"pictures": False}, **sections}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.serial
+def test_the_summary_says_what_the_maps_give(tmp_path: Path) -> None:
+    found = mvpde.run(written(tmp_path), out=tmp_path / "out").summary
+    assert found["status"] == "done" and set(found["fixed_point"]) == {"q", "c", "chi", "xi_c", "xi_grad"}
+    assert found["fixed_point"]["c"] == pytest.approx(0.4468042323, abs=1e-9)
+    assert found["critical_weight_variance"] == pytest.approx(1.7609546396, abs=1e-9)
+    assert found["layers"]["q"][1] == pytest.approx(1.455499847, abs=1e-8) and len(found["layers"]["q"]) == 5
+    assert found["layers"]["c"][4] == pytest.approx(0.4537377640, abs=1e-8)
+    assert found["kernel"][0][1] == pytest.approx(found["layers"]["q"][4] * found["layers"]["c"][4])
+    assert np.shape(found["tangent_kernel"]) == (2, 2) and found["trainable_depth"] == pytest.approx(6 * 11.79559752)
+    rows = (tmp_path / "out" / "layers.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "layer,q_0,q_1,c_0_1" and len(rows) == 6
+
+
+@pytest.mark.serial
+def test_infinity_and_what_there_is_not(tmp_path: Path) -> None:
+    changes = {"model.activation": "relu", "model.weight_variance": 2.0, "model.bias_variance": 0.0, "model.inputs": [[1.0]]}
+    mvpde.run(written(tmp_path), set=changes, out=tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert found["fixed_point"] == {"q": None, "c": 1.0, "chi": 1.0, "xi_c": "infinity", "xi_grad": "infinity"}
+    assert found["critical_weight_variance"] == 2.0 and found["layers"]["c"] is None
+    changes |= {"model.weight_variance": 3.0, "model.bias_variance": 0.1}
+    found = mvpde.run(written(tmp_path), set=changes, out=tmp_path / "out", overwrite=True).summary
+    assert found["fixed_point"]["q"] is None and found["critical_weight_variance"] is None
+
+
+@pytest.mark.ranks
+def test_networks_beside_the_limit(shared_tmp_path: Path, comm: MPI.Intracomm) -> None:
+    """Mean covariances within their errors of the limit with its bias, whatever the number of ranks."""
+    network = {"width": 100, "runs": 40, "seed": 2, "singular_values": True}
+    path = shared_tmp_path / "case.toml"
+    if comm.rank == 0:
+        written(shared_tmp_path, network=network)
+    comm.Barrier()
+    alone = mvpde.run(path, out=shared_tmp_path / f"alone{comm.rank}", comm=MPI.COMM_SELF).summary["network"]
+    found = mvpde.run(path, out=shared_tmp_path / "out", comm=comm).summary["network"]
+    assert found == alone
+    bias, error, predicted = (np.array(found[key]) for key in ("bias", "bias_standard_error", "predicted_bias"))
+    assert (np.abs(bias - predicted)[1:] < 4.0 * error[1:]).all() and not np.abs(bias[0]).max() > 1e-9
+    variance, error = np.array(found["variance"]), np.array(found["variance_standard_error"])
+    assert (np.abs(variance - np.array(found["predicted_variance"]))[1:] < 5.0 * error[1:]).all()
+    gradients, error = np.array(found["gradients"]), np.array(found["gradients_standard_error"])
+    assert (np.abs(gradients - np.array(found["predicted_gradients"])) < 4.0 * error).all()
+    values = found["singular_values"]
+    assert values["mean"] == pytest.approx(values["predicted_mean"], abs=4.0 * values["mean_standard_error"] + 0.05)
+
+
+@pytest.mark.serial
+def test_the_diagram_is_written_and_drawn(tmp_path: Path) -> None:
+    grid = {"weight_variance": [0.5, 4.0, 15], "bias_variance": [0.0, 0.5, 11]}
+    path = written(tmp_path, phase_diagram=grid, output={"pictures": True}, network={"width": 20, "runs": 3})
+    found = mvpde.run(path, out=tmp_path / "out").summary
+    assert found["phase_diagram"]["points"] == [15, 11] and 0.3 < found["phase_diagram"]["chaotic_share"] < 0.8
+    with h5py.File(tmp_path / "out" / "phase_diagram.h5") as file:
+        assert file["mesh/points"].shape == (165, 3) and file["mesh/cells"].shape == (280, 3)
+        at = 3 * 15 + 6  # σ_w² = 2, σ_b² = .15
+        assert file["mesh/points"][at].tolist() == pytest.approx([2.0, 0.15, 0.0])
+        there = mvpde.fixed_point("tanh", 2.0, 0.15)
+        for name, value in (("q", there.q), ("c", there.c), ("chi", there.chi), ("xi_c", there.xi_c), ("xi_grad", there.xi_grad)):
+            assert file[f"{name}/000000"][at] == pytest.approx(value, rel=1e-8)
+        assert file["trainable_depth/000000"][at] == pytest.approx(6.0 * file["xi_c/000000"][at])
+    assert "phase_diagram.h5:/trainable_depth/000000" in (tmp_path / "out" / "phase_diagram.xdmf").read_text(encoding="utf-8")
+    for name in ("phase_diagram.png", "layers.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+    line = np.loadtxt(tmp_path / "out" / "critical_line.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(line[:, 1], mvpde.critical_line("tanh", line[:, 0]))
+
+
+@pytest.mark.serial
+def test_the_phases_meet_on_the_line() -> None:
+    """c* = 1 below the critical line and less above it; ξ_c grows towards it from both sides, and 1/ξ_c vanishes there."""
+    for name in ("tanh", "erf", "sin"):
+        w, b = np.linspace(0.5, 3.0, 26), np.array([0.0, 0.05, 0.3])
+        found, line = diagram(name, w, b), mvpde.critical_line(name, b)
+        for k in range(len(b)):
+            below, above = w < line[k], w > line[k]
+            if b[k] > 0.0:
+                assert (found.c[k, below] == 1.0).all() and (found.c[k, above] < 1.0).all()
+                assert (np.diff(found.xi_c[k, below]) > 0.0).all() and (np.diff(found.xi_c[k, above]) < 0.0).all()
+            else:
+                assert np.isnan(found.c[k, below]).all() and (found.c[k, above] == 0.0).all()
+
+
+@pytest.mark.serial
+def test_the_task_gives_the_diagram_of_each_point(tmp_path: Path) -> None:
+    options = {"weight_variance": [0.5, 3.0, 6], "bias_variance": [0.0, 0.2, 3]}
+    quick = {"output.pictures": False, "output.fields": False, "model.depth": 2, "network.runs": 2, "network.width": 5}
+    study = write_study(
+        tmp_path, base=str(CASE), task="phase_diagram", set=quick, options=options, vary={"model.activation": ["tanh", "relu"]}
+    )
+    table = compute_here(study, tmp_path / "out")
+    assert list(table["phase_diagram.chaotic_share"].values) == pytest.approx([9 / 18, 6 / 18])
+    assert float(table["critical_weight_variance"].values[0]) == pytest.approx(1.7609546396)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"model.weight_variance": -1.0}, r"\[model\] weight_variance: -1.0 is not allowed.*σ_w² ≥ 0"),
+    ({"model.bias_variance": -0.1}, r"\[model\] bias_variance: .*σ_b² ≥ 0"),
+    ({"model.activation": "tanhh"}, r"\[model\] activation: .*did you mean `tanh`"),
+    ({"model.depth": 0}, r"\[model\] depth: 0 is not allowed"),
+    ({"model.inputs": [[1.0], [1.0, 2.0]]}, r"\[model\] inputs: every input needs as many components.*they have 1, 2"),
+    ({"model.inputs": []}, r"\[model\] inputs: every input needs as many components.*none"),
+    ({"model.inputs": [[1.0], [2.0], [1.0]]}, r"\[model\] inputs: inputs 0 and 2 \(counted from 0\) are the same; remove one"),
+    ({"data": {"source": "points", "x": [0.0, 1.0], "target": [0.0, 1.0]}}, "`inputs` and .data. exclude each other"),
+    ({"data": {"source": "pionts", "x": [0.0]}}, r"\[data\]: source 'pionts' is not one of .*did you mean `points`"),
+    ({"initial": {"x": {"law": "normal", "mean": 0.0, "std": 1.0}}}, r"\[initial\]: nothing moves in a random network; remove"),
+    ({"time": {"end": 1.0}}, r"\[time\]: nothing moves"),
+    ({"density": {}}, r"\[density\]: nothing moves"),
+    ({"network": {"width": 10, "runs": 1}}, r"\[network\] runs: 1 is not allowed"),
+    (
+        {"network": {"width": 10, "weights": "uniform"}},
+        r"\[network\] weights: \"uniform\" is not one of `gaussian`, `orthogonal`",
+    ),
+    (
+        {"phase_diagram": {"weight_variance": [1.0, 2.0], "bias_variance": [0, 1, 5]}},
+        r"weight_variance: give \[lowest, highest, n",
+    ),
+    (
+        {"phase_diagram": {"weight_variance": [2.0, 1.0, 5], "bias_variance": [0, 1, 5]}},
+        "weight_variance runs from 2 to 1; give 0",
+    ),
+    ({"phase_diagram": {"weight_variance": [1.0, 2.0, 1], "bias_variance": [0, 1, 5]}}, "weight_variance has 1 points; give 2"),
+]
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(("changes", "said"), WRONG, ids=[f"{k}" for k in range(len(WRONG))])
+def test_what_is_wrong_is_said_with_its_remedy(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(CaseError, match=said):
+        validate(load(written(tmp_path), changes))
+
+
+@pytest.mark.serial
+def test_inputs_come_from_data(tmp_path: Path) -> None:
+    model = {key: value for key, value in MODEL.items() if key != "inputs"}
+    data = {"source": "points", "x": [[1.0, 1.0], [0.0, 1.0]], "target": [0.0, 1.0]}
+    found = mvpde.run(written(tmp_path, model=model, data=data), out=tmp_path / "out").summary
+    assert found["layers"]["q"][0] == pytest.approx(0.05 + 2.5) and found["layers"]["variances"][0][1] == pytest.approx(
+        0.05 + 1.25
+    )
+    with pytest.raises(CaseError, match=r"\[model\] inputs: is missing; add inputs = .* or a section \[data\]"):
+        validate(load(written(tmp_path, model=model)))
+    with pytest.raises(CaseError, match=r"\[data\]: inputs 0 and 1 .* are the same"):
+        validate(load(written(tmp_path, model=model, data={**data, "x": [[1.0, 1.0], [1.0, 1.0]]})))
+
+
+@pytest.mark.serial
+def test_an_activation_without_a_derivative_is_refused(tmp_path: Path) -> None:
+    with put_back():
+        RANDOM_ACTIVATIONS["step"] = ActivationFunction("step z", lambda z: np.where(z.real > 0.0, 1.0, 0.0))
+        with pytest.raises(CaseError, match=r"\[model\] activation: step z has no derivative .* choose another"):
+            validate(load(written(tmp_path), {"model.activation": "step"}))
