@@ -223,6 +223,7 @@ class Density:
         """Scheme, sizes, steps, and what went on in them. Collective."""
         graph, counts = self.domain.graph, self._past.plus(self._scheme)
         return {
+            **self._of_labels(),
             "scheme": self.scheme,
             "nodes": self.domain.nodes,
             "steps": self.steps,
@@ -240,6 +241,13 @@ class Density:
             if self._seconds
             else 0.0,
         }
+
+    def _of_labels(self) -> dict[str, Number]:
+        """How many labels there are, and the largest relative change of the mass of one since the start."""
+        if not self.domain.parts:
+            return {}
+        defect = np.abs(self.domain.part_masses(self.values) / self.domain.weights - 1.0).max()
+        return {"labels": len(self.domain.parts), "label_defect": float(defect)}
 
     # -- checkpoints
 
@@ -316,7 +324,7 @@ def _project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
     the second moments that this adds are half of those that the consistent mass matrix would add, so the fluxes
     ½m_ij(ρ_i − ρ_j) take them away, as far as positivity allows.
     """
-    moving = _of_moving(law, domain)
+    moving = of_moving(law, domain)
     loads = integrate_against_basis(domain, lambda z: moving.density(z) * model.volume(z))
     shares = domain.part_sums(loads) / domain.weights
     inside = float(shares[np.argmax(np.abs(shares - 1.0))])
@@ -327,7 +335,7 @@ def _project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
             " (a mesh too coarse for the law, or a period counted twice, shows the same)",
         )
     values = np.empty(len(domain.coordinates))
-    values[: domain.owned] = loads / (domain.graph.lumped * shares[domain.part[: domain.owned]])
+    values[: domain.owned] = loads / (domain.graph.lumped * domain.spread(shares, loads))
     domain.exchange.update(values)
     graph, row = domain.graph, domain.graph.rows()
     fluxes = 0.5 * graph.mass * (values[row] - values[graph.columns])
@@ -335,7 +343,7 @@ def _project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
     return values, inside
 
 
-def _of_moving(law: Law, domain: Domain) -> Law:
+def of_moving(law: Law, domain: Domain) -> Law:
     """The law of the coordinates that are directions of the mesh; in a product they come first."""
     return Product(law.factors[: domain.dimension]) if domain.labels.size and isinstance(law, Product) else law
 
@@ -352,6 +360,10 @@ def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:
             f"the mesh has {domain.dimension} directions, the model {model.dimension} coordinates "
             f"({', '.join(model.coordinates)}), the initial law {law.dimension}",
         )
+    if labels != model.frozen:
+        still = ", ".join(model.coordinates[len(model.directions) :])
+        text = f"has no label for each of the frozen coordinates ({still}); give a `union` of one mesh for each label"
+        raise ArgumentError("domain", text)
     for name, period, length in zip(model.coordinates, model.periods, domain.periods, strict=False):
         if (period is None) != (length is None):
             said, wanted = ("no period", "not be") if period is None else (f"the period {period:g}", "be")

@@ -84,15 +84,18 @@ class LongTime:
         return decay_rate(times, norms, float(self.modes.eigenvalues[0].imag))
 
     def write(self, folder: Path, coordinates: tuple[str, ...]) -> None:
-        """Fields for ParaView: `stationary.xdmf` with ρ and current J, `modes.xdmf` with one mode per time. Collective."""
+        """Fields for ParaView: `stationary.xdmf` with ρ and current J, `modes.xdmf` with one mode per time. Collective.
+
+        Of a labelled law they are averaged over the labels.
+        """
         domain = self.law.domain
         mesh = domain.mesh_arrays()
-        current = [domain.to_mesh(np.ascontiguousarray(column)) for column in self.law.current.T]
-        rho = domain.to_mesh(self.law.values)
+        current = [domain.averaged(np.ascontiguousarray(column)) for column in self.law.current.T]
+        rho = domain.averaged(self.law.values)
         modes = (
             []
             if self.modes is None
-            else [(domain.to_mesh(m.real.copy()), domain.to_mesh(m.imag.copy())) for m in self.modes.modes]
+            else [(domain.averaged(m.real.copy()), domain.averaged(m.imag.copy())) for m in self.modes.modes]
         )
 
         def store() -> None:

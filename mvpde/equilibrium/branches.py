@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.density.density import Density
+from mvpde.density.density import Density, of_moving
 from mvpde.density.features import free_energy
 from mvpde.equilibrium.circles import along_circles, circles, moved_moments, same, shift_to_phase_zero
 from mvpde.equilibrium.linearised import (
@@ -35,8 +35,10 @@ from mvpde.equilibrium.linearised import (
 )
 from mvpde.equilibrium.spectrum import typical_rate
 from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, balance, is_gibbs, long_system, require_density, stationary
+from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.models.laws import Law
+from mvpde.models.mean_field import MeanField
 from mvpde.runtime import ArgumentError, SolverError
 
 Array = NDArray[np.float64]
@@ -143,7 +145,13 @@ def default_starts(density: Density) -> list[Array]:
     count = {1: 5, 2: 3}.get(domain.dimension, 2)
     axes = [a + (b - a) * (np.arange(count) + 0.5) / count for a, b in zip(domain.lower, domain.upper, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, domain.dimension)
-    return [density.moments()[0], flat, *model.feature_values(points)]
+    return [density.moments()[0], flat, *_at_points(model, domain, points)]
+
+
+def _at_points(model: MeanField, domain: Domain, points: Array) -> Array:
+    """Moments of the laws at single points of the mesh, shape (n, K), with the marginal of the labels where there are any."""
+    pieces = [model.feature_values(np.column_stack([points, np.tile(label, (len(points), 1))])) for label in domain.labels]
+    return np.asarray(np.tensordot(domain.weights / domain.weights.sum(), np.array(pieces), axes=1))
 
 
 def _moments_of(density: Density, number: int, start: Start) -> Array:
@@ -158,7 +166,7 @@ def _moments_of(density: Density, number: int, start: Start) -> Array:
     if start.dimension != model.dimension:
         names = ", ".join(model.coordinates)
         raise ArgumentError("starts", f"entry {number} is a law of {start.dimension} coordinates, but the model has {names}")
-    loads = integrate_against_basis(domain, start.density)
+    loads = integrate_against_basis(domain, of_moving(start, domain).density)
     return density.features.moments(loads / domain.sum(np.array([loads.sum()]))[0])
 
 
@@ -242,7 +250,7 @@ def _response(density: Density, law: Balance, moments: Array) -> Array:
     result = np.empty((rows.shape[1], rows.shape[1]))
     for k, column in enumerate(columns.T):
         change = system.solve(factor * lumped * column, np.zeros(owned), SOLVED)
-        change -= domain.sum(np.array(lumped @ change)) * law.values[:owned]  # of mass zero
+        change -= domain.spread(domain.part_masses(change) / domain.weights, change) * law.values[:owned]  # of mass zero
         result[:, k] = domain.sum((lumped * change) @ rows)
     return result
 

@@ -135,10 +135,15 @@ def linearised(density: Density, law: Balance | Stationary, moments: Array) -> L
 
 
 def feature_covariance(density: Density, values: Array) -> Array:
-    """Covariance of the features in their singular directions under ``values`` (local), shape (r, r). Collective."""
+    """Covariance of the features in their singular directions under ``values`` (local), shape (r, r). Collective.
+
+    Of a labelled law it is the mean of those given the labels: no change of the law moves mass from one to another.
+    """
     domain = density.domain
     rows, masses = feature_rows(density)[: domain.owned], domain.graph.lumped * values[: domain.owned]
-    centred = rows - domain.sum(masses @ rows)
+    weighted = masses[:, None] * rows
+    means = np.column_stack([domain.part_sums(column) for column in weighted.T]) / domain.weights[:, None]
+    centred = rows - domain.spread(means, rows)
     return np.asarray(domain.sum((masses[:, None] * centred).T @ centred))
 
 
@@ -162,7 +167,7 @@ def slow_modes(equation: Linearised, wanted: int, shift: float) -> tuple[Complex
     Raises:
         SolverError: not enough modes converge.
     """
-    wanted = min(wanted, equation.domain.nodes - 2)
+    wanted = min(wanted, equation.domain.nodes - 1 - len(equation.domain.weights))
     if equation.growing is None:
         both = [_modes_near(equation, wanted, factor * shift) for factor in (1.0, 8.0)]
         return min(both, key=lambda pair: float(pair[0].real.min()))
@@ -222,11 +227,10 @@ class _ShiftedInverse:
         return self.without_mass(plain - self._columns @ part)
 
     def without_mass(self, values: Array) -> Array:
-        """y less a multiple of e, so that the mass is zero."""
+        """y less a multiple of e, so that the mass is zero; on a union that of each part."""
         conserved, domain = self._equation.conserved, self._equation.domain
-        local = np.array([conserved @ (self._lumped * values), conserved @ (self._lumped * conserved)])
-        mass, whole = domain.sum(local)
-        return np.asarray(values - mass / whole * conserved)
+        mass, whole = domain.part_masses(conserved * values), domain.part_masses(conserved * conserved)
+        return np.asarray(values - domain.spread(mass / whole, values) * conserved)
 
     def mult(self, _: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """What PETSc calls."""
@@ -236,10 +240,11 @@ class _ShiftedInverse:
 def generic(domain: Domain) -> Array:
     """A smooth function at owned unknowns that no symmetry of a model makes orthogonal to a mode."""
     lower, upper = np.array(domain.lower), np.array(domain.upper)
-    place = (domain.coordinates[: domain.owned] - lower) / (upper - lower)
-    return np.exp(place @ np.sqrt([2.0, 3.0, 5.0][: domain.dimension])) + 0.3 * np.sin(
+    place = (domain.coordinates[: domain.owned, : domain.dimension] - lower) / (upper - lower)
+    smooth = np.exp(place @ np.sqrt([2.0, 3.0, 5.0][: domain.dimension])) + 0.3 * np.sin(
         7.0 * place @ np.sqrt([7.0, 2.0, 3.0][: domain.dimension])
     )
+    return smooth if not domain.parts else smooth * (1.5 + np.sin(1.0 + 2.0 * domain.part[: domain.owned]))
 
 
 def solve(solver: SLEPc.EPS, matrix: PETSc.Mat, wanted: int) -> tuple[Complex, Complex]:

@@ -83,7 +83,8 @@ def spectrum(density: Density, modes: int, law: Stationary | None = None) -> Spe
     law = stationary(density) if law is None else law
     reversible, shift = is_gibbs(density), typical_rate(density, law)
     frozen_modes = _symmetric if reversible else _nonsymmetric
-    values, vectors = (_interacting if density.model.interacting else frozen_modes)(density, modes, law, shift)
+    coupled = density.model.interacting or density.domain.parts  # the linearised form keeps the mass of each part
+    values, vectors = (_interacting if coupled else frozen_modes)(density, modes, law, shift)
     order = np.lexsort((values.imag, values.real))[:modes]
     return Spectrum(values[order], np.array([_normalised(density.domain, vectors[k]) for k in order]), reversible)
 
@@ -133,7 +134,7 @@ def typical_rate(density: Density, law: Stationary) -> float:
     domain, owned = density.domain, density.domain.owned
     trace = np.trace(density.model.diffusion(domain.coordinates[:owned], law.moments), axis1=1, axis2=2)
     mean = domain.sum(np.array(trace @ (domain.graph.lumped * law.values[:owned])))
-    return float(mean) / float(np.trace(law.covariance))
+    return float(mean) / float(np.trace(law.covariance[: domain.dimension, : domain.dimension]))
 
 
 def _interacting(density: Density, modes: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:

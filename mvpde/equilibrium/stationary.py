@@ -49,7 +49,7 @@ class Stationary:
         moments: m in b, A or V, shape (K,).
         values: ρ at owned and ghost unknowns (local), mass 1.
         inward, outward: k_ij and k_ji of the operator that it is the null vector of, for each entry of the edge graph (local).
-        mean, covariance: of the coordinates, shapes (D,) and (D, D).
+        mean, covariance: of the coordinates, shapes (D,) and (D, D), labels included.
         identities: name → |Σ of the terms| over the mean of ⟨|term|⟩, for exact laws of the continuous problem; see `identities`.
         entropy_production: ∫J·A⁻¹J/ρ, None where A is singular.
         current: J at owned unknowns (local), shape (owned, D).
@@ -120,7 +120,8 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
         _check_unique(domain, law)
     values, inward, outward = law.values, law.inward, law.outward
     owned, z = domain.owned, domain.coordinates
-    b, a = model.drift(z, moments), model.diffusion(z, moments)
+    along = domain.dimension  # labels, which come last, do not move
+    b, a = model.drift(z, moments)[:, :along], model.diffusion(z, moments)[:, :along, :along]
     masses = domain.graph.lumped * values[:owned]
     mean = domain.sum(masses @ z[:owned])
     centred = z[:owned] - mean
@@ -221,9 +222,10 @@ def _jacobian(domain: Domain, drift_at: Callable[[Array], Array]) -> Array:
     z = domain.coordinates[: domain.owned]
     result = np.empty((len(z), domain.dimension, domain.dimension))
     for c in range(domain.dimension):
-        step = np.zeros(domain.dimension)
+        step = np.zeros(z.shape[1])
         step[c] = _DIFFERENCE * (domain.upper[c] - domain.lower[c])
-        result[:, :, c] = (drift_at(z + step) - drift_at(z - step)) / (2.0 * step[c])
+        difference = drift_at(z + step) - drift_at(z - step)
+        result[:, :, c] = difference[:, : domain.dimension] / (2.0 * step[c])
     return result
 
 
@@ -239,8 +241,8 @@ def _gibbs(density: Density, moments: Array) -> Balance:
     _require_diffusion(model)
     potential = np.empty(len(domain.coordinates))
     density.features.potential(moments, potential)
-    values = np.exp(-(potential - domain.extremes(potential[: domain.owned])[0]) / model.temperature)
-    values /= domain.sum(np.array([domain.graph.lumped @ values[: domain.owned]]))[0]
+    lowest = domain.part_minima(potential[: domain.owned])
+    values = domain.normalised(np.exp(-(potential - domain.spread(lowest, potential)) / model.temperature))
     inward, outward = np.empty(entries), np.empty(entries)
     edge_averaged(domain, density.features, model.temperature)(moments, inward, outward)
     return Balance(values, inward, outward)
@@ -281,12 +283,12 @@ def long_system(domain: Domain, law: Balance) -> tuple[ShiftedSystem, float]:
 
 
 def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> Array:
-    """Implicit Euler steps, long against everything that decays, until nothing changes; mass 1."""
+    """Implicit Euler steps, long against everything that decays, until nothing changes; mass 1, on unions that of each part."""
     lumped, owned = domain.graph.lumped, domain.owned
     before = np.maximum(start[:owned], 0.0)
     for _ in range(_SOLVES):
         after = system.solve(lumped * before, before, SOLVED)
-        after /= domain.sum(np.array(lumped @ after))
+        after = domain.normalised(after)
         change = float(domain.sum(np.array(lumped @ np.abs(after - before))))
         before = after
         if change < _SETTLED or not np.isfinite(change):
@@ -306,7 +308,9 @@ def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> A
 def _check_unique(domain: Domain, law: Balance) -> None:
     """Another start must lead to the same law."""
     owned, values, system = domain.owned, law.values, long_system(domain, law)[0]
-    place = (domain.coordinates - np.array(domain.lower)) / (np.array(domain.upper) - np.array(domain.lower))
+    place = (domain.coordinates[:, : domain.dimension] - np.array(domain.lower)) / (
+        np.array(domain.upper) - np.array(domain.lower)
+    )
     other = _inverse_iteration(domain, system, np.exp(place @ np.sqrt([2.0, 3.0, 5.0][: domain.dimension])))
     gap = float(domain.sum(np.array(domain.graph.lumped @ np.abs(other - values)[:owned])))
     if gap > _UNIQUE:

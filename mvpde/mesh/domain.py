@@ -225,10 +225,25 @@ class Domain:
             return self.sum(np.array([owned.sum()]))
         return self.sum(np.bincount(self.part[: self.owned], weights=owned, minlength=len(self.parts)))
 
+    def part_masses(self, values: Array) -> Array:
+        """Σ_i m_i values_i of each part, shape (Q,), from owned values (local). Collective."""
+        owned, lumped = values[: self.owned], self.graph.lumped
+        return self.part_sums(lumped * owned) if self.parts else self.sum(np.array([lumped @ owned]))
+
+    def part_minima(self, values: Array) -> Array:
+        """The smallest of the owned ``values`` (local) of each part over all ranks, shape (Q,). Collective."""
+        lowest = np.full(len(self.weights), np.inf)
+        np.minimum.at(lowest, self.part[: self.owned], values[: self.owned])
+        self.comm.Allreduce(MPI.IN_PLACE, lowest, MPI.MIN)
+        return lowest
+
+    def spread(self, numbers: Array, values: Array) -> Array:
+        """One of the ``numbers`` of the parts, shape (Q, …), for each of the ``values`` (owned, or owned + ghosts; local)."""
+        return np.asarray(numbers[self.part[: len(values)]])
+
     def normalised(self, values: Array) -> Array:
-        """The values (owned + ghosts, local) times a number for each part, so that its mass is its weight. Collective."""
-        masses = self.part_sums(self.graph.lumped * values[: self.owned])
-        return np.asarray(values * (self.weights / masses)[self.part[: len(values)]])
+        """The values (owned, or owned + ghosts; local) each part scaled to have its weight as its mass. Collective."""
+        return np.asarray(values / self.spread(self.part_masses(values) / self.weights, values))
 
     def averaged(self, values: Array) -> Array | None:
         """Σ_q ω_q values_q at the points of the one mesh that all parts are copies of, on rank 0; None elsewhere. Collective.

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from mvpde.models.expressions.derivatives import gradient
 from mvpde.models.expressions.parse import NO_PARAMETERS, Node, compile_expression, has_variable
 from mvpde.models.expressions.vocabulary import scalar_function, tensor_function, vector_function
-from mvpde.models.interaction import ROUNDING, check_diffusion, check_rows, gradient_flow
+from mvpde.models.interaction import ROUNDING, check_diffusion, check_rows, gradient_flow, with_frozen
 from mvpde.models.mean_field import Array, MeanField
 
 Function = Callable[[Array], Array]
@@ -54,6 +54,7 @@ def fokker_planck(
     diffusion: Sequence[Sequence[str]] | None = None,
     temperature: float | None = None,
     parameters: Mapping[str, float] = NO_PARAMETERS,
+    frozen: Sequence[str] = (),
 ) -> MeanField:
     """The model with one of ``drift_matrix``, ``potential``, ``drift`` and one of ``diffusion_matrix``, ``diffusion``,
     ``temperature``.
@@ -69,6 +70,7 @@ def fokker_planck(
         diffusion: A, D rows of D expressions. A density checks at its nodes that A is symmetric and positive semidefinite.
         temperature: τ ≥ 0 in A = τI.
         parameters: numbers that the expressions may use, by name.
+        frozen: names of the last coordinates, where they never move; a drift there is 0, and the diffusion is that of the others.
 
     Raises:
         ValueError: no drift or no diffusion given, or two; a matrix that is not square, not D × D or not finite; a diffusion
@@ -80,9 +82,20 @@ def fokker_planck(
     bare = gradient_flow(names)  # no particle sees another: the one feature is 1, R = 0
     if b.potential is not None:
         bare = replace(bare, external_potential=b.potential[0], external_gradient=b.potential[1])
-        if a.temperature is not None:
-            return replace(bare, temperature=a.temperature)
+        if a.temperature is not None and not (frozen and temperature is None):
+            return with_frozen(replace(bare, temperature=a.temperature), frozen)
+    if frozen:
+        return _with_frozen(bare, b, a, temperature, frozen)
     return replace(bare, own_drift=lambda z, _: b.velocity(z), own_diffusion=a.tensor, constant_diffusion=a.constant)
+
+
+def _with_frozen(bare: MeanField, b: Drift, a: Diffusion, temperature: float | None, frozen: Sequence[str]) -> MeanField:
+    """The model with last coordinates that do not move: neither the force of a potential nor the noise of τI acts there."""
+    moves = np.array([name not in frozen for name in bare.coordinates], float) if b.potential is not None else 1.0
+    drifting = replace(bare, own_drift=lambda z, _: b.velocity(z) * moves)
+    if temperature is not None:
+        return with_frozen(replace(drifting, temperature=temperature), frozen)
+    return with_frozen(replace(drifting, own_diffusion=a.tensor, constant_diffusion=a.constant), frozen)
 
 
 def _exactly_one(what: str, **given: object) -> None:

@@ -10,6 +10,7 @@ given by a function of two particles is in `pair_interaction`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -43,6 +44,7 @@ def gradient_flow(
     periods: Mapping[str, float] = NO_PARAMETERS,
     parameters: Mapping[str, float] = NO_PARAMETERS,
     observables: Mapping[str, str] = NO_EXPRESSIONS,
+    frozen: Sequence[str] = (),
 ) -> MeanField:
     """The gradient flow of R(m) + ∫V0 dρ + τ∫ρ log ρ, m_k = ∫g_k dρ.
 
@@ -58,6 +60,7 @@ def gradient_flow(
         periods: of coordinates that have one; all expressions must have them too.
         parameters: numbers that expressions may use by name.
         observables: further expressions whose means are recorded in a run, by name.
+        frozen: names of the last coordinates, where they never move: the flow is that of the others, given these.
 
     Raises:
         ValueError: features without outer energy or the other way round, names that are none, functions without the periods.
@@ -74,7 +77,7 @@ def gradient_flow(
     values, field = profile_functions(profile, inner, "features")
     energy, slope = outer(words, outer_energy or "0", len(profile))
     v0, push = external(words, potential)
-    return MeanField(
+    model = MeanField(
         coordinates=words.coordinates,
         profile=values,
         profile_field=field,
@@ -88,6 +91,51 @@ def gradient_flow(
         interacting=bool(trees),
         observables=observed(words, trees, observables),
     )
+    return with_frozen(model, frozen)
+
+
+def with_frozen(model: MeanField, names: Sequence[str]) -> MeanField:
+    """The model whose last coordinates never move: natural frequencies, random fields, whatever is drawn once.
+
+    Args:
+        model: with a drift or diffusion of its own, these are 0 there; a potential may depend on them as it likes.
+        names: of the coordinates, in order.
+
+    Raises:
+        ValueError: names of no coordinates, not the last ones, or all of them; one with a period; a drift or diffusion there.
+    """
+    check_list("frozen", names)
+    if not names:
+        return model
+    for name in names:
+        if name not in model.coordinates:
+            raise ValueError(f"frozen: there is no coordinate `{name}`; name one of {', '.join(model.coordinates)}")
+    if tuple(names) != model.coordinates[-len(names) :] or len(names) == model.dimension:
+        raise ValueError(f"frozen: must be the last of the coordinates {', '.join(model.coordinates)}, and not all; reorder them")
+    places = range(model.dimension - len(names), model.dimension)
+    _check_stays(model, places)
+    for place in places:
+        if model.periods[place] is not None:
+            raise ValueError(
+                f"periods: the frozen coordinate `{model.coordinates[place]}` needs none, as it never moves; remove it"
+            )
+    return replace(model, frozen=len(names))
+
+
+def _check_stays(model: MeanField, places: Sequence[int]) -> None:
+    """Refuse a drift or diffusion along coordinates that do not move, at generic points."""
+    periods = {name: period for name, period in zip(model.coordinates, model.periods, strict=True) if period is not None}
+    z, m = Vocabulary(model.coordinates, periods, {}).points(), np.linspace(0.3, 0.7, model.features)
+    for place in places:
+        name = model.coordinates[place]
+        helps = f'for the frozen coordinate `{name}` must be 0; write "0" there, or take `{name}` out of `frozen`'
+        with np.errstate(all="ignore"):
+            drift = 0.0 if model.own_drift is None else np.abs(model.drift(z, m)[:, place]).max()
+            noise = 0.0 if model.own_diffusion is None else np.abs(model.diffusion(z, m)[:, place]).max()
+        if drift != 0.0:
+            raise ValueError(f"drift: entry {place} {helps}")
+        if noise != 0.0:
+            raise ValueError(f"diffusion: row {place} {helps}")
 
 
 def _without_weight(trees: Sequence[Node], coordinates: Sequence[str]) -> list[Node]:
@@ -147,6 +195,7 @@ def diffusion(
     periods: Mapping[str, float] = NO_PARAMETERS,
     parameters: Mapping[str, float] = NO_PARAMETERS,
     observables: Mapping[str, str] = NO_EXPRESSIONS,
+    frozen: Sequence[str] = (),
 ) -> MeanField:
     """dZ = b(Z; m) dt + √(2A(Z; m)) dB in Itô form, m_k = ∫g_k dρ: no free energy is known.
 
@@ -156,7 +205,7 @@ def diffusion(
         diffusion: A, D rows of D expressions in the same; or ``temperature``.
         temperature: τ ≥ 0 in A = τI.
         features: g_k, expressions in the coordinates.
-        periods, parameters, observables: as for `mvpde.gradient_flow`.
+        periods, parameters, observables, frozen: as for `mvpde.gradient_flow`; b and A are 0 along frozen coordinates.
 
     Raises:
         ValueError: not one expression per coordinate; both or none of ``diffusion`` and ``temperature``; a diffusion that is not
@@ -176,7 +225,7 @@ def diffusion(
     words.check_periods("drift", b, moments)
     words.check_periods("diffusion", a, moments)
     values, field = profile_functions(trees or [ONE], words.coordinates, "features")
-    return MeanField(
+    model = MeanField(
         coordinates=words.coordinates,
         profile=values,
         profile_field=field,
@@ -190,6 +239,7 @@ def diffusion(
         constant_diffusion=not any(has_variable(tree) for tree in a),
         observables=observed(words, trees, observables),
     )
+    return with_frozen(model, frozen)
 
 
 def _diffusion_trees(words: Vocabulary, rows: Sequence[Sequence[str]], moments: Sequence[str]) -> list[Node]:

@@ -70,11 +70,12 @@ class MeanField:
             domain.
         observables: functions z, shape (N, D) → (N,), whose means under every measure are recorded, by name.
         facts: what `summary.json` is to say of the model itself, such as the rank of a compressed interaction.
+        frozen: how many of the last coordinates never move, < D: labels of the law of the others, such as natural frequencies.
         data: the data set that the first P moments predict (f[ρ](x_p) = m_p, p < P), or None for a model without one.
 
     Raises:
         ValueError: for a temperature that is negative or not finite, another number of periods than of coordinates, times
-            of ``later`` that do not increase, or a metric with a drift or diffusion of the model's own.
+            of ``later`` that do not increase, no coordinate that moves, or a metric with a drift or diffusion of the model's own.
     """
 
     coordinates: tuple[str, ...]
@@ -97,6 +98,7 @@ class MeanField:
     natural_wall: Callable[[Array], NDArray[np.bool_]] = _no_wall
     observables: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
+    frozen: int = 0
     data: Data | None = None
 
     def __post_init__(self) -> None:
@@ -111,11 +113,18 @@ class MeanField:
             raise ValueError(f"the times at which the model changes must be positive and increase, not {times[1:]}")
         if self.metric is not None and not self.gradient_flow:
             raise ValueError("a model with a metric is a gradient flow; it has no drift or diffusion of its own")
+        if not 0 <= self.frozen < self.dimension or (self.frozen and self.metric is not None):
+            raise ValueError(f"{self.frozen} frozen coordinates: some coordinate must move, and a model with a metric has none")
 
     @property
     def dimension(self) -> int:
         """D, the number of coordinates of z."""
         return len(self.coordinates)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The names of the coordinates that are not frozen: the directions of a mesh."""
+        return self.coordinates[: self.dimension - self.frozen]
 
     @property
     def gradient_flow(self) -> bool:
@@ -169,13 +178,15 @@ class MeanField:
         return self.external_potential(z) + self.amplitude(z) * (self.profile(y) @ self.outer_gradient(m))
 
     def potential_gradient(self, z: Array, m: Array) -> Array:
-        """∇V(z; m), shape (N, D). For a network V = V0 + cU(y), so the gradient is ∇V0 + (c∇U(y), U(y))."""
+        """∇V(z; m), shape (N, D). For a network V = V0 + cU(y), so the gradient is ∇V0 + (c∇U(y), U(y)).
+
+        It has no part along frozen coordinates.
+        """
         y = z[:, : self.profile_dimension]
         value, slope = self.profile_field(y, self.outer_gradient(m))
         gradient = self.external_gradient(z)
-        if self.output_weight:
-            return gradient + np.column_stack([z[:, -1:] * slope, value])
-        return gradient + slope
+        gradient = gradient + (np.column_stack([z[:, -1:] * slope, value]) if self.output_weight else slope)
+        return self._moved(gradient)
 
     def drift(self, z: Array, m: Array) -> Array:
         """b(z; m), shape (N, D): the model's own, or −∇V.
@@ -183,7 +194,7 @@ class MeanField:
         With a metric λ²|dz|² it is the drift of the coordinates in Itô form, λ⁻²[−∂V/∂z + τ(D − 2) ∂ log λ/∂z].
         """
         if self.own_drift is not None:
-            return np.asarray(self.own_drift(z, m), float)
+            return self._moved(np.asarray(self.own_drift(z, m), float))
         force = -self.potential_gradient(z, m)
         if self.metric is None:
             return force
@@ -194,9 +205,17 @@ class MeanField:
     def diffusion(self, z: Array, m: Array) -> Array:
         """A(z; m), shape (N, D, D): the model's own, or τI, with a metric τλ⁻²I."""
         if self.own_diffusion is not None:
-            return np.asarray(self.own_diffusion(z, m), float)
-        isotropic = np.broadcast_to(self.temperature * np.eye(z.shape[1]), (len(z), z.shape[1], z.shape[1]))
+            return self._moved(self._moved(np.asarray(self.own_diffusion(z, m), float), axis=1), axis=2)
+        noisy = np.diag((np.arange(z.shape[1]) < self.dimension - self.frozen).astype(float))
+        isotropic = np.broadcast_to(self.temperature * noisy, (len(z), z.shape[1], z.shape[1]))
         return isotropic if self.metric is None else isotropic / self.metric.scale(z)[:, None, None] ** 2
+
+    def _moved(self, values: Array, axis: int = 1) -> Array:
+        """The values with 0 at the frozen coordinates, along an axis with one entry for each coordinate."""
+        if self.frozen == 0:
+            return values
+        moves = (np.arange(self.dimension) < self.dimension - self.frozen).astype(float)
+        return np.asarray(values * moves.reshape(-1, *(1,) * (values.ndim - 1 - axis)))
 
     def volume(self, z: Array) -> Array:
         """dvol/dz, shape (N,): 1, or λ^D."""

@@ -23,6 +23,7 @@ from mvpde.models.expressions.derivatives import gradient
 from mvpde.models.expressions.parse import NO_PARAMETERS
 from mvpde.models.expressions.programs import program
 from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, Vocabulary, external, naming, observed, vocabulary
+from mvpde.models.interaction import with_frozen
 from mvpde.models.mean_field import Array, MeanField
 
 LARGEST_RANK = 200
@@ -72,6 +73,7 @@ def pair_interaction(
     periods: Mapping[str, float] = NO_PARAMETERS,
     parameters: Mapping[str, float] = NO_PARAMETERS,
     observables: Mapping[str, str] = NO_EXPRESSIONS,
+    frozen: Sequence[str] = (),
 ) -> MeanField:
     """The model of particles with V(x) = V0(x) + ∫W(x, x')ρ(dx') and noise of temperature τ.
 
@@ -82,7 +84,7 @@ def pair_interaction(
         rank_tolerance: largest error of the compression, as part of the largest |W|, in (0, 1).
         potential: V0, an expression in the coordinates; None: 0.
         temperature: τ ≥ 0.
-        periods, parameters, observables: as for `mvpde.gradient_flow`.
+        periods, parameters, observables, frozen: as for `mvpde.gradient_flow`.
 
     Raises:
         ValueError: a W that is not finite on the box or needs more than 200 terms; names that are none; a function without the
@@ -94,13 +96,15 @@ def pair_interaction(
     kernel = _kernel(words, interaction)
     skeleton = compress(kernel, *_box(words, lower, upper), rank_tolerance)
     model = _flow if skeleton.signs is not None else _drifting
-    return replace(
+    pairs = replace(
         model(words.coordinates, kernel, skeleton, external(words, potential)),
         temperature=temperature,
         periods=words.period_list(),
         observables=observed(words, [], observables),
         facts={"interaction_rank": skeleton.rank, "interaction_error": skeleton.error},
     )
+    still = with_frozen(replace(pairs, own_drift=None), frozen).frozen  # the force along frozen coordinates is not followed
+    return replace(pairs, frozen=still)
 
 
 def _box(words: Vocabulary, lower: Sequence[float], upper: Sequence[float]) -> tuple[Array, Array, list[bool]]:

@@ -27,7 +27,7 @@ def increment(model: MeanField) -> Increment:
     if model.metric is not None:
         return _conformal(model.temperature, model.metric.scale)
     if model.own_diffusion is None:
-        return _isotropic(model.temperature)
+        return _isotropic(model.temperature) if model.frozen == 0 else _of_moving(model)
     if model.constant_diffusion:
         return _constant(model.diffusion(np.zeros((1, model.dimension)), np.zeros(model.features))[0])
 
@@ -41,6 +41,20 @@ def _isotropic(temperature: float) -> Increment:
     if temperature == 0.0:
         return lambda z, m, rng, h: np.zeros(())
     return lambda z, m, rng, h: math.sqrt(2.0 * temperature * h) * rng.standard_normal(z.shape)
+
+
+def _of_moving(model: MeanField) -> Increment:
+    """√(2τ)ΔB in the coordinates that move, which come first; the others draw nothing."""
+    moving, temperature = len(model.directions), model.temperature
+    if temperature == 0.0:
+        return _isotropic(0.0)
+
+    def noise(z: Array, m: Array, rng: np.random.Generator, h: float) -> Array:
+        result = np.zeros(z.shape)
+        result[:, :moving] = math.sqrt(2.0 * temperature * h) * rng.standard_normal((len(z), moving))
+        return result
+
+    return noise
 
 
 def _conformal(temperature: float, scale: Callable[[Array], Array]) -> Increment:
