@@ -120,8 +120,10 @@ bench: $(STAMP) ## speed and memory beside what this machine can do; the table i
 api: $(STAMP) ## docs/api.md from the docstrings
 	$(BIN)/python docs/make_api.py
 
-pictures: demo ## the pictures of README and docs, from the main job
+pictures: demo ## the pictures of README and docs
 	@mkdir -p docs/images
+	$(BIN)/mvpde run cases/kuramoto_frequencies.toml --overwrite
+	@cp results/kuramoto_frequencies/labels.png docs/images/kuramoto_frequencies.png
 	@for picture in results/circle_rbf/*.png; do cp "$$picture" docs/images/circle_rbf_$$(basename "$$picture"); done
 
 clean: ## remove results and caches, keep .venv

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from mvpde.cases.kinds import KINDS
+from mvpde.cases.labels import characteristic_nodes, label_nodes
 from mvpde.cases.messages import blaming, in_file, listed, nearest
 from mvpde.cases.schema import DomainSection
 from mvpde.measure import Measure
@@ -85,8 +86,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
             (
                 *("free_energy", "outer_mass", "mass_defect", "minimum", "steps", "scheme", "nodes", "stages", "mass_inside"),
                 *("feature_rank", "negative_edges", "limited_steps", "limiter_share", "rejected_steps", "solver_iterations"),
-                "node_updates_per_second",
-                *LAYERS,
+                *("node_updates_per_second", "labels", "label_defect", *LAYERS),
             ),
             places={
                 "scheme": "[density] scheme: ",
@@ -252,12 +252,14 @@ def sizes(problem: Problem, comm: MPI.Intracomm) -> dict[str, int | str]:
     answer["features"] = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
     if s.density is not None and s.domain is not None:
         nodes, cells = _mesh_sizes(problem, s.domain, comm)
-        memory = f"about {nodes * (3000 if model.dimension == 3 else 1000) / 1e6:.0f} MB"
+        labels = math.prod(label_nodes(s, model))
+        nodes, answer = nodes * labels, answer | ({"labels": labels} if model.frozen else {})
+        memory = f"about {nodes * (3000 if len(model.directions) == 3 else 1000) / 1e6:.0f} MB"
         answer |= {"density nodes": nodes, "cells": cells, "density memory": memory}
     if s.ensemble is not None:
         answer["particles"] = s.ensemble.particles * s.ensemble.runs
     if s.characteristics is not None:
-        answer["characteristics"] = math.prod(s.characteristics.nodes)
+        answer["characteristics"] = math.prod(characteristic_nodes(s, model))
     return {**answer, "output times": len(s.time.outputs)}
 
 
@@ -268,7 +270,7 @@ def _mesh_sizes(problem: Problem, section: DomainSection, comm: MPI.Intracomm) -
         return (directions + 2) * (layers + 1), 3 * 2 * directions * layers  # a prism is three tetrahedra
     if section.mesh is not None:
         mesh = domain(problem, comm)
-        return mesh.nodes, mesh.space.mesh.topology.index_map(problem.model.dimension).size_global
+        return mesh.nodes, mesh.space.mesh.topology.index_map(len(problem.model.directions)).size_global
     cells, periodic = section.cells or [], section.periodic or []
     nodes = math.prod(n + (not p) for n, p in zip(cells, periodic, strict=True))
     return nodes, math.prod(cells) * math.factorial(len(cells))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mvpde.cases.kinds import KINDS
+from mvpde.cases.labels import characteristic_nodes
 from mvpde.cases.measures import training
 from mvpde.cases.problem import Problem
 from mvpde.particles.characteristics import Characteristics
@@ -16,7 +17,8 @@ def characteristics(problem: Problem, comm: MPI.Intracomm) -> Characteristics:
     """Quadrature nodes of the initial law. Collective."""
     s = problem.sections.characteristics
     assert s is not None
-    return Characteristics(problem.model, problem.law, nodes=s.nodes, tolerance=s.tolerance, comm=comm)
+    nodes = characteristic_nodes(problem.sections, problem.model)
+    return Characteristics(problem.model, problem.law, nodes=nodes, tolerance=s.tolerance, comm=comm)
 
 
 def ensemble(problem: Problem, comm: MPI.Intracomm) -> Ensemble | OnePassSgd:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mvpde.cases.labels import label_nodes
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import DensitySection, DomainSection
 from mvpde.density.density import Density
@@ -10,6 +11,8 @@ from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.gmsh import read
 from mvpde.mesh.shell import shell
+from mvpde.mesh.union import union
+from mvpde.models.laws import Product
 from mvpde.runtime import MPI, ArgumentError, CaseError
 
 
@@ -33,7 +36,7 @@ def domain(problem: Problem, comm: MPI.Intracomm) -> Domain:
 
 
 def _from_gmsh(problem: Problem, section: DomainSection, name: str, comm: MPI.Intracomm) -> Domain:
-    path, dimension = problem.case.directory / name, problem.model.dimension
+    path, dimension = problem.case.directory / name, len(problem.model.directions)
     grid = read(path, comm)
     if grid.geometry.dim != dimension:
         raise CaseError(
@@ -43,10 +46,20 @@ def _from_gmsh(problem: Problem, section: DomainSection, name: str, comm: MPI.In
     return from_mesh(grid, section.periodic or [False] * dimension, problem.model.metric)
 
 
+def labelled(problem: Problem, comm: MPI.Intracomm) -> Domain:
+    """The mesh of a case, or one copy of it for each label of its frozen coordinates. Collective."""
+    mesh, model, law = domain(problem, comm), problem.model, problem.law
+    if model.frozen == 0:
+        return mesh
+    assert isinstance(law, Product)  # a model with a metric has no frozen coordinates
+    labels, weights = Product(law.factors[len(model.directions) :]).quadrature(label_nodes(problem.sections, model))
+    return union([mesh] * len(weights), weights, labels)
+
+
 def density(problem: Problem, comm: MPI.Intracomm) -> Density:
     """ρ_0 on the mesh of the case. Collective."""
     s = problem.sections.density or DensitySection()
-    mesh = domain(problem, comm)
+    mesh = labelled(problem, comm)
     return Density(
         problem.model, mesh, problem.law, scheme=s.scheme, cfl=s.cfl, tolerance=s.tolerance, step=s.step, solver=s.solver
     )

@@ -10,10 +10,11 @@ import numpy as np
 
 from mvpde.cases.file import Case
 from mvpde.cases.kinds import KINDS, Given
+from mvpde.cases.labels import characteristic_nodes, check_labels
 from mvpde.cases.laws import LawSection
 from mvpde.cases.measures import check_observables
 from mvpde.cases.messages import blaming, in_file, listed, nearest
-from mvpde.cases.schema import CaseSections, CharacteristicsSection, DomainSection, ModelSection
+from mvpde.cases.schema import CaseSections, DomainSection, ModelSection
 from mvpde.cases.sources import data_of
 from mvpde.models.data import Data
 from mvpde.models.laws import Law, Law1D, Product
@@ -72,7 +73,8 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
             law = _law("initial", moving, sections.model, model)
         with blaming("[model] observables"):
             check_observables(model)
-        _check_nodes(sections.characteristics, model)
+        check_labels(sections, model)
+        _check_nodes(sections, model)
         _check_companions(sections, model)
         _starts(sections, model)
         return Problem(_with_periodic(case, model), model, law, data, frozen)
@@ -210,8 +212,9 @@ def _starts(sections: CaseSections, model: MeanField) -> list[Start] | None:
     return starts
 
 
-def _check_nodes(section: CharacteristicsSection | None, model: MeanField) -> None:
-    if section is not None and len(section.nodes) != model.dimension:
+def _check_nodes(sections: CaseSections, model: MeanField) -> None:
+    section = sections.characteristics
+    if section is not None and len(characteristic_nodes(sections, model)) != model.dimension:
         raise CaseError(
             f"[characteristics] nodes: has {len(section.nodes)} entries, but the model has {model.dimension} coordinates, "
             f"{listed(model.coordinates)}; give one number per coordinate"
@@ -225,23 +228,25 @@ def _with_periodic(case: Case, model: MeanField) -> Case:
         raise CaseError("[domain]: the section is missing; [density] needs `lower`, `upper` and `cells`, or a `mesh`")
     if sections.domain is None:
         return case
-    periodic = sections.domain.periodic or [period is not None for period in model.periods]
+    periodic = sections.domain.periodic or [period is not None for period in model.periods[: len(model.directions)]]
     domain = sections.domain.model_copy(update={"periodic": periodic})
     _check_domain(domain, model, sections.density is not None)
     return replace(case, sections=sections.model_copy(update={"domain": domain}))
 
 
 def _check_domain(domain: DomainSection, model: MeanField, meshed: bool) -> None:
-    entries = {"cells": len(domain.cells or model.coordinates), "periodic": len(domain.periodic or [])}
+    moving = model.directions
+    entries = {"cells": len(domain.cells or moving), "periodic": len(domain.periodic or [])}
+    what = "coordinates that move" if model.frozen else "coordinates"
     for key, count in entries.items():
-        if count != model.dimension:
+        if count != len(moving):
             raise CaseError(
-                f"[domain] {key}: has {count} entries, but the model has {model.dimension} coordinates, "
-                f"{listed(model.coordinates)}; give one entry per coordinate in `lower`, `upper`, `cells`, `periodic`"
+                f"[domain] {key}: has {count} entries, but the model has {len(moving)} {what}, "
+                f"{listed(moving)}; give one entry per coordinate in `lower`, `upper`, `cells`, `periodic`"
             )
-    if model.dimension > 3 and meshed:
+    if len(moving) > 3 and meshed:
         raise CaseError(
-            f"[domain] cells: a mesh has 1 to 3 directions and the model has {model.dimension} coordinates; "
+            f"[domain] cells: a mesh has 1 to 3 directions and the model has {len(moving)} coordinates; "
             "remove [density] and [domain], the ensemble runs in any dimension"
         )
     if (domain.shell is not None) != (model.metric is not None) and domain.mesh is None:
@@ -253,7 +258,7 @@ def _check_domain(domain: DomainSection, model: MeanField, meshed: bool) -> None
         )
     if domain.shell is not None and model.dimension != 3:
         raise CaseError(f"[domain] shell: needs a sphere of R³, not of R^{model.dimension}; remove [density] and [domain]")
-    for axis, (name, period) in enumerate(zip(model.coordinates, model.periods, strict=True)):
+    for axis, (name, period) in enumerate(zip(moving, model.periods, strict=False)):
         _check_direction(domain, axis, name, period)
 
 

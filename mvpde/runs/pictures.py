@@ -24,6 +24,7 @@ from mvpde.runs.shell_figure import shell_figure
 from mvpde.runtime import on_first_rank
 
 DRAWN = 2000  # particles in a picture
+_RARE = 1e-5  # of the mass: labels with less are left out of one
 # Okabe & Ito's colours, told apart with any kind of colour vision; the measures also differ in their lines and marks.
 COLOURS = {MESH: "#0072B2", SAMPLES: "#D55E00", NODES: "#000000"}
 TARGET = "#999999"
@@ -54,7 +55,7 @@ def picture(measures: Sequence[Measure], folder: str | Path, *, title: str = "")
         raise ValueError(f"measures: give at least one, and at most one of each name, not {names}")
     first, density = measures[0], on_mesh(by_name)
     mesh = next((mesh for mesh in [measure.mesh() for measure in measures] if mesh is not None), None)
-    lower = (0.0,) * first.model.dimension if density is None else density.domain.lower
+    lower = (0.0,) * first.model.dimension if density is None else (*density.domain.lower, *(0.0,) * first.model.frozen)
     recorded = record(first.model, by_name, first.time, Wanted(DRAWN, 0, lower), first.comm)
 
     def write() -> None:
@@ -71,7 +72,9 @@ def draw(folder: Path, model: MeanField, records: Sequence[Record], mesh: Mesh |
         if model.metric is not None:
             _save(folder / "density.png", shell_figure(model.metric, last, _headed(title, last), _colours(last)))
         else:
-            _save(folder / "density.png", density_figure(model.coordinates, model.periods, mesh, last, title))
+            _save(folder / "density.png", density_figure(model.directions, model.periods, mesh, last, title))
+        if model.frozen == len(model.directions) == 1 and "density" in last.clouds:
+            _save(folder / "labels.png", labels_figure(model, last, title))
     _save(folder / "loss.png", loss_figure(records, title))
     if model.data is not None and model.data.x.shape[1] == 1:
         _save(folder / "prediction.png", prediction_figure(model.data, last, title))
@@ -85,6 +88,29 @@ def _save(path: Path, figure: Figure) -> None:
 def density_figure(coordinates: Sequence[str], periods: Sequence[float | None], mesh: Mesh, last: Record, title: str) -> Figure:
     """ρ at the time of the record: a curve in 1-D, colours in 2-D, the pairwise marginals in 3-D, with run 0's particles."""
     return _DENSITY_FIGURES[len(coordinates)](coordinates, periods, mesh, last, _headed(title, last))
+
+
+def labels_figure(model: MeanField, last: Record, title: str) -> Figure:
+    """ρ(z|λ) of one coordinate for each label: colours over the two, label by label, with run 0's particles."""
+    z, label = model.coordinates
+    points, masses = last.clouds["density"]
+    nodes, row = np.unique(points[:, 1], return_inverse=True)
+    places, column = np.unique(points[:, 0].round(12), return_inverse=True)
+    share = np.zeros((len(nodes), len(places)))
+    share[row, column] = masses
+    edges = _around(places, model.periods[0])
+    values = share / share.sum(axis=1, keepdims=True) / np.diff(edges)
+    middle = 0.5 * (nodes[1:] + nodes[:-1])
+    ends = [2.0 * nodes[0] - middle[0], 2.0 * nodes[-1] - middle[-1]] if len(nodes) > 1 else [nodes[0] - 0.5, nodes[0] + 0.5]
+    figure, axes = _one_panel(_headed(title, last), z, label)
+    colours = axes.pcolormesh(
+        edges, np.concatenate([ends[:1], middle, ends[1:]]), values, cmap="viridis", vmin=0.0, rasterized=True
+    )
+    figure.colorbar(colours, ax=axes, label=f"density ρ({z} | {label})")
+    _dots(axes, last.particles, 0, 1)
+    seen = nodes[share.sum(axis=1) > _RARE]  # the last nodes of a normal law lie where there are no particles
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(seen[0], seen[-1]) if len(seen) > 1 else ends)
+    return figure
 
 
 def _headed(title: str, last: Record) -> str:
@@ -152,6 +178,11 @@ def _edges(x: Array, period: float | None) -> Array:
     layers = np.unique(x.round(12))
     if len(layers) > 4 * len(x) ** (1 / 3):
         return np.linspace(x.min(), x.max() if period is None else x.min() + period, 41)
+    return _around(layers, period)
+
+
+def _around(layers: Array, period: float | None) -> Array:
+    """Edges of bins that hold one of the increasing ``layers`` each."""
     middle = 0.5 * (layers[1:] + layers[:-1])
     if period is None:
         return np.concatenate([[layers[0]], middle, [layers[-1]]])

@@ -132,7 +132,7 @@ def run(
         mesh = _mesh(job)
         on_first_rank(comm, lambda: _open(job, mesh, output.provenance(case, comm.size, command)))
         if job.long_time is not None and described.sections.output.fields:
-            job.long_time.write(folder, described.model.coordinates)
+            job.long_time.write(folder, described.model.directions)
         summary = _carry(job, request, progress)
     return Result(folder, summary)
 
@@ -188,7 +188,7 @@ def _open(job: Run, mesh: Mesh | None, provenance: dict[str, Any]) -> None:
     output.create_folder(job.folder, job.problem.case, provenance)
     job.series = {name: FieldSeries(job.folder / name, name) for name in ("density", "particles")}
     if mesh is not None and job.problem.case.sections.output.fields:
-        job.series["density"].write_mesh(*mesh, job.problem.model.coordinates)
+        job.series["density"].write_mesh(*mesh, job.problem.model.directions)
 
 
 def _carry(job: Run, request: stopping.StopRequest, progress: Progress) -> Summary:
@@ -241,7 +241,8 @@ def _record(job: Run, t: float) -> None:
 def _lower(problem: Problem) -> tuple[float, ...]:
     domain = problem.case.sections.domain
     box = domain.lower if domain is not None else None
-    return tuple(box or [0.0] * problem.model.dimension)
+    still = [0.0] * (problem.model.frozen if box else problem.model.dimension)
+    return (*(box or []), *still)
 
 
 def _states(job: Run) -> dict[str, State]:

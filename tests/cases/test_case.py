@@ -23,6 +23,7 @@ CASES = Path(__file__).parents[2] / "cases"
 DISC = str(CASES.parent / "meshes" / "disc.msh")
 COLD, WARM, MIXTURE, FIT = "circle_rbf", "circle_rbf_warm", "gaussian_mixture", "sigmoid_regression"
 DOUBLE = "desai_zwanzig"
+TURNING = "kuramoto_frequencies"
 NORMAL = {"law": "normal", "mean": 0.0, "std": 1.0}
 
 TABLES = {"ragged.csv": "t,e\n1,2\n3\n5,6\n", "nan.csv": "t,e\n1,2\n3,nan\n", "word.csv": "t,e\n1,2\n3,abc\n", "empty.csv": ""}
@@ -122,6 +123,17 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
     (MIXTURE, {"data.variances": [0.5, 1.0]}, ["[data]", "`variances` has 2", "one entry per Gaussian"]),
     (MIXTURE, {"data.variances": [0.5, -1.0, 1.0]}, ["[data] variances[1]: -1.0", "> 0"]),
     (MIXTURE, {"model.unit_variance": 1e-8}, ["[model]", "unit_variance", "too small"]),
+    (
+        TURNING,
+        {"model.drift": ["omega", "sin(theta)"]},
+        ["[model] drift", "frozen coordinate `omega` must be 0", 'write "0" there'],
+    ),
+    (TURNING, {"model.frozen": ["omga"]}, ["[model] frozen", "no coordinate `omga`"]),
+    (TURNING, {"labels": {"omga": 8}}, ["[labels] omga", "did you mean `omega`"]),
+    (TURNING, {"labels": {"omega": 0}}, ["[labels] omega: 0"]),
+    (TURNING, {"labels": {}}, ["[labels] omega: is missing", "omega = 24"]),
+    (DOUBLE, {"labels": {"x": 8}}, ["[labels] x", "[model] frozen"]),
+    (TURNING, {"domain.cells": [64, 64], "domain.lower": [0, 0], "domain.upper": [1, 1]}, ["1 coordinates that move", "`theta`"]),
 ]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mvpde.cases.kinds import Equation, Given, Kind
+from mvpde.cases.labels import SECTION
 from mvpde.cases.schema import ModelSection, Number
 from mvpde.models.fokker_planck import COORDINATES, fokker_planck
 from mvpde.models.mean_field import MeanField
@@ -32,6 +33,9 @@ class FokkerPlanckModel(ModelSection):
     )
     temperature: Annotated[Number, Field(ge=0)] | None = Field(None, description="τ in A = τI, ≥ 0", examples=[0.1])
     parameters: dict[str, Number] = Field({}, description="numbers that the expressions may use, by name", examples=[{"a": 0.3}])
+    frozen: list[str] = Field(
+        [], description="the last coordinates, where they never move: labels of the law of the others", examples=[["y"]]
+    )
 
     def dimension(self) -> int | None:
         """D, where the section says it: the number of rows of a matrix or list."""
@@ -49,4 +53,4 @@ _EQUATION = Equation(
     "The law ρ of a diffusion with drift b and diffusion tensor A.", "∂_tρ = ∇·(−bρ + ∇·(Aρ)),   dZ = b dt + √(2A) dB"
 )
 
-KIND = Kind(FokkerPlanckModel, _build, equation=lambda _: _EQUATION)
+KIND = Kind(FokkerPlanckModel, _build, equation=lambda _: _EQUATION, fields={"labels": SECTION})

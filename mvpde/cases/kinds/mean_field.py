@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mvpde.cases.kinds import Equation, Given, Kind
+from mvpde.cases.labels import SECTION
 from mvpde.cases.schema import CaseSections, ModelSection, Number, Positive, refuse
 from mvpde.models.expressions.vocabulary import Vocabulary, check_finite, evaluate_number
 from mvpde.models.interaction import diffusion, gradient_flow
@@ -58,6 +59,11 @@ class InteractionModel(ModelSection):
     temperature: Annotated[int | float | str | None, BeforeValidator(_number_or_text)] = Field(
         None, description="τ ≥ 0, a number or an expression in the parameters; absent: 0", examples=["1/beta"]
     )
+    frozen: list[str] = Field(
+        [],
+        description="coordinates that never move, such as frequencies: labels of the law of the others; see [labels]",
+        examples=[["omega"]],
+    )
     observables: dict[str, str] = Field(
         {}, description="expressions in the coordinates whose means are recorded, by name", examples=[{"energy": "x**2/2"}]
     )
@@ -92,10 +98,13 @@ def _written_model(model: InteractionModel, sections: CaseSections) -> MeanField
     """The model that [model] of kind "mean_field" writes out."""
     keys = model.model_dump(include={"coordinates", "periods", "parameters", "observables"})
     Vocabulary(tuple(model.coordinates), model.periods, model.parameters)  # refuses names before they are used
+    still = [name for name in model.coordinates if name in model.frozen]
+    order = [*(name for name in model.coordinates if name not in still), *still]
+    keys |= {"coordinates": order, "frozen": still + [name for name in model.frozen if name not in still]}
     temperature = None if model.temperature is None else evaluate_number("temperature", model.temperature, model.parameters)
     if model.drift is not None:
-        keys |= {"drift": model.drift, "diffusion": model.diffusion, "temperature": temperature, "features": model.features}
-        return diffusion(**keys)
+        keys |= _moved(model, order, len(still))
+        return diffusion(**keys, temperature=temperature, features=model.features)
     keys |= {"potential": model.potential, "temperature": temperature or 0.0}
     if model.interaction is None:
         return gradient_flow(**keys, features=model.features, outer_energy=model.outer_energy)
@@ -103,12 +112,28 @@ def _written_model(model: InteractionModel, sections: CaseSections) -> MeanField
     return pair_interaction(**keys, interaction=model.interaction, lower=lower, upper=upper, rank_tolerance=model.rank_tolerance)
 
 
+def _moved(model: InteractionModel, order: Sequence[str], still: int) -> dict[str, object]:
+    """`drift` and `diffusion` in an order with the frozen coordinates last, which may be left out of them."""
+    moving, places = len(order) - still, [model.coordinates.index(name) for name in order]
+    drift, rows = model.drift or [], model.diffusion
+
+    def ordered[Entry](entries: Sequence[Entry], nothing: Entry) -> list[Entry]:
+        if len(entries) == len(order):
+            return [entries[place] for place in places]
+        return [*entries, *[nothing] * (still if len(entries) == moving else 0)]
+
+    square = None if rows is None else ordered([ordered(row, "0") for row in rows], ["0"] * len(order))
+    return {"drift": ordered(drift, "0"), "diffusion": square}
+
+
 def _box_of(model: InteractionModel, sections: CaseSections) -> tuple[list[float], list[float]]:
-    """Where the particles are expected: the domain's box, or the initial law's extent."""
-    box, names = None if sections.domain is None else sections.domain.box, model.coordinates
-    if box is not None and len(box[0]) == len(names):
-        return box
+    """Where the particles are expected: the domain's box, or the initial law's extent; that of frozen coordinates comes last."""
+    box, still = None if sections.domain is None else sections.domain.box, [n for n in model.coordinates if n in model.frozen]
+    moving = [name for name in model.coordinates if name not in still]
+    names = still if box is not None and len(box[0]) == len(moving) else [*moving, *still]
     ends = [sections.initial[name].extent() if name in sections.initial else (-1.0, 1.0) for name in names]
+    if box is not None and names is still:
+        ends = [*zip(*box, strict=True), *ends]
     return [end[0] for end in ends], [end[1] for end in ends]
 
 
@@ -128,4 +153,4 @@ def _equation(model: Mapping[str, object]) -> Equation | None:
     return None
 
 
-KIND = Kind(InteractionModel, _build, equation=_equation)
+KIND = Kind(InteractionModel, _build, equation=_equation, fields={"labels": SECTION})
