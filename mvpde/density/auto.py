@@ -16,10 +16,10 @@ _NEGLIGIBLE = 1e-3  # part of its maximum below which a density does not decide 
 
 def auto(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> Steps:
     """The suitable scheme at work. Collective."""
-    return SCHEMES[_suitable(domain, features, values)].build(domain, features, values, options)
+    return SCHEMES[suitable(domain, features, values)].build(domain, features, values, options)
 
 
-def _suitable(domain: Domain, features: NodalFeatures, values: Array) -> str:
+def suitable(domain: Domain, features: NodalFeatures, values: Array) -> str:
     """Galerkin for no gradient flow with noise; else edge-averaged where explicit diffusion takes shorter steps than transport.
 
     Only the drift within reach counts: far up a potential that walls cut off there is no mass, but explicit steps are shortest.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -31,7 +31,9 @@ from mvpde.runtime import MPI, InvariantError, SolverError, on_first_rank
 if TYPE_CHECKING:
     import xarray
 
+    from mvpde.density.density import Density
     from mvpde.equilibrium.approach import LongTime
+    from mvpde.equilibrium.deep import DeepLongTime
 
 Summary = dict[str, Any]  # the content of summary.json
 
@@ -86,7 +88,7 @@ class Run:
     statistics: dict[str, dict[str, Number]] = field(default_factory=dict)
     series: dict[str, FieldSeries] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    long_time: LongTime | None = None
+    long_time: LongTime | DeepLongTime | None = None
 
 
 def run(
@@ -162,13 +164,17 @@ def _mesh(job: Run) -> Mesh | None:
     return next((mesh for mesh in [measure.mesh() for measure in job.measures.values()] if mesh is not None), None)
 
 
-def _long_time(job: Run) -> LongTime | None:
+def _long_time(job: Run) -> LongTime | DeepLongTime | None:
     """Stationary law and modes, before anything else is computed, as the approach to them is observed. Collective."""
     sections, density = job.problem.case.sections, on_mesh(job.measures)
     if (sections.stationary is None and sections.spectrum is None) or density is None:
         return None
     from mvpde.equilibrium.approach import long_time
 
+    own = KINDS[sections.model.kind].long_time
+    if own is not None:
+        with about("[stationary]"):
+            return cast("Callable[[Density], DeepLongTime]", own.load())(density)
     modes = None if sections.spectrum is None else sections.spectrum.modes
     with about("[stationary]"):
         return long_time(density, modes, stationary_starts(job.problem))
@@ -232,7 +238,7 @@ def _record(job: Run, t: float) -> None:
     job.records.append(recorded)
     density = on_mesh(job.measures)
     if job.long_time is not None and density is not None:
-        job.long_time.observe(density)
+        job.long_time.observe(cast("Any", density))  # of the kind that the law was found for
     job.statistics = _statistics(job)
     states = _states(job)
     on_first_rank(job.comm, lambda: _write(job, recorded, states))
@@ -314,6 +320,8 @@ def _summary(job: Run, status: str, message: str = "") -> Summary:
         known = records[-1].arrays[name] if records else {}
         arrays = {key: [np.asarray(at_t.arrays[name][key]).tolist() for at_t in records] for key in known}
         summary[name] = {**job.statistics[name], **lists, **arrays, "seconds": job.seconds.get(name, 0.0)}
+        for key, listed in arrays.items():  # beside each other too, as they are compared
+            summary.setdefault(key, {})[name] = listed
     summary["comparison"] = _over_time([recorded.comparison for recorded in records])
     if any(recorded.weak_errors for recorded in records):
         summary["weak_errors"] = _over_time([recorded.weak_errors for recorded in records])

@@ -88,6 +88,7 @@ class Kind[Model: ModelSection]:
         measures: sections whose measure this kind builds itself: name → where (problem, communicator) → the measure is.
         frozen: ([model], data set) → names in [initial] that are no coordinates, as they never move; their laws are
             `Problem.frozen`.
+        long_time: where density → what a run says of its stationary law is, for a kind whose density is one of its own.
         computation: for a kind without laws that move; [initial] and [time] are then in ``fields`` if it has them at all.
     """
 
@@ -101,6 +102,7 @@ class Kind[Model: ModelSection]:
     measures: Mapping[str, At] = field(default_factory=dict)
     frozen: Callable[[Model, Data | None], Sequence[str]] = none_frozen
     computation: Computation | None = None
+    long_time: At | None = None
 
     @property
     def sentence(self) -> str:

@@ -227,4 +227,5 @@ KIND = Kind(
         "network": At("mvpde.cases.deep:network"),
     },
     frozen=_frozen,
+    long_time=At("mvpde.equilibrium.deep:deep_long_time"),
 )

@@ -9,6 +9,7 @@ together as one density on their disjoint union, with one step length, in the sa
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +17,12 @@ from typing import cast
 
 import numpy as np
 
+from mvpde.density.auto import suitable
 from mvpde.density.deep.features import DeepFeatures, EulerField
+from mvpde.density.deep.fluxes import EdgeAveragedFluxes
 from mvpde.density.deep.layers import layer_meshes
 from mvpde.density.density import MASS_TOLERANCE, Density, outer_mass
-from mvpde.density.explicit import FluxCorrected, PotentialFluxes
+from mvpde.density.explicit import FluxCorrected, Fluxes, PotentialFluxes
 from mvpde.density.features import NodalFeatures
 from mvpde.measure import Cloud, Mesh, Number, State, nothing, require_ahead
 from mvpde.mesh.domain import Domain
@@ -33,7 +36,10 @@ from mvpde.models.mean_field import from_features
 from mvpde.particles.deep.samples import Samples
 from mvpde.runtime import MPI, ArgumentError, InvariantError
 
-SCHEMES = ("auto", "flux_corrected")  # implicit steps extrapolate moments that are linear in the density, which these are not
+SCHEMES: dict[str, Callable[[Domain, NodalFeatures], Fluxes]] = {
+    "flux_corrected": PotentialFluxes,
+    "edge_averaged": EdgeAveragedFluxes,
+}
 _MANY = 2_000_000  # numbers of a field with all labels, above which only averages are written
 
 
@@ -45,6 +51,7 @@ class DeepDensity:
         model: the network as a `MeanField`: moments are predictions.
         domain: the union of the copies.
         features: the sweeps.
+        scheme: name of the scheme at work.
         time: t.
         values: ρ at owned and ghost unknowns of the union, local to the rank.
     """
@@ -71,7 +78,8 @@ class DeepDensity:
             meshes: of the weights that each layer trains, one for each layer; layers may share one.
             labels: of the first and last weights, all of positive share.
             laws: of the trained weights of each layer at t = 0, independent of the labels.
-            scheme: "auto" or "flux_corrected".
+            scheme: "flux_corrected"; "edge_averaged" for τ > 0, which keeps Gibbs states; or "auto", which takes the latter where
+                noise is faster than transport.
             cfl: part of the largest positive step, in (0, 1].
             step: longest step, > 0.
             samples: one data point at a time, each for a step of Euler's method, instead of the flow; at τ = 0.
@@ -92,6 +100,8 @@ class DeepDensity:
             network, self.model, self.domain, labels, self._layers, labels.a.copy(), labels.b.copy(), network.pull
         )
         self._cfl, self._longest, self._samples = cfl, step, samples
+        given = cast("NodalFeatures", self.features)
+        self.scheme = suitable(self.domain, given, self.values) if scheme == "auto" else scheme
         self._scheme = self._steps_with(self.features)
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
         self.minimum = self._relative_minimum(self.values)
@@ -112,11 +122,6 @@ class DeepDensity:
     def comm(self) -> MPI.Intracomm:
         """The ranks that share the meshes."""
         return self.domain.comm
-
-    @property
-    def scheme(self) -> str:
-        """Name of the scheme at work."""
-        return self._scheme.name
 
     # -- motion
 
@@ -141,7 +146,7 @@ class DeepDensity:
 
     def _steps_with(self, features: DeepFeatures | EulerField) -> FluxCorrected:
         given = cast("NodalFeatures", features)  # all of them that the scheme asks for
-        return FluxCorrected(self.domain, given, PotentialFluxes(self.domain, given), cfl=self._cfl, step=self._longest)
+        return FluxCorrected(self.domain, given, SCHEMES[self.scheme](self.domain, given), cfl=self._cfl, step=self._longest)
 
     def _go(self, end: float, between_steps: Callable[[], None]) -> None:
         """One step towards ``end``."""
@@ -201,6 +206,12 @@ class DeepDensity:
         return self.domain.part_sums(self.domain.graph.lumped * values[: self.domain.owned])
 
     # -- what it says
+
+    def with_values(self, values: Array) -> DeepDensity:
+        """The same measure with other values (owned + ghosts); this one stays as it is."""
+        other = copy.copy(self)
+        other.values = values
+        return other
 
     def masses(self) -> Array:
         """Mass of every label of every layer, over the share that it must have, one layer after the other. Collective."""
@@ -372,8 +383,10 @@ def _check(
     step: float | None,
     samples: Samples | None,
 ) -> None:
-    if scheme not in SCHEMES:
+    if scheme not in ("auto", *SCHEMES):
         raise ArgumentError("scheme", f'"{scheme}" does not know deep networks; use "auto" or "flux_corrected"')
+    if scheme == "edge_averaged" and network.temperature == 0.0:
+        raise ArgumentError("scheme", '"edge_averaged" needs model.temperature > 0; use "flux_corrected" or "auto"')
     if not 0.0 < cfl <= 1.0:
         raise ArgumentError("cfl", f"must lie in (0, 1], not {cfl!r}")
     if samples is not None and network.temperature > 0.0:
