@@ -54,6 +54,7 @@ def test_the_motion_ends_in_the_stationary_law() -> None:
     assert np.allclose(moved.density.moments(), law.density.moments(), atol=1e-10)
 
 
+@pytest.mark.ranks
 def test_the_number_of_ranks_does_not_matter(comm: MPI.Intracomm) -> None:
     shared, alone = (deep_stationary(density_of(S4N, 20, -1.5, 3.5, 6, c)) for c in (comm, MPI.COMM_SELF))
     assert np.allclose(shared.density.moments(), alone.density.moments(), atol=1e-11)
