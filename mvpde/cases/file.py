@@ -45,6 +45,7 @@ class Case:
         """The files that the case names, by section and key."""
         data, domain = self.sections.data, self.sections.domain
         names = {} if data is None else {("data", key): name for key, name in data.files().items()}
+        names |= {("model", key): name for key, name in self.sections.model.files().items()}
         names |= {} if domain is None or domain.mesh is None else {("domain", "mesh"): domain.mesh}
         return {place: self.directory / name for place, name in names.items()}
 

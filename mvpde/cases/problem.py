@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -64,7 +65,8 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
     with in_file(case.path):
         sections = case.sections.model_copy(update={"initial": _complete("initial", case.sections.initial, case.sections.model)})
         data = on_first_rank(comm, lambda: data_of(sections.data, case.directory, case.read))
-        model = _annealed(_model(sections, data), sections, data)
+        given = Given(sections, data, read=lambda name: on_first_rank(comm, lambda: _content(case, name)))
+        model = _annealed(_model(given), given)
         still = KINDS[sections.model.kind].frozen(sections.model, data)
         with blaming("[initial]"):
             frozen = {name: sections.initial[name].factor() for name in still if name in sections.initial}
@@ -100,16 +102,21 @@ def _check_frozen(laws: Mapping[str, Law1D], names: Sequence[str]) -> None:
             raise CaseError(f'[initial] {name}: is missing; add {name} = {{ law = "normal", mean = 0.0, std = 1.0 }}')
 
 
-def _model(sections: CaseSections, data: Data | None) -> MeanField:
+def _content(case: Case, name: str) -> tuple[Path, bytes]:
+    path = case.directory / name
+    return path, case.read(path)
+
+
+def _model(given: Given) -> MeanField:
     """The model of a case, first without its base measure, which tells the coordinates."""
-    section = sections.model
+    section = given.sections.model
     base: Mapping[str, LawSection] | None = getattr(section, "base_measure", None)  # where the kind of model has one
     with blaming("[model]"):
-        flat = KINDS[section.kind].build(section, Given(sections, data))
+        flat = KINDS[section.kind].build(section, given)
         if base is None:
             return flat
         law = _law("model.base_measure", base, section, flat)
-        return KINDS[section.kind].build(section, Given(sections, data, law))
+        return KINDS[section.kind].build(section, replace(given, base_measure=law))
 
 
 def _complete(name: str, laws: Mapping[str, LawSection], model: ModelSection) -> dict[str, LawSection]:
@@ -125,8 +132,9 @@ def _complete(name: str, laws: Mapping[str, LawSection], model: ModelSection) ->
     return complete
 
 
-def _annealed(model: MeanField, sections: CaseSections, data: Data | None) -> MeanField:
+def _annealed(model: MeanField, given: Given) -> MeanField:
     """The model with those that follow it at the times of [time] annealing."""
+    sections = given.sections
     pairs, kind = sections.time.annealing, KINDS[sections.model.kind]
     if not pairs:
         return model
@@ -137,7 +145,7 @@ def _annealed(model: MeanField, sections: CaseSections, data: Data | None) -> Me
 
     def at(temperature: float) -> MeanField:
         there = sections.model.model_copy(update={"temperature": temperature})
-        return _model(sections.model_copy(update={"model": there}), data)
+        return _model(replace(given, sections=sections.model_copy(update={"model": there})))
 
     return replace(model, later=tuple((t, at(temperature)) for t, temperature in pairs))
 

@@ -24,6 +24,10 @@ class ModelSection(Section):
 
     kind: str = Field(description="the kind of model", examples=["network"])
 
+    def files(self) -> dict[str, str]:
+        """Keys that name a file, with their values."""
+        return {}
+
 
 class DataSection(Section):
     """What every source of data has."""

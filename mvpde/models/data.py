@@ -173,6 +173,21 @@ def csv(
     return Data(table[:, :-1], np.full(len(table), 1.0 / len(table)), table[:, -1])
 
 
+def columns(path: str | Path, content: Callable[[Path], bytes] = Path.read_bytes) -> dict[str, list[float]]:
+    """All columns of a table of numbers by name, as `csv` reads it.
+
+    Raises:
+        ValueError: as `csv`; for a column named twice, or no row.
+    """
+    lines = _table_lines(Path(path), content)
+    header = next(lines, (0, []))[1]
+    places = {name: _column(header, name, path) for name in header}
+    rows = [[_number(row[c], path, line, header[c]) for c in places.values()] for line, row in _even(lines, len(header), path)]
+    if not rows:
+        raise ValueError(f"{path}: no rows of data; at least 1 is needed")
+    return {name: list(column) for name, column in zip(places, zip(*rows, strict=True), strict=True)}
+
+
 def _positive(points: int) -> None:
     if points < 1:
         raise ValueError(f"a data set needs at least 1 point, not {points}")

@@ -187,8 +187,15 @@ class Ensemble:
 
     def distance(self, other: Ensemble) -> Array:
         """n⁻¹ Σ_i |Z_i − Z_i'| to the particles of an ensemble of the same size on the same ranks, shape (runs,). Collective."""
-        gaps = [np.sqrt(((x - y) ** 2).sum(axis=1)).sum(keepdims=True) for x, y in zip(self._z, other._z, strict=True)]
-        return self._shares.mean(gaps)[:, 0]
+        return self._mean_of_pairs(other, np.sqrt)
+
+    def squared_distance(self, other: Ensemble) -> Array:
+        """n⁻¹ Σ_i |Z_i − Z_i'|², as `distance`. Collective."""
+        return self._mean_of_pairs(other, lambda squares: squares)
+
+    def _mean_of_pairs(self, other: Ensemble, of_square: Callable[[Array], Array]) -> Array:
+        pairs = zip(self._z, other._z, strict=True)
+        return self._shares.mean([of_square(((x - y) ** 2).sum(axis=1)).sum(keepdims=True) for x, y in pairs])[:, 0]
 
     def losses(self) -> Array:
         """R(m_n) of each run, shape (runs,). Collective."""

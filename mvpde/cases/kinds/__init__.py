@@ -26,6 +26,11 @@ if TYPE_CHECKING:  # the models of other kinds than a case's are not loaded
     from mvpde.models.sgd_network import SgdNetwork
 
 
+def read_file(name: str) -> tuple[Path, bytes]:
+    """The path of a file, relative to the working directory, and what it holds."""
+    return Path(name), Path(name).read_bytes()
+
+
 @dataclass(frozen=True)
 class Given:
     """What a model may depend on beside [model].
@@ -34,11 +39,13 @@ class Given:
         sections: the case, with the model's numbers in laws that leave them out.
         data: the data set, None for a model without one.
         base_measure: in the order of the coordinates; None for the flat one, and when a model is first asked for its coordinates.
+        read: name of a file, relative to the case file → its path and what it holds. Collective.
     """
 
     sections: CaseSections
     data: Data | None
     base_measure: Product | ShellLaw | None = None
+    read: Callable[[str], tuple[Path, bytes]] = read_file
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,7 @@ _SHIPPED = (
     "sgd_network",
     "deep_network",
     "random_network",
+    "residual_flow",
 )
 
 KINDS: Registry[Kind[Any]] = Registry("kind of model", {name: At(f"mvpde.cases.kinds.{name}:KIND") for name in _SHIPPED})

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mvpde.studies.task import Task
 
 LIMITS, SGD, DEEP = (f"mvpde.studies.laws.{folder}." for folder in ("limits", "sgd", "deep"))
+LIMITS, SGD = "mvpde.studies.laws.limits.", "mvpde.studies.laws.sgd."
+DEEP = "mvpde.studies.laws.deep."
 
 TASKS: Registry[Task[Section]] = Registry(
     "task",
@@ -34,6 +36,7 @@ TASKS: Registry[Task[Section]] = Registry(
         "batch_schedule": At(f"{SGD}batch_schedule:BATCH_SCHEDULE", "larger batches against smaller learning rates"),
         "phase_diagram": At(f"{DEEP}phase_diagram:PHASE_DIAGRAM", "fields over the variances of a random network's weights"),
         "bifurcation": At(f"{LIMITS}bifurcation:BIFURCATION", "a symmetric state that loses its stability"),
+        "residual_depth": At(f"{DEEP}residual_depth:RESIDUAL_DEPTH", "residual networks beside the flow of the same features"),
     },
 )
 

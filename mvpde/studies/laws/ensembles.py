@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mvpde.cases.problem import Problem
+from mvpde.cases.schema import EnsembleSection
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array
 from mvpde.particles.ensemble import Ensemble
@@ -29,5 +30,5 @@ def ensemble_of(
         driven_by: t → m_t that drives them instead of their own moments.
         changes: keys of [ensemble] with other values.
     """
-    keys = {**given(problem.sections.ensemble).model_dump(), **changes}
+    keys = {**given(problem.sections.ensemble).model_dump(include=set(EnsembleSection.model_fields)), **changes}
     return Ensemble(problem.model, law or problem.law, driven_by=driven_by, comm=comm, **keys)

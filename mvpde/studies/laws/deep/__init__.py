@@ -1,1 +1,2 @@
 """Limit laws of deep networks and of networks with random weights."""
+"""Laws of deep networks."""
