@@ -125,6 +125,14 @@ class ResidualNetworkParticles(EnsembleSection):
 
 
 def _build(model: ResidualFlowModel, given: Given) -> MeanField:
+    try:
+        return _flow(model, given)
+    except ValueError as error:  # begins with the key that it is about
+        raise CaseError(f"[model] {error}") from None
+
+
+def _flow(model: ResidualFlowModel, given: Given) -> MeanField:
+    """The model that [model] describes."""
     weights = depth_weights(_values(model, given), "linear" if model.interpolation == "linear" else "constant", model.parameters)
     coordinates = tuple(model.coordinates or COORDINATES[: model.dimension()])
     if len(coordinates) != model.dimension():
