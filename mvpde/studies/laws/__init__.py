@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mvpde.studies.task import Task
 
 LIMITS, SGD, DEEP = (f"mvpde.studies.laws.{folder}." for folder in ("limits", "sgd", "deep"))
-LIMITS, SGD = "mvpde.studies.laws.limits.", "mvpde.studies.laws.sgd."
-DEEP = "mvpde.studies.laws.deep."
 
 TASKS: Registry[Task[Section]] = Registry(
     "task",
