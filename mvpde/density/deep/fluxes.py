@@ -17,6 +17,8 @@ from mvpde.mesh.domain import Array, Domain
 class EdgeAveragedFluxes:
     """Those of ∇·(ρ∇V + τ∇ρ), τ > 0, with exponential fitting along the edges; see `explicit.Fluxes`."""
 
+    sharpenings = 0
+
     def __init__(self, domain: Domain, features: NodalFeatures) -> None:
         """Allocate V and the coefficients."""
         graph = domain.graph
