@@ -63,7 +63,9 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
         CaseError: with one message that names section, key and remedy, on all ranks alike.
     """
     with in_file(case.path):
-        sections = case.sections.model_copy(update={"initial": _complete("initial", case.sections.initial, case.sections.model)})
+        sections = case.sections.model_copy(
+            update={"initial": _complete("initial", case.sections.initial or {}, case.sections.model)}
+        )
         data = on_first_rank(comm, lambda: data_of(sections.data, case.directory, case.read))
         given = Given(sections, data, read=lambda name: on_first_rank(comm, lambda: _content(case, name)))
         model = _annealed(_model(given), given)
@@ -72,7 +74,7 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
             frozen = {name: sections.initial[name].factor() for name in still if name in sections.initial}
             moving = {name: law for name, law in sections.initial.items() if name not in still}
             _check_frozen(frozen, still)
-            law = _law("initial", moving, sections.model, model)
+            law = _own_law(sections) or _law("initial", moving, sections.model, model)
         with blaming("[model] observables"):
             check_observables(model)
         check_labels(sections, model)
@@ -80,6 +82,14 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
         _check_companions(sections, model)
         _starts(sections, model)
         return Problem(_with_periodic(case, model), model, law, data, frozen)
+
+
+def _own_law(sections: CaseSections) -> Law | None:
+    """The initial law that the kind of model states itself."""
+    law = KINDS[sections.model.kind].law
+    if law is not None and sections.initial:
+        raise CaseError("[initial]: the model has an initial law of its own, which its keys describe; remove the section")
+    return None if law is None else law(sections.model)
 
 
 def validate(case: Case) -> None:

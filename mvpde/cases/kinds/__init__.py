@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mvpde.cases.schema import CaseSections, DataSection, ModelSection
 from mvpde.models.data import Data
-from mvpde.models.laws import Product
+from mvpde.models.laws import Law, Product
 from mvpde.models.mean_field import MeanField
 from mvpde.models.shell import ShellLaw
 from mvpde.registry import At, Registry
@@ -97,6 +97,7 @@ class Kind[Model: ModelSection]:
             `Problem.frozen`.
         long_time: where density → what a run says of its stationary law is, for a kind whose density is one of its own.
         computation: for a kind without laws that move; [initial] and [time] are then in ``fields`` if it has them at all.
+        law: [model] → the initial law, for a kind where that is no product; [initial] is then in ``fields`` and stays away.
     """
 
     schema: type[Model]
@@ -110,6 +111,7 @@ class Kind[Model: ModelSection]:
     frozen: Callable[[Model, Data | None], Sequence[str]] = none_frozen
     computation: Computation | None = None
     long_time: At | None = None
+    law: Callable[[Model], Law] | None = None
 
     @property
     def sentence(self) -> str:
@@ -128,6 +130,7 @@ _SHIPPED = (
     "deep_network",
     "random_network",
     "residual_flow",
+    "random_resnet",
 )
 
 KINDS: Registry[Kind[Any]] = Registry("kind of model", {name: At(f"mvpde.cases.kinds.{name}:KIND") for name in _SHIPPED})
