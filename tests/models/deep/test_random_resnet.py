@@ -83,7 +83,7 @@ def test_inputs_that_are_nearly_the_same() -> None:
 @pytest.mark.serial
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_networks_are_particles_with_the_step_of_a_layer(activation: str) -> None:
-    """L = 8 layers up to s = 1: means over networks are those of the chain K_{k+1} = K_k + (σ_w² E[φφ] + σ_b²)/L, not its limit.
+    """L = 8 layers up to s = 1: means over networks are those of the chain K_{k+1} = K_k + (σ_w² E[φφ] + σ_b²)/L, not the limit.
 
     Of order 1/N the mean is biased; at N = 200 that is below the standard error of 400 networks. All D numbers of a unit get one
     matrix: without correlated noise K₁₂ would stay where it was.
