@@ -135,6 +135,7 @@ def gaussian_mixture(
         external_potential=potential,
         external_gradient=gradient,
         output_weight=True,
+        convex=True,
         periods=periods,
         data=Data(x[:, None], np.full(len(x), h), target(x, centres, spreads, heights)),
     )

@@ -27,6 +27,7 @@ from mvpde.models.expressions.vocabulary import (
     tensor_function,
     vocabulary,
 )
+from mvpde.models.losses import is_convex_quadratic
 from mvpde.models.mean_field import Array, MeanField
 
 ROUNDING = 1e-12  # relative asymmetry or negative eigenvalue that counts as rounding
@@ -89,6 +90,7 @@ def gradient_flow(
         output_weight=bool(weighted),
         periods=words.period_list(),
         interacting=bool(trees),
+        convex=is_convex_quadratic(slope, len(profile)),
         observables=observed(words, trees, observables),
     )
     return with_frozen(model, frozen)

@@ -188,6 +188,7 @@ def isotropic_gaussians(
         profile_field=profile_field,
         outer_energy=lambda m: 1.0 + m @ linear + 0.5 * m**2 @ weights,
         outer_gradient=lambda m: linear + weights * m,
+        convex=True,
         temperature=temperature,
         external_potential=lambda z: weight_decay * z[:, 0] ** 2 - pull * np.log(np.maximum(z[:, 0], INNER)),
         external_gradient=lambda z: 2.0 * weight_decay * z - pull * (z > INNER) / np.maximum(z, INNER),

@@ -17,6 +17,8 @@ from mvpde.registry import Registry
 
 Array = NDArray[np.float64]
 
+LINEAR = 1e-9  # relative deviation of a gradient from a linear function that counts as rounding
+
 
 @dataclass(frozen=True)
 class Outer:
@@ -25,16 +27,18 @@ class Outer:
     Attributes:
         energy: m, shape (..., P) → R(m), shape (...,).
         gradient: m, shape (..., P) → ∂R/∂m, shape (..., P).
+        convex: whether R is known to be convex.
     """
 
     energy: Callable[[Array], Array]
     gradient: Callable[[Array], Array]
+    convex: bool = False
 
 
 def least_squares(data: Data) -> Outer:
     """R(m) = ½ Σ_p w_p (m_p − f_p)². Rotskoff & Vanden-Eijnden, arXiv:1805.00915, with ½ in the sum over data too."""
     w, f = data.weights, data.target
-    return Outer(lambda m: 0.5 * (np.square(m - f) @ w), lambda m: w * (m - f))
+    return Outer(lambda m: 0.5 * (np.square(m - f) @ w), lambda m: w * (m - f), convex=True)
 
 
 def logistic(data: Data) -> Outer:
@@ -47,7 +51,36 @@ def logistic(data: Data) -> Outer:
     wrong = np.flatnonzero(np.abs(f) != 1.0)
     if len(wrong):
         raise ValueError(f"loss 'logistic' needs targets +1 or -1; data point {wrong[0] + 1} has {f[wrong[0]]:g}")
-    return Outer(lambda m: np.logaddexp(0.0, -f * m) @ w, lambda m: -w * f * expit(-f * m))
+    return Outer(lambda m: np.logaddexp(0.0, -f * m) @ w, lambda m: -w * f * expit(-f * m), convex=True)
+
+
+def quadratic_part(gradient: Callable[[Array], Array], directions: Array) -> Array | None:
+    """R'' in the given directions of R^K, shape (r, r), from R's gradient; None where R is not quadratic there.
+
+    Whether it is, three generic points tell: ∂R(m) − ∂R(0) must be linear in m.
+
+    Args:
+        gradient: ∂R, as in `Outer`.
+        directions: columns, shape (K, r).
+    """
+    rng = np.random.default_rng(0)
+    with np.errstate(all="ignore"):
+        start = gradient(np.zeros(len(directions)))
+        slopes = (gradient(directions.T) - start) @ directions
+        places = rng.standard_normal((3, directions.shape[1]))
+        seen = (gradient(places @ directions.T) - start) @ directions
+        off, size = np.abs(seen - places @ slopes).max(initial=0.0), np.abs(seen).max(initial=0.0)
+    linear = np.isfinite(size) and off <= LINEAR * max(1.0, size)
+    return 0.5 * (slopes + slopes.T) if linear else None
+
+
+def is_convex_quadratic(gradient: Callable[[Array], Array], count: int) -> bool:
+    """Whether R: R^count → R is quadratic, R'' positive semidefinite up to rounding."""
+    second = quadratic_part(gradient, np.eye(count))
+    if second is None:
+        return False
+    values = np.linalg.eigvalsh(second)
+    return bool(values[0] >= -LINEAR * np.abs(values).max())
 
 
 LOSSES: Registry[Callable[[Data], Outer]] = Registry("loss", {"least_squares": least_squares, "logistic": logistic})

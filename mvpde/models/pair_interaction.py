@@ -259,6 +259,7 @@ def _flow(coordinates: tuple[str, ...], kernel: Kernel, skeleton: Skeleton, outs
         profile_field=profile_field,
         outer_energy=lambda m: 0.5 * (np.square(m) @ signs),
         outer_gradient=lambda m: signs * m,
+        convex=bool((signs > 0.0).all()),
         external_potential=outside[0],
         external_gradient=outside[1],
     )

@@ -71,6 +71,7 @@ def spikes(atoms: ArrayLike, *, weights: Sequence[float] | None = None, modes: i
         profile_field=profile_field,
         outer_energy=lambda m: 0.5 * ((m - target) ** 2).sum(axis=-1),
         outer_gradient=lambda m: m - target,
+        convex=True,
         temperature=temperature,
         periods=(2.0 * math.pi,) * dimension,
     )
