@@ -11,8 +11,9 @@ import numpy as np
 
 from mvpde.density.density import Density
 from mvpde.equilibrium.branches import Branch, Start, branches, nearest_stable
+from mvpde.equilibrium.optimality import energy_gap, entropy_to, no_certificate
 from mvpde.equilibrium.spectrum import Spectrum, decay_rate, dirichlet_energy, distance, spectrum
-from mvpde.equilibrium.stationary import Stationary, stationary
+from mvpde.equilibrium.stationary import Stationary, is_gibbs, stationary
 from mvpde.fields import FieldSeries
 from mvpde.models.mean_field import Array
 from mvpde.runtime import on_first_rank
@@ -31,6 +32,7 @@ class LongTime:
         distances: ‖ρ_t/ρ_∞ − 1‖ in L²(ρ_∞), one per output time.
         energies: the Dirichlet energy ½∫∇u·A∇u dρ_∞ of u = ρ_t/ρ_∞.
         branches: all stationary laws found, of an interacting model.
+        entropies, gaps: τKL(ρ_t|ρ_∞) ≤ 𝓕[ρ_t] − 𝓕[ρ_∞], where the outer energy is convex, so that ρ_∞ is the best law.
     """
 
     law: Stationary
@@ -38,11 +40,16 @@ class LongTime:
     distances: list[float] = field(default_factory=list)
     energies: list[float] = field(default_factory=list)
     branches: list[Branch] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
 
     def observe(self, density: Density) -> None:
         """Add the present distance to the stationary law. Collective."""
         self.distances.append(distance(self.law, density.values))
         self.energies.append(dirichlet_energy(self.law, density.values))
+        if no_certificate(density.model) is None and is_gibbs(density):
+            self.entropies.append(entropy_to(density, self.law.values))
+            self.gaps.append(energy_gap(density, self.law.values, self.law.moments))
 
     def summary(self, times: Sequence[float]) -> dict[str, Any]:
         """The entries `stationary` and `spectrum` of summary.json."""
@@ -60,6 +67,8 @@ class LongTime:
                 "distance": self.distances,
             }
         }
+        if self.gaps:
+            entries["stationary"] |= {"relative_entropy": self.entropies, "gap": self.gaps}
         if self.branches:
             entries["stationary"]["branches"] = [branch.entry() for branch in self.branches]
         if self.modes is not None:
@@ -70,6 +79,8 @@ class LongTime:
                 "decay_rate_measured": self._rate(times, self.distances),
                 "energy_decay_rate_measured": self._rate(times, self.energies),
             }
+            if self.gaps:
+                entries["spectrum"]["gap_decay_rate_measured"] = self._rate(times, self.gaps)
         return entries
 
     def _rate(self, times: Sequence[float], norms: Sequence[float]) -> float | None:
