@@ -65,6 +65,10 @@ class MeasureEntry:
 SAMPLES, MESH, NODES = range(3)
 EVERY = ("loss", "step", "seconds")  # keys of any measure
 LAYERS = ("predictions", "inputs", "label_covariance", "layer_mean", "layer_variance", "dissipation")  # of deep networks
+OF_OPTIMALITY = (  # what a run adds to measures of models with a convex outer energy
+    *("optimality_gap", "optimality_gap_error", "optimality_gap_standard_error"),
+    *("residual_potential", "residual_potential_support", "residual_potential_everywhere"),
+)
 
 
 def _hot(problem: Problem) -> str | None:
@@ -169,7 +173,7 @@ def check_observables(model: MeanField) -> None:
     Raises:
         ValueError: naming the first such observable.
     """
-    taken = {*EVERY, *(key for entry in MEASURES.values() for key in entry.keys)}
+    taken = {*EVERY, *OF_OPTIMALITY, *(key for entry in MEASURES.values() for key in entry.keys)}
     for name in model.observables:
         if name in taken or name.startswith("vs_"):
             raise ValueError(f"'{name[:40]}' cannot be the name of one; choose another")

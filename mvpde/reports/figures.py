@@ -18,7 +18,7 @@ from matplotlib.tri import Triangulation
 from mvpde.fields import Array, Integers, outline, read_field, read_mesh
 from mvpde.reports.page import data_uri, shown, tag
 from mvpde.reports.read import Table
-from mvpde.runs.pictures import DRAWN, loss_figure
+from mvpde.runs.pictures import DRAWN, loss_figure, optimality_figure
 from mvpde.runs.record import Record
 
 PANELS, CURVES = 4, 6  # times of a density that are drawn, in 2-D and in 1-D
@@ -49,6 +49,12 @@ def losses(summary: Table) -> str | None:
 def energies(summary: Table) -> str | None:
     """The same for the free energy of the density."""
     return _over_time(summary, "free_energy", "free energy")
+
+
+def optimality(summary: Table) -> str | None:
+    """Gap, its bounds and the loss against time; None where nothing bounds the gap."""
+    figure = optimality_figure(summary)
+    return None if figure is None else as_svg(figure)
 
 
 def _over_time(summary: Table, key: str, label: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from mvpde.reports.case import equation, values
-from mvpde.reports.figures import energies, evolution, losses
+from mvpde.reports.figures import energies, evolution, losses, optimality
 from mvpde.reports.page import card, data_uri, joined, picture, section, shown, table, tag
 from mvpde.reports.read import Content, Table, read_json, read_toml
 from mvpde.studies.table import NOT_OVER_TIME, flat
@@ -26,6 +26,7 @@ CAPTIONS = {
     "free_energy": "The free energy of the density against time.",
     "layers": "Variance and correlation of given inputs from layer to layer, and what networks of finite width make of them.",
     "phase_diagram": "How deep signals get in random networks, and the correlation of two inputs deep down.",
+    "optimality": "How far the law can be from the best one, and the loss, against time.",
     "prediction": "Data and prediction of every measure at the last output time.",
 }
 MOVING = {
@@ -84,6 +85,7 @@ def _figures(folder: Path, summary: Table, case: Table) -> Markup:
     shots.append((losses(summary), CAPTIONS["loss"], False))
     if shots[-1][0] is None:
         shots.append((energies(summary), CAPTIONS["free_energy"], False))
+    shots.append((optimality(summary), CAPTIONS["optimality"], False))
     shots.append((_read(folder / "prediction.png"), CAPTIONS["prediction"], False))
     shots += [(_read(folder / f"{name}.png"), CAPTIONS[name], True) for name in ("layers", "phase_diagram")]
     made = [picture(source, caption, broad=broad) for source, caption, broad in shots if source is not None]

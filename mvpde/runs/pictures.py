@@ -29,6 +29,8 @@ _RARE = 1e-5  # of the mass: labels with less are left out of one
 # Okabe & Ito's colours, told apart with any kind of colour vision; the measures also differ in their lines and marks.
 COLOURS = {MESH: "#0072B2", SAMPLES: "#D55E00", NODES: "#000000"}
 TARGET = "#999999"
+DIM = "#777777"
+SEEN = 1e-6  # part of the largest value below which a floor, or a rise of the free energy, is none to the eye
 LINES: dict[int, dict[str, Any]] = {
     MESH: {"linestyle": "-", "linewidth": 2.0, "zorder": 1},
     NODES: {"linestyle": (0, (4, 3)), "linewidth": 1.4, "zorder": 2},
@@ -81,6 +83,13 @@ def draw(folder: Path, model: MeanField, records: Sequence[Record], mesh: Mesh |
     _save(folder / "loss.png", loss_figure(records, title))
     if model.data is not None and model.data.x.shape[1] == 1:
         _save(folder / "prediction.png", prediction_figure(model.data, last, title))
+
+
+def draw_optimality(folder: Path, summary: Mapping[str, Any], title: str) -> None:
+    """optimality.png in `folder`, where something is known of it."""
+    figure = optimality_figure(summary, title)
+    if figure is not None:
+        _save(folder / "optimality.png", figure)
 
 
 def _save(path: Path, figure: Figure) -> None:
@@ -245,3 +254,54 @@ def _with_bars(axes: Axes, recorded: Record, name: str, x: Array, y: Array, erro
     label = recorded.labels.get(name, name) + " (± 2 SE)" * known
     style = {**LINES[exactness], **marks}
     axes.errorbar(x, y, yerr=errors if known else None, label=label, color=COLOURS[exactness], capsize=2, elinewidth=1, **style)
+
+
+# --- optimality -----------------------------------------------------------------------------------------------------------------
+
+
+def optimality_figure(summary: Mapping[str, Any], title: str = "") -> Figure | None:
+    """Loss, gap and its bounds against time on a logarithmic scale, from what summary.json holds; None where nothing is known.
+
+    At τ > 0 the gap 𝓕[ρ_t] − min 𝓕 lies between 𝓕[ρ_t] − min_s 𝓕[ρ_s] and τKL(ρ_t|ρ̂_t). At τ = 0 sup |U| stands beside the
+    loss, and the floor of the loss where there is one.
+    """
+    density, times = summary.get("density", {}), np.array(summary.get("times", []), float)
+    if len(times) < 2 or "optimality_gap" not in density:
+        return None
+    residual, floor = density.get("residual_potential"), summary.get("representable", {}).get("loss_floor", 0.0)
+    figure, axes = _one_panel(title, "t", "gap, loss" if residual is None else "residual potential, loss")
+    if residual is None:
+        _gaps(axes, times, summary)
+    else:
+        _positive(axes, times, residual["support"], "sup |U| on the support", color=COLOURS[MESH])
+        _positive(axes, times, residual["everywhere"], "sup |U| on the whole mesh", color=COLOURS[MESH], linestyle=":")
+    _positive(axes, times, density["loss"], "loss", color=DIM, linewidth=1.2)
+    if floor > SEEN * max(density["loss"]):
+        axes.axhline(floor, color=DIM, linestyle="--", linewidth=1.0, label="floor of the loss: f* is not in the span")
+    axes.set_yscale("log")
+    axes.grid(alpha=0.3, which="major", linewidth=0.5)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _gaps(axes: Axes, times: Array, summary: Mapping[str, Any]) -> None:
+    """The certificate, the true gap or what encloses it, and the bound that the particles' moments give."""
+    density, law, ensemble = (summary.get(name, {}) for name in ("density", "stationary", "ensemble"))
+    bound, energy = (np.array(density[key], float) for key in ("optimality_gap", "free_energy"))
+    _positive(axes, times, bound, "certificate τ KL(ρ|ρ̂)", color=COLOURS[MESH])
+    if "gap" in law:
+        _positive(axes, times, law["gap"], "true gap F[ρ] − F[ρ*]", color=COLOURS[NODES], linestyle="--")
+        _positive(axes, times, law["relative_entropy"], "τ KL(ρ|ρ*)", color=COLOURS[MESH], linestyle=":")
+    elif np.all(np.diff(energy) <= SEEN * np.ptp(energy)):  # one temperature, or cooling
+        below = energy - energy.min()
+        seen = (below > 0.0) & (bound > below)
+        axes.fill_between(times[seen], below[seen], bound[seen], color=COLOURS[MESH], alpha=0.15, label="where the gap lies")
+    if "optimality_gap" in ensemble:
+        label, marks = "bound for the Gibbs state of the particles' potential", LINES[SAMPLES]
+        _positive(axes, times, ensemble["optimality_gap"], label, color=COLOURS[SAMPLES], **marks)
+
+
+def _positive(axes: Axes, times: Array, values: Sequence[float] | Array, label: str, **look: Any) -> None:
+    """A curve where it is positive: zero has no place on a logarithmic scale."""
+    y = np.array(values, float)
+    axes.plot(times, np.where(y > 0.0, y, np.nan), label=label, **{"linewidth": 1.8, **look})

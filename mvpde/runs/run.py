@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mvpde.density.density import Density
     from mvpde.equilibrium.approach import LongTime
     from mvpde.equilibrium.deep import DeepLongTime
+    from mvpde.runs.optimality import Optimality
 
 Summary = dict[str, Any]  # the content of summary.json
 
@@ -76,6 +77,7 @@ class Run:
         series: the density's and the particles' files, rank 0.
         warnings: what the user should know, beside what the numbers say.
         long_time: stationary law and modes, where the case asks for them.
+        optimality: bounds on the gap to the best law, where the outer energy is convex.
     """
 
     problem: Problem
@@ -89,6 +91,7 @@ class Run:
     series: dict[str, FieldSeries] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     long_time: LongTime | DeepLongTime | None = None
+    optimality: Optimality | None = None
 
 
 def run(
@@ -130,7 +133,7 @@ def run(
     with stopping.listening(comm) as request:
         job = Run(described, measures(described, names, comm), folder, comm, began)
         job.warnings += _skipped(job, without)
-        job.long_time = _long_time(job)
+        job.long_time, job.optimality = _long_time(job), _optimality(job)
         mesh = _mesh(job)
         on_first_rank(comm, lambda: _open(job, mesh, output.provenance(case, comm.size, command)))
         if job.long_time is not None and described.sections.output.fields:
@@ -178,6 +181,13 @@ def _long_time(job: Run) -> LongTime | DeepLongTime | None:
     modes = None if sections.spectrum is None else sections.spectrum.modes
     with about("[stationary]"):
         return long_time(density, modes, stationary_starts(job.problem))
+
+
+def _optimality(job: Run) -> Optimality | None:
+    """What bounds the gap to the best law. Collective."""
+    from mvpde.runs.optimality import watch
+
+    return watch(job.measures)
 
 
 def _skipped(job: Run, without: Collection[str]) -> list[str]:
@@ -232,6 +242,8 @@ def _record(job: Run, t: float) -> None:
     for name, numbers in recorded.numbers.items():
         if not math.isfinite(numbers["loss"]):
             raise InvariantError(f"{name}: the loss at t = {t:g} is not a finite number; the outputs before are kept")
+    if job.optimality is not None:
+        job.optimality.observe(recorded.numbers)
     if job.records:
         previous = job.records[-1]  # arrays are kept for the last output time only
         previous.fields, previous.clouds, previous.particles = {}, {}, None
@@ -327,6 +339,9 @@ def _summary(job: Run, status: str, message: str = "") -> Summary:
         summary["weak_errors"] = _over_time([recorded.weak_errors for recorded in records])
     if model.facts:
         summary["model"] = dict(model.facts)
+    if job.optimality is not None:
+        for name, entry in job.optimality.entries([recorded.numbers for recorded in records]).items():
+            summary[name] = {**summary.get(name, {}), **entry}
     if job.long_time is not None:
         summary |= job.long_time.summary(summary["times"])
     return {**summary, "warnings": job.warnings + _warnings(job)}
@@ -358,7 +373,9 @@ def _finite(states: Mapping[str, State]) -> bool:
 
 def _draw(job: Run, mesh: Mesh | None) -> None:
     try:
-        plots.draw(job.folder, job.problem.model, job.records, mesh, job.problem.case.sections.title)
+        title = job.problem.case.sections.title
+        plots.draw(job.folder, job.problem.model, job.records, mesh, title)
+        plots.draw_optimality(job.folder, _summary(job, ""), title)
     except Exception as error:  # whatever a plotting library makes of numbers near overflow, the results and the exit code stand
         job.warnings.append(f"pictures: not all could be drawn ({error})")
 

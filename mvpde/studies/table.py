@@ -14,7 +14,7 @@ Row = dict[str, Json]
 
 # Depends on the machine and its load, so it is no result: it has a table of its own.
 TIMINGS = ("ranks", "seconds", "wall_seconds", "particle_updates_per_second", "node_updates_per_second")
-NOT_OVER_TIME = ("stationary", "spectrum", "warnings", "times")
+NOT_OVER_TIME = ("stationary", "spectrum", "representable", "warnings", "times")
 
 
 def read_summary(folder: Path, point: Point, state: State) -> Row:
