@@ -130,10 +130,12 @@ def run(
     described = problem(case, comm)
     names = chosen_measures(described, without)
     importlib.import_module("dolfinx")  # on all ranks, and now: PETSc starts collectively, and with signal handlers of its own
+    from mvpde.runs.optimality import watch
+
     with stopping.listening(comm) as request:
         job = Run(described, measures(described, names, comm), folder, comm, began)
         job.warnings += _skipped(job, without)
-        job.long_time, job.optimality = _long_time(job), _optimality(job)
+        job.long_time, job.optimality = _long_time(job), watch(job.measures)
         mesh = _mesh(job)
         on_first_rank(comm, lambda: _open(job, mesh, output.provenance(case, comm.size, command)))
         if job.long_time is not None and described.sections.output.fields:
@@ -181,13 +183,6 @@ def _long_time(job: Run) -> LongTime | DeepLongTime | None:
     modes = None if sections.spectrum is None else sections.spectrum.modes
     with about("[stationary]"):
         return long_time(density, modes, stationary_starts(job.problem))
-
-
-def _optimality(job: Run) -> Optimality | None:
-    """What bounds the gap to the best law. Collective."""
-    from mvpde.runs.optimality import watch
-
-    return watch(job.measures)
 
 
 def _skipped(job: Run, without: Collection[str]) -> list[str]:
