@@ -124,6 +124,8 @@ pictures: demo ## the pictures of README and docs
 	@mkdir -p docs/images
 	$(BIN)/mvpde run cases/kuramoto_frequencies.toml --overwrite
 	@cp results/kuramoto_frequencies/labels.png docs/images/kuramoto_frequencies.png
+	$(BIN)/mvpde run cases/deep_network.toml --overwrite
+	@cp results/deep_network/density.png docs/images/deep_network_density.png
 	@for picture in results/circle_rbf/*.png; do cp "$$picture" docs/images/circle_rbf_$$(basename "$$picture"); done
 
 clean: ## remove results and caches, keep .venv
