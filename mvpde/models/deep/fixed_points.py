@@ -14,20 +14,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.models.deep.activations import ActivationFunction, Array
 from mvpde.models.deep.signal_maps import (
+    AT_ONCE,
+    ORDERS,
+    TAIL,
     activation_of,
     check_variances,
     curvature_of,
-    line,
+    hermite,
     mean,
     pair_mean,
-    plane_step,
     slope_of,
     slope_overlap,
     slope_power,
@@ -40,11 +41,6 @@ Integers = NDArray[np.intp]
 BEYOND = 1e8  # a variance that grows so far has no limit
 COMPLEX_STEP = 1e-30
 CRITICAL = 1e-12  # |log χ_1| that counts as 0
-ORDERS = 256  # terms of the series in c
-HERMITE_STEP = 0.04
-HERMITE_END = 13.0  # exp(−z²/4) is 5e-19 there
-AT_ONCE = 2048  # variances whose series are in work
-TAIL = 1e-15  # what the terms left out may add to f(c)
 STEPS = 100  # of the search for a root, which takes about ten
 
 
@@ -305,7 +301,7 @@ class OverlapSeries:
 
 
 def _series(phi: ActivationFunction, q: Array) -> OverlapSeries:
-    z, table = _hermite(math.ceil(math.log2(max(float(q.max()), 1.0))))
+    z, table = hermite(math.ceil(math.log2(max(float(q.max()), 1.0))))
     squares = np.asarray((table @ phi.value(z[:, None] * np.sqrt(q))) ** 2, float)
     orders, curvature = np.arange(ORDERS), curvature_of(phi)
     bends = q**2 * mean(lambda z: curvature(z) ** 2, q, phi.strip) - (orders * (orders - 1)) @ squares
@@ -316,19 +312,6 @@ def _series(phi: ActivationFunction, q: Array) -> OverlapSeries:
     degree = ORDERS + np.where(small, 1.0, 1.0 + np.maximum(second, 0.0) / np.where(small, 1.0, beyond))
     far = np.where(small, 0.0, np.minimum(beyond / (degree - ORDERS), total))
     return OverlapSeries(squares, np.where(small, 0.0, total - far), far, degree)
-
-
-@cache
-def _hermite(level: int) -> tuple[Array, Array]:
-    """Equispaced nodes z for functions of √q z with q ≤ 2^level, and (2π)^{-½} h e^{−z²/2}He_k(z)/√k!, shape (ORDERS, nodes)."""
-    h = max(min(HERMITE_STEP, plane_step(2.0**level, math.pi / 2)), HERMITE_STEP / 40.0)
-    z, weights = line(h, HERMITE_END)
-    table = np.empty((ORDERS, len(z)))
-    table[0] = np.exp(-0.25 * z * z)  # the other half of the weight comes last: He_k alone grows too fast
-    table[1] = z * table[0]
-    for k in range(1, ORDERS - 1):
-        table[k + 1] = (z * table[k] - math.sqrt(k) * table[k - 1]) / math.sqrt(k + 1)
-    return z, table * (weights / table[0])
 
 
 # --- roots ----------------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,13 @@ PLANE_STEP = 0.25
 PLANE_END = 8.6  # its square root: a product of two weights is what counts
 DIGITS = 45.0  # exp(−45) = 3e-20, for the fourth powers of φ that have stronger singularities
 LARGEST = 1e6  # variance of weights and biases: that of layers is resolved far beyond
+ORDERS = 256  # terms of the series in c
+HERMITE_STEP = 0.04
+HERMITE_END = 13.0  # exp(−z²/4) is 5e-19 there
+TAIL = 1e-15  # what the terms left out may add
+SHORT = 1e-14  # the same beside what the others are, which rounding alone reaches
+AT_ONCE = 2048  # variances in work
+FEW = 12  # pairs that quadrature is as quick for
 ENTRIES = 2**18  # values of φ in work at once
 
 Function = Callable[[Numbers], Numbers]
@@ -86,10 +93,12 @@ def _derivative(function: Function | None, name: str, activation: ActivationFunc
 def mean(function: Function, q: Array, strip: float) -> Array:
     """E[h(√q Z)], Z ~ N(0, 1), shape of q ≥ 0, real; h is analytic in a strip of half width ``strip``."""
     flat = np.asarray(q, float).ravel()
-    z, weights = line(min(plane_step(float(flat.max(initial=0.0)), strip), LINE_STEP), LINE_END)
-    rows, root = max(1, ENTRIES // len(z)), np.sqrt(flat)[:, None]
-    parts = [function(root[k : k + rows] * z) @ weights for k in range(0, len(flat), rows)]
-    return np.concatenate([np.zeros(0), *parts]).reshape(np.shape(q))
+    order, found = np.argsort(flat), np.empty(len(flat))
+    for some in np.array_split(order, -(-len(order) // AT_ONCE)) if len(order) else []:  # alike in size, so in step
+        z, weights = line(min(plane_step(float(flat[some[-1]]), strip), LINE_STEP), LINE_END)
+        rows, root = max(1, ENTRIES // len(z)), np.sqrt(flat[some])[:, None]
+        found[some] = np.concatenate([function(root[k : k + rows] * z) @ weights for k in range(0, len(some), rows)])
+    return found.reshape(np.shape(q))
 
 
 @cache
@@ -130,6 +139,45 @@ def _plane_mean(
     pieces = [along[k : k + rows, None] for k in range(0, len(x), rows)]
     lines = [function(first * (some + across), second * (some - across)) @ weights for some in pieces]
     return np.asarray(weights @ np.concatenate(lines))
+
+
+# --- a series in the correlation -----------------------------------------------------------------------------------------------
+
+
+@cache
+def hermite(level: int) -> tuple[Array, Array]:
+    """Equispaced nodes z for functions of √q z with q ≤ 2^level, and (2π)^{-½} h e^{−z²/2}He_k(z)/√k!, shape (ORDERS, nodes)."""
+    h = max(min(HERMITE_STEP, plane_step(2.0**level, math.pi / 2)), HERMITE_STEP / 40.0)
+    z, weights = line(h, HERMITE_END)
+    table = np.empty((ORDERS, len(z)))
+    table[0] = np.exp(-0.25 * z * z)  # the other half of the weight comes last: He_k alone grows too fast
+    table[1] = z * table[0]
+    for k in range(1, ORDERS - 1):
+        table[k + 1] = (z * table[k] - math.sqrt(k) * table[k - 1]) / math.sqrt(k + 1)
+    return z, table * (weights / table[0])
+
+
+def series_means(function: Function, k: Array, own: Array) -> tuple[Array, Array]:
+    """E[h(u_a)h(u_b)] = Σ_j h_j(K_aa)h_j(K_bb)c_ab^j of all pairs, h_j(q) = E[h(√q Z)He_j(Z)]/√j!, and what is left out of it.
+
+    Args:
+        function: h.
+        k: covariance of M numbers, shape (M, M).
+        own: E[h(u_a)²], shape (M,).
+
+    Returns:
+        Sums of `ORDERS` terms, and bounds of the others, both of shape (M, M).
+    """
+    q = np.diagonal(k)
+    z, table = hermite(math.ceil(math.log2(max(float(q.max()), 1.0))))
+    parts = table @ np.asarray(function(z[:, None] * np.sqrt(q)), float)
+    size = np.sqrt(np.outer(q, q))
+    c = np.clip(k / np.where(size == 0.0, 1.0, size), -1.0, 1.0)
+    total = np.zeros_like(k)
+    for part in parts[::-1]:
+        total = total * c + np.outer(part, part)
+    rest = np.sqrt(np.maximum(own - (parts**2).sum(axis=0), 0.0))
+    return total, np.outer(rest, rest) * np.abs(c) ** ORDERS
 
 
 # --- the maps -------------------------------------------------------------------------------------------------------------------
@@ -189,9 +237,19 @@ def covariance_map(activation: str, k: Array, weight_variance: float, bias_varia
 
 def pairwise(activation: ActivationFunction, k: Array, *, slopes: bool = False) -> Array:
     """E[φφ], or E[φ'φ'], of all pairs of M jointly Gaussian numbers with covariance ``k``, shape (M, M)."""
+    q = np.diagonal(k)
+    own = slope_power(activation, q) if slopes else square_mean(activation, q)
+    closed = activation.slope_overlap if slopes else activation.overlap
     row, column = np.triu_indices(len(k), 1)
-    pairs = k[row, row], k[column, column], k[row, column]
-    own = np.diagonal(k)
-    result = np.diag(slope_power(activation, own) if slopes else square_mean(activation, own))
-    result[row, column] = result[column, row] = slope_overlap(activation, *pairs) if slopes else overlap(activation, *pairs)
+    if closed is not None:
+        result = np.diag(own)
+        result[row, column] = result[column, row] = closed(q[row], q[column], k[row, column])
+        return result
+    result, exact = np.diag(own), slope_overlap if slopes else overlap
+    if len(row) > FEW:
+        result, beyond = series_means(slope_of(activation) if slopes else activation.value, k, own)
+        np.fill_diagonal(result, own)
+        short = beyond[row, column] > SHORT * np.sqrt(own[row] * own[column])
+        row, column = row[short], column[short]
+    result[row, column] = result[column, row] = exact(activation, q[row], q[column], k[row, column])
     return result

@@ -14,9 +14,11 @@ from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, ActivationFunction
 from mvpde.models.deep.fixed_points import FixedPoints, critical_line, fixed_point, fixed_points
 from mvpde.models.deep.kernels import correlations, covariances, first_covariance, isometry, tangent_kernel
 from mvpde.models.deep.signal_maps import (
+    FEW,
     covariance_map,
     overlap,
     pair_mean,
+    pairwise,
     slope_overlap,
     slope_power,
     square_mean,
@@ -290,3 +292,26 @@ def test_an_activation_without_a_derivative_is_refused_where_that_is_needed() ->
         RANDOM_ACTIVATIONS["step"] = ActivationFunction("step z", lambda z: np.where(z.real > 0.0, 1.0, 0.0))
         with pytest.raises(ArgumentError, match="step z has no derivative φ' of finite mean square"):
             fixed_point("step", 1.0, 0.1)
+
+
+@pytest.mark.parametrize("q", [0.5, 40.0])
+def test_the_series_of_kernels_goes_over_into_quadrature(q: float) -> None:
+    """Kernels of tanh by their series in c, or by quadrature where 256 terms are too few, are the quadrature's."""
+    near, x = np.array([1.0, 1e-3]), np.array([(1.0, 0.0), (0.6, 0.8), (-0.2, 0.9), (0.1, -0.3), (-0.7, 0.7)])
+    x = np.vstack([x, near])
+    k = q * (x @ x.T)
+    phi, own = RANDOM_ACTIVATIONS["tanh"], np.diagonal(k)
+    assert len(x) * (len(x) - 1) / 2 > FEW
+    for slopes, exact in ((False, overlap), (True, slope_overlap)):
+        found = pairwise(phi, k, slopes=slopes)
+        for a, b in [(0, 0), *((row, 5) for row in range(6))]:
+            np.testing.assert_allclose(found[a, b], exact(phi, own[a], own[b], k[a, b]), rtol=1e-10, atol=1e-15)
+
+
+def test_many_inputs_are_quick() -> None:
+    """Two hundred inputs: a layer costs a product of matrices, not a quadrature for each of 20,000 pairs."""
+    x = np.random.default_rng(0).standard_normal((200, 5))
+    k = covariances("tanh", first_covariance(x, 2.0, 0.1), 2.0, 0.1, 3)
+    a, b = 3, 117
+    alone = covariances("tanh", first_covariance(x[[a, b]], 2.0, 0.1), 2.0, 0.1, 3)
+    np.testing.assert_allclose(k[:, [a, b]][:, :, [a, b]], alone, rtol=1e-12)
