@@ -34,6 +34,7 @@ TASKS: Registry[Task[Section]] = Registry(
         "batch_schedule": At(f"{SGD}batch_schedule:BATCH_SCHEDULE", "larger batches against smaller learning rates"),
         "phase_diagram": At(f"{DEEP}phase_diagram:PHASE_DIAGRAM", "fields over the variances of a random network's weights"),
         "bifurcation": At(f"{LIMITS}bifurcation:BIFURCATION", "a symmetric state that loses its stability"),
+        "representation": At(f"{LIMITS}representation:REPRESENTATION", "where training ends, and what units can represent"),
         "residual_depth": At(f"{DEEP}residual_depth:RESIDUAL_DEPTH", "residual networks beside the flow of the same features"),
     },
 )
@@ -53,6 +54,7 @@ MEASUREMENTS: Registry[Measurement[MeasurementOptions]] = Registry(
         "spin_error": At(f"{LIMITS}spin_error:SPIN_LAWS", "slopes of error and fluctuation"),
         "weak_order": At(f"{SGD}weak_error:WEAK_ORDER", "orders of the diffusions in the learning rate"),
         "boltzmann": At(f"{SGD}boltzmann:BOLTZMANN", "distance to every Boltzmann law"),
+        "representation": At(f"{LIMITS}representation:ENDS", "losses that end at f*, or at its distance to the span"),
         "pitchfork": At(f"{LIMITS}bifurcation:PITCHFORK", "critical value, and fluctuations there"),
     },
 )
