@@ -17,35 +17,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mvpde.models.spins import couplings, energy
+from mvpde.models.spins import couplings
+from mvpde.particles.spin_kernels import Single, energies, gaussian, gaussian_slope, ordered, sigmoid, sigmoid_slope
 from mvpde.registry import Registry
 
-Single = NDArray[np.floating]  # of single precision
-
-ROWS = 2**20  # entries of the matrix of units and samples in work at once
+ROWS = 2**17  # entries of the matrix of units and samples in work at once: they fit the cache
 TEST = 16384  # samples that the error is measured on
 TESTED = 2**31  # seeds of their stream: no run of training has it
 
 
 @dataclass(frozen=True)
 class SpinUnit:
-    """The functions of a unit, all for P samples x, shape (P, d), and n units y.
+    """hφ = g(x'·y), with the kernels of g that `mvpde.particles.spin_kernels` describes.
 
     Attributes:
-        start: (stream, n, d, width) → y.
-        values: (x, y, height, κ) → hφ(x_p, y_i), shape (P, n).
-        push: (x, y, hφ, r, height, κ) → Σ_p r_p h∂φ(x_p, y_i)/∂y, shape of y; overwrites hφ.
+        start: (stream, n, d, width) → y, one row for each unit.
+        rows: (x, κ) → x', one row for each sample x.
+        values: (z, c, height, κ, f) puts g(z) into z and Σ_i c_i g(z_pi) into f.
+        slopes: (z, r, height, G) adds Σ_p r_p g(z_pi) to G and puts r_p g'(z_pi) into z, which has g(z).
+        tangent: (force on y, y) → the part of it that y follows.
         put: y after a step → y where it belongs.
     """
 
     start: Callable[[np.random.Generator, int, int, float], Single]
-    values: Callable[[Single, Single, float, float], Single]
-    push: Callable[[Single, Single, Single, Single, float, float], Single]
+    rows: Callable[[Single, float], Single]
+    values: Callable[[Single, Single, np.float32, np.float32, Single], None]
+    slopes: Callable[[Single, Single, np.float32, Single], None]
+    tangent: Callable[[Single, Single], Single]
     put: Callable[[Single], Single]
 
 
@@ -55,48 +57,34 @@ def on_sphere(rng: np.random.Generator, count: int, dimension: int) -> Single:
 
 
 def _to_sphere(x: Single) -> Single:
-    return x * (math.sqrt(x.shape[1]) / np.linalg.norm(x, axis=1, keepdims=True))
+    return x * (np.float32(math.sqrt(x.shape[1])) / np.sqrt(np.einsum("pd,pd->p", x, x)))[:, None]
 
 
-def _gaussian_values(x: Single, y: Single, height: float, kappa: float) -> Single:
-    values = (np.float32(kappa / x.shape[1]) * x) @ y.T
-    values += np.float32(math.log(height) - kappa)
-    return np.exp(values, out=values)
+def _tangent(force: Single, y: Single) -> Single:
+    return force - y * (np.einsum("nd,nd->n", force, y) / np.float32(y.shape[1]))[:, None]
 
 
-def _gaussian_push(x: Single, y: Single, values: Single, r: Single, height: float, kappa: float) -> Single:
-    values *= r[:, None]
-    slope = np.float32(kappa / x.shape[1]) * (values.T @ x)
-    return slope - y * ((slope * y).sum(axis=1, keepdims=True) / np.float32(x.shape[1]))
-
-
-def _sigmoid_start(rng: np.random.Generator, count: int, dimension: int, width: float) -> Single:
+def _in_space(rng: np.random.Generator, count: int, dimension: int, width: float) -> Single:
     return np.float32(width) * rng.standard_normal((count, dimension + 1), dtype=np.float32)
 
 
-def _sigmoid_values(x: Single, y: Single, height: float, kappa: float) -> Single:
-    values = x @ y[:, :-1].T
-    values += y[:, -1]
-    values *= np.float32(0.5)
-    np.tanh(values, out=values)
-    values += np.float32(1.0)
-    values *= np.float32(0.5 * height)
-    return values
-
-
-def _sigmoid_push(x: Single, y: Single, values: Single, r: Single, height: float, kappa: float) -> Single:
-    values *= 1.0 - values / np.float32(height)
-    values *= r[:, None]
-    return np.column_stack([values.T @ x, values.sum(axis=0)])
-
-
-SPIN_UNITS: Registry[SpinUnit] = Registry(
-    "unit",
-    {
-        "gaussian": SpinUnit(lambda rng, n, d, _: on_sphere(rng, n, d), _gaussian_values, _gaussian_push, _to_sphere),
-        "sigmoid": SpinUnit(_sigmoid_start, _sigmoid_values, _sigmoid_push, lambda y: y),
-    },
+GAUSSIAN = SpinUnit(
+    lambda rng, n, d, _: on_sphere(rng, n, d),
+    lambda x, kappa: np.float32(kappa / x.shape[1]) * x,
+    gaussian,
+    gaussian_slope,
+    _tangent,
+    _to_sphere,
 )
+SIGMOID = SpinUnit(
+    _in_space,
+    lambda x, _: np.column_stack([x, np.ones(len(x), np.float32)]),
+    sigmoid,
+    sigmoid_slope,
+    lambda force, _: force,
+    lambda y: y,
+)
+SPIN_UNITS: Registry[SpinUnit] = Registry("unit", {"gaussian": GAUSSIAN, "sigmoid": SIGMOID})
 
 
 @dataclass(frozen=True)
@@ -135,29 +123,81 @@ class Training:
     seed: int = 0
 
 
-def train(plan: Training) -> Single:
-    """f_n of a trained network at the points of `fresh_samples`, shape (TEST,). Local."""
-    unit, n, height, kappa = SPIN_UNITS[plan.unit], plan.units, plan.height, plan.kappa
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(plan.seed, spawn_key=(plan.dimension, n))))
-    a = couplings(plan.dimension, plan.couplings).astype(np.float32)
-    y = unit.start(rng, n, plan.dimension, plan.width)
-    c = np.float32(plan.weight) * rng.standard_normal(n, dtype=np.float32)
-    step, rows = np.float32(plan.step), max(1, ROWS // n)
+@dataclass(frozen=True)
+class SpinNetwork:
+    """f_n(x) = n⁻¹ Σ_i c_i g(x'·y_i).
+
+    Attributes:
+        plan: how it is trained.
+        y: its units, one row each.
+        c: their weights.
+    """
+
+    plan: Training
+    y: Single
+    c: Single
+
+    @property
+    def unit(self) -> SpinUnit:
+        """The functions of its units."""
+        return SPIN_UNITS[self.plan.unit]
+
+    def values(self, rows: Single) -> tuple[Single, Single]:
+        """g, shape (P, n), and f_n, shape (P,), for P rows x'."""
+        z, f = rows @ self.y.T, np.empty(len(rows), np.float32)
+        self.unit.values(z, self.c, np.float32(self.plan.height), np.float32(self.plan.kappa), f)
+        return z, f / np.float32(self.plan.units)
+
+    def predict(self, x: Single) -> Single:
+        """f_n at x, shape (P, d)."""
+        return np.concatenate([self.values(self.unit.rows(x[piece], self.plan.kappa))[1] for piece in self.pieces(len(x))])
+
+    def pieces(self, samples: int) -> list[slice]:
+        """The samples that are in work at once."""
+        rows = max(1, ROWS // self.plan.units)
+        return [slice(k, k + rows) for k in range(0, samples, rows)]
+
+    def forces(self, x: Single, target: Single) -> tuple[Single, Single]:
+        """Means over the samples of r g and of r ∂g/∂y, for each unit: single precision in a piece, double over the pieces."""
+        of_c, of_y, r_scale = np.zeros(self.c.shape), np.zeros(self.y.shape), np.float32(1.0 / len(x))
+        for piece in self.pieces(len(x)):
+            rows, part = self.unit.rows(x[piece], self.plan.kappa), np.zeros_like(self.c)
+            z, f = self.values(rows)
+            self.unit.slopes(z, (f - target[piece]) * r_scale, np.float32(self.plan.height), part)
+            of_c += part
+            of_y += z.T @ rows
+        return of_c.astype(np.float32), self.unit.tangent(of_y.astype(np.float32), self.y)
+
+    def after_step(self, x: Single, target: Single) -> SpinNetwork:
+        """The network after one step with a batch of samples."""
+        step = np.float32(self.plan.step)
+        of_c, of_y = self.forces(x, target)
+        y = self.unit.put(self.y - drift_factor(self.c) * step * of_y)
+        return replace(self, y=y, c=self.c - step * of_c)
+
+
+def started(plan: Training, rng: np.random.Generator) -> SpinNetwork:
+    """A network before its first step."""
+    y = SPIN_UNITS[plan.unit].start(rng, plan.units, plan.dimension, plan.width)
+    return SpinNetwork(plan, y, np.float32(plan.weight) * rng.standard_normal(plan.units, dtype=np.float32))
+
+
+def train(plan: Training) -> SpinNetwork:
+    """A trained network. Local."""
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(plan.seed, spawn_key=(plan.dimension, plan.units))))
+    a, network = ordered(couplings(plan.dimension, plan.couplings)), started(plan, rng)
     with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at what comes out
         for k in range(plan.steps + plan.quench_steps):
-            batch = plan.batch if k < plan.steps else plan.quench_batch
-            of_c, of_y = np.zeros_like(c), np.zeros_like(y)
-            for start in range(0, batch, rows):
-                x = on_sphere(rng, min(rows, batch - start), plan.dimension)
-                values = unit.values(x, y, height, kappa)
-                r = (values @ c / np.float32(n) - energy(a, x)) / np.float32(batch)
-                of_c += r @ values
-                of_y += unit.push(x, y, values, r, height, kappa)
-            y = unit.put(y - drift_factor(c) * step * of_y)
-            c = c - step * of_c
-        x = fresh_samples(plan)[0]
-        pieces = [unit.values(x[k : k + rows], y, height, kappa) @ c for k in range(0, len(x), rows)]
-    return np.concatenate(pieces) / np.float32(n)
+            x = on_sphere(rng, plan.batch if k < plan.steps else plan.quench_batch, plan.dimension)
+            network = network.after_step(x, energy(a, x))
+    return network
+
+
+def energy(a: Single, x: Single) -> Single:
+    """The target at x, shape (P, d), for `ordered` couplings."""
+    f = np.empty(len(x), np.float32)
+    energies(a, x, f)
+    return f
 
 
 def drift_factor(c: Single) -> Single:
@@ -169,4 +209,9 @@ def fresh_samples(plan: Training) -> tuple[Single, Single]:
     """TEST points on the sphere, shape (TEST, d), and f there: the same for all networks of a target."""
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(TESTED + plan.couplings, spawn_key=(plan.dimension,))))
     x = on_sphere(rng, TEST, plan.dimension)
-    return x, energy(couplings(plan.dimension, plan.couplings).astype(np.float32), x)
+    return x, target_of(plan, x)
+
+
+def target_of(plan: Training, x: Single) -> Single:
+    """f at x, shape (P, d)."""
+    return energy(ordered(couplings(plan.dimension, plan.couplings)), x)

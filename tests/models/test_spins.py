@@ -1,4 +1,4 @@
-"""The 3-spin energy on circle and sphere, spikes on a torus with annealed noise, and networks trained in any dimension."""
+"""The 3-spin energy on circle and sphere, and spikes on a torus with annealed noise."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import mvpde
-import mvpde.particles.spin_network
-from at_hand.studies import compute_here, entries, write_study
 from mvpde.cases.file import load
 from mvpde.cases.problem import problem
 from mvpde.density.density import Density
@@ -28,10 +26,8 @@ from mvpde.models.spins import couplings, energy, on_circle, on_sphere
 from mvpde.models.units import UNITS
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
-from mvpde.particles.spin_network import SPIN_UNITS, fresh_samples, train
 from mvpde.runs.compare import prediction_error
 from mvpde.runtime import MPI, CaseError
-from mvpde.studies.laws.limits.spin_error import SpinOptions, measured, training
 
 CASES = Path(__file__).parents[2] / "cases"
 TWO_PI = 2.0 * math.pi
@@ -309,79 +305,3 @@ def test_wrong_cases_are_refused(name: str, change: dict[str, Any], words: list[
     with pytest.raises(CaseError) as error:
         problem(load(CASES / f"{name}.toml", change))
     assert [word for word in words if word not in str(error.value)] == []
-
-
-# --- networks in any dimension --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.serial
-@pytest.mark.parametrize("name", sorted(SPIN_UNITS))
-def test_a_step_of_sgd_is_the_gradient_of_the_loss_of_its_batch(name: str) -> None:
-    """−n ∂/∂(c, y) of ½ mean r² over the batch, on the sphere its projection."""
-    unit, n, d, height, kappa = SPIN_UNITS[name], 6, 4, 3.0, 2.0
-    rng = np.random.default_rng(3)
-    y, c = unit.start(rng, n, d, 0.7).astype(float), rng.standard_normal(n)
-    x = mvpde.particles.spin_network.on_sphere(rng, 9, d).astype(float)
-    target = rng.standard_normal(9)
-
-    def loss(y: Array) -> float:
-        return 0.5 * float(((unit.values(x, y, height, kappa) @ c / n - target) ** 2).mean())
-
-    values = unit.values(x, y, height, kappa)
-    assert values[2, 3] == pytest.approx(
-        height * math.exp(-0.5 * kappa / d * ((x[2] - y[3]) ** 2).sum())
-        if name == "gaussian"
-        else height / (1.0 + math.exp(-x[2] @ y[3, :d] - y[3, d])),
-        rel=1e-6,
-    )
-    push = unit.push(x, y, values, (values @ c / n - target) / 9.0, height, kappa) * c[:, None]
-    numeric, h = np.empty_like(y), 1e-5
-    for index in np.ndindex(*y.shape):
-        shift = np.zeros_like(y)
-        shift[index] = h
-        numeric[index] = n * (loss(unit.put(y + shift)) - loss(unit.put(y - shift))) / (2 * h)
-    np.testing.assert_allclose(push, numeric, atol=1e-5)
-
-
-@pytest.mark.serial
-def test_error_is_bias_and_fluctuation() -> None:
-    rng = np.random.default_rng(0)
-    target = rng.standard_normal(4000)
-    predictions = target + 0.3 + 0.5 * rng.standard_normal((400, 4000))
-    found, scale = measured(predictions, target, training(SpinOptions(), 0)), float((target**2).mean())
-    assert found.bias == pytest.approx(0.09 / scale, rel=0.05)
-    assert found.fluctuation == pytest.approx(0.25 / scale, rel=0.01)
-
-
-@pytest.mark.serial
-def test_trainings_are_reproducible_and_learn() -> None:
-    options = SpinOptions(units=64, height=100.0, step=0.03, steps=200, quench_steps=20)
-    _, target = fresh_samples(training(options, 0))
-    found = [train(training(options, seed)) for seed in (0, 0, 1)]
-    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
-    assert ((found[0] - target) ** 2).mean() < 0.05 * (target**2).mean()
-
-
-STUDY = {
-    "base": str(CASES / "three_spin_circle.toml"),
-    "task": "spin_error",
-    "set": {
-        "options.height": 100.0,
-        "options.step": 0.03,
-        "options.steps": 700,
-        "options.quench_steps": 30,
-        "options.trainings": 4,
-    },
-    "vary": {"options.units": [32, 64, 128]},
-}
-
-
-@pytest.mark.serial
-@pytest.mark.parametrize("broken", [False, True])
-def test_the_law_in_small_and_with_a_wrong_simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool) -> None:
-    """Units whose y does not follow its force cannot fit the target: what is left is bias."""
-    if broken:
-        monkeypatch.setattr(mvpde.particles.spin_network, "drift_factor", lambda c: -c[:, None])
-    compute_here(write_study(tmp_path, **STUDY, measure={"kind": "spin_error", "tolerance": 0.3}), tmp_path / "out")
-    verdict = entries(tmp_path / "out")[0]
-    assert (verdict["holds"] == "holds") is not broken

@@ -52,6 +52,7 @@ MEASUREMENTS: Registry[Measurement[MeasurementOptions]] = Registry(
         "sgd_alpha": At(f"{SGD}sgd_alpha:ALPHA", "a slope for each growth of the batches"),
         "quench": At(f"{SGD}sgd_alpha:QUENCH", "what late, large batches gain"),
         "spin_error": At(f"{LIMITS}spin_error:SPIN_LAWS", "slopes of error and fluctuation"),
+        "spin_circles": At(f"{LIMITS}spin_circles:SPIN_CIRCLES", "networks beside the 3-spin energy on a great circle"),
         "weak_order": At(f"{SGD}weak_error:WEAK_ORDER", "orders of the diffusions in the learning rate"),
         "boltzmann": At(f"{SGD}boltzmann:BOLTZMANN", "distance to every Boltzmann law"),
         "representation": At(f"{LIMITS}representation:ENDS", "losses that end at f*, or at its distance to the span"),

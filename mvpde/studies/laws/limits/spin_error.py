@@ -16,22 +16,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Positive, Section, one_of
 from mvpde.models.mean_field import Array
-from mvpde.particles.spin_network import SPIN_UNITS, Training, fresh_samples, train
+from mvpde.particles.spin_network import SPIN_UNITS, Training, fresh_samples, target_of, train
 from mvpde.runtime import MPI, InvariantError
 from mvpde.studies.figures import fits
 from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Outcome, Picture, title
-from mvpde.studies.quantities import axis, grouped, number
+from mvpde.studies.quantities import Key, axis, grouped, number
 from mvpde.studies.slope import Series, SlopeOptions, series_at
 from mvpde.studies.task import task_of
 from mvpde.studies.verdict import BIASED, FAILS, Verdict, decide
 
 if TYPE_CHECKING:
     import xarray
+
+
+ANGLES = 2.0 * np.pi * np.arange(181) / 180.0  # of the points on a great circle
+
+Axis = Annotated[int, Field(ge=1)]
 
 
 class SpinOptions(Section):
@@ -52,13 +57,23 @@ class SpinOptions(Section):
     couplings: Annotated[int, Field(ge=0)] = Field(0, description="seed of the target, a whole number ≥ 0", examples=[0])
     trainings: Annotated[int, Field(ge=2)] = Field(4, description="independent trainings, a whole number ≥ 2", examples=[4])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the first of them, a whole number ≥ 0", examples=[0])
+    circle: Annotated[list[Axis], Field(min_length=2, max_length=2)] = Field(
+        [1, 2], description="numbers i, j of the axes of a great circle that the first of them is shown on", examples=[[1, 2]]
+    )
+
+    @model_validator(mode="after")
+    def _two_axes(self) -> SpinOptions:
+        i, j = self.circle
+        if i == j or max(i, j) > self.dimension:
+            raise ValueError(f"circle has the numbers of two different axes from 1 to {self.dimension}, not {self.circle}")
+        return self
 
 
 def training(options: SpinOptions, seed: int) -> Training:
     """The plan of one training: batches of batch·n samples, at least 1, and of quench_batch·n² in the quench."""
     n = options.units
     return Training(
-        **options.model_dump(exclude={"batch", "quench_batch", "trainings", "seed"}),
+        **options.model_dump(exclude={"batch", "quench_batch", "trainings", "seed", "circle"}),
         batch=max(1, round(options.batch * n)),
         quench_batch=max(1, round(options.quench_batch * n**2)),
         seed=seed,
@@ -76,16 +91,31 @@ class SpinResult:
     bias: float  # what is left of the error, not below 0
     batch: int  # samples in a batch
     quench_batch: int  # and in one of the quench
+    circle_target: list[float]  # f at x_i = √d cos θ, x_j = √d sin θ, θ in `ANGLES`
+    circle_network: list[float]  # f_n of the first training there
 
 
-def measured(predictions: Array, target: NDArray[np.floating], plan: Training) -> SpinResult:
-    """From f_n of R trainings, shape (R, N), and f, shape (N,)."""
+def measured(predictions: Array, target: NDArray[np.floating]) -> dict[str, float]:
+    """The errors of a result, from f_n of R trainings, shape (R, N), and f, shape (N,)."""
     runs, scale = len(predictions), float((target**2).mean())
     errors = ((predictions - target) ** 2).mean(axis=1) / scale
     deviations = ((predictions - predictions.mean(axis=0)) ** 2).mean(axis=1) / scale * runs / (runs - 1.0)
     error, fluctuation = float(errors.mean()), float(deviations.mean())
     spreads = [float(values.std(ddof=1)) / math.sqrt(runs) for values in (errors, deviations)]
-    return SpinResult(error, spreads[0], fluctuation, spreads[1], max(0.0, error - fluctuation), plan.batch, plan.quench_batch)
+    return {
+        "error": error,
+        "error_standard_error": spreads[0],
+        "fluctuation": fluctuation,
+        "fluctuation_standard_error": spreads[1],
+        "bias": max(0.0, error - fluctuation),
+    }
+
+
+def great_circle(dimension: int, i: int, j: int) -> NDArray[np.float32]:
+    """x_i = √d cos θ, x_j = √d sin θ, all others 0, at `ANGLES`; i and j count from 1."""
+    x = np.zeros((len(ANGLES), dimension), np.float32)
+    x[:, i - 1], x[:, j - 1] = math.sqrt(dimension) * np.cos(ANGLES), math.sqrt(dimension) * np.sin(ANGLES)
+    return x
 
 
 def spin_error(problem: Problem, options: SpinOptions, comm: MPI.Intracomm) -> SpinResult:
@@ -94,14 +124,17 @@ def spin_error(problem: Problem, options: SpinOptions, comm: MPI.Intracomm) -> S
     Raises:
         InvariantError: a network is no longer finite; on all ranks alike.
     """
-    plan = training(options, 0)
-    _, target = fresh_samples(plan)
+    plan, circle = training(options, 0), great_circle(options.dimension, *options.circle)
+    samples, target = fresh_samples(plan)
+    seen = np.concatenate([samples, circle])
     seeds = range(options.seed, options.seed + options.trainings)
-    parts = comm.allgather([train(training(options, seed)) for seed in seeds[comm.rank :: comm.size]])
+    parts = comm.allgather([train(training(options, seed)).predict(seen) for seed in seeds[comm.rank :: comm.size]])
     outputs = np.array([parts[k % comm.size][k // comm.size] for k in range(options.trainings)], float)
     if not np.isfinite(outputs).all():
         raise InvariantError(f"a network of {options.units} units became infinite or NaN; choose a smaller options.step")
-    return measured(outputs, target, plan)
+    errors = measured(outputs[:, : len(target)], target)
+    shown = [values.astype(float).tolist() for values in (target_of(plan, circle), outputs[0, len(target) :])]
+    return SpinResult(**errors, batch=plan.batch, quench_batch=plan.quench_batch, circle_target=shown[0], circle_network=shown[1])
 
 
 SPIN_ERROR = task_of(SpinOptions, spin_error)
@@ -134,7 +167,8 @@ def spin_laws(dataset: xarray.Dataset, options: SpinLawOptions) -> Outcome:
     """
     if options.y not in dataset:
         return Outcome([_verdict(options, "all", None, 0.0, FAILS)])
-    series = [(label, _series(part, options), _last_bias(part, options)) for label, part in _parts(dataset)]
+    parts = [(_label(*names), part) for *names, part in by_unit_and_dimension(dataset)]
+    series = [(label, _series(part, options), _last_bias(part, options)) for label, part in parts]
     verdicts = [_verdict(options, label, fit, bias, _holds(options, fit, bias)) for label, fit, bias in series]
     panel = fits(
         [(label, fit) for label, fit, _ in series],
@@ -146,11 +180,15 @@ def spin_laws(dataset: xarray.Dataset, options: SpinLawOptions) -> Outcome:
     return Outcome(verdicts, Picture(title(dataset), [panel]))
 
 
-def _parts(dataset: xarray.Dataset) -> Iterator[tuple[str, xarray.Dataset]]:
+def by_unit_and_dimension(dataset: xarray.Dataset) -> Iterator[tuple[Key, Key, xarray.Dataset]]:
+    """(unit, d, what belongs to them), None for what the study does not vary."""
     for unit, half in grouped(dataset, "options.unit"):
         for dimension, part in grouped(half, "options.dimension"):
-            words = [str(unit)] * (unit is not None) + [f"d = {dimension}"] * (dimension is not None)
-            yield ", ".join(words), part
+            yield unit, dimension, part
+
+
+def _label(unit: Key, dimension: Key) -> str:
+    return ", ".join([str(unit)] * (unit is not None) + [f"d = {dimension}"] * (dimension is not None))
 
 
 def _series(part: xarray.Dataset, options: SpinLawOptions) -> Series:
