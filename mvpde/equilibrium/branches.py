@@ -15,6 +15,7 @@ rate 0 of motion along the circle does not count.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -197,24 +198,30 @@ def _newton(density: Density, start: Array) -> _Fixed:
     law = balance(density, right @ mu)
     residual = mu - _reduced_moments(density, law)
     for _ in range(_STEPS):
-        if np.linalg.norm(residual) <= _MET * (1.0 + np.linalg.norm(mu)):
-            break
-        if not np.isfinite(residual).all():
+        if not math.isfinite(_size(residual) + _size(mu)):
             raise SolverError("the law at these moments is not finite")
+        if _size(residual) <= _MET * (1.0 + _size(mu)):
+            break
         slope = np.eye(len(mu)) - _response(density, law, right @ mu)
         direction = np.linalg.lstsq(slope, -residual, rcond=_RANK)[0]
         tried = _line_search(density, mu, law, residual, direction)
         if tried is None:
-            if np.linalg.norm(residual) <= _ACCEPTED * (1.0 + np.linalg.norm(mu)):
+            if _size(residual) <= _ACCEPTED * (1.0 + _size(mu)):
                 break
             mu = mu - residual
             law = balance(density, right @ mu, law)
             tried = mu, law, mu - _reduced_moments(density, law)
         mu, law, residual = tried
-    size = float(np.linalg.norm(residual))
-    if not size <= _ACCEPTED * (1.0 + np.linalg.norm(mu)):
+    size = _size(residual)
+    if math.isinf(size) or not size <= _ACCEPTED * (1.0 + _size(mu)):
         raise SolverError(f"Newton's method stopped at a residual of {size:.1e} after {_STEPS} steps")
     return _Fixed(right @ mu, law, size)
+
+
+def _size(vector: Array) -> float:
+    """|v|; infinite where its square is, as for moments of 1e200."""
+    with np.errstate(over="ignore"):
+        return float(np.linalg.norm(vector))
 
 
 def _line_search(
@@ -228,7 +235,7 @@ def _line_search(
         except SolverError:
             continue
         rest = trial - _reduced_moments(density, new)
-        if np.linalg.norm(rest) < (1.0 - 0.1 * 0.5**k) * np.linalg.norm(residual):
+        if _size(rest) < (1.0 - 0.1 * 0.5**k) * _size(residual):
             return trial, new, rest
     return None
 

@@ -362,6 +362,13 @@ def test_what_has_no_branches_is_refused(comm: MPI.Intracomm, monkeypatch: pytes
         found(*nowhere)
 
 
+@pytest.mark.serial
+@pytest.mark.filterwarnings("error")
+def test_moments_whose_square_is_infinite_lead_nowhere() -> None:
+    with pytest.raises(SolverError, match="^no start leads(.|\n)*from .1e.200, 0.0.: the law at these moments is not finite"):
+        found(on_line(MPI.COMM_SELF, desai_zwanzig(3.0, 1.0), 40), [[1e200, 0.0]])
+
+
 # --- through case files ---------------------------------------------------------------------------------------------------------
 
 QUICK = {"output.pictures": False, "output.sliced_wasserstein": False, "time.outputs": 1, "time.end": 0.1}
