@@ -54,7 +54,11 @@ def law_sections() -> dict[str, type[LawSection]]:
 @cache
 def _law_section(name: str, law: Callable[..., Law1D]) -> type[LawSection]:
     fields: Table = {"law": (Literal[name], ...)}
-    for key, about in keys_of(law).items():
+    try:
+        keys = keys_of(law)
+    except ValueError as error:
+        raise CaseError(f'law = "{name}": {error}') from None
+    for key, about in keys.items():
         said = Field(gt=about.above, ge=about.least, description=about.description, examples=[about.example])
         fields[key] = (Annotated[Number | None, said], None) if about.of_model else (Annotated[Number, said], ...)
     validators: Table = {"is_a_law": model_validator(mode="after")(_is_a_law)}

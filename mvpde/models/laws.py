@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from inspect import Parameter, signature
+from inspect import Parameter, isclass, isfunction, signature
 from typing import Annotated, Protocol, get_type_hints
 
 import numpy as np
@@ -41,7 +41,13 @@ class Key:
 
 
 def keys_of(law: Callable[..., Law1D]) -> dict[str, Key]:
-    """The parameters of a law that a case file gives, by name: those with a `Key`, and others without a default."""
+    """The parameters of a law that a case file gives, by name: those with a `Key`, and others without a default.
+
+    Raises:
+        ValueError: it is neither a class nor a function, whose parameters have names and types.
+    """
+    if not (isclass(law) or isfunction(law)):
+        raise ValueError(f"a law is a class or a function of its parameters, not {law!r}; write a function that returns it")
     hints = get_type_hints(law, include_extras=True)
     marked = {name: key for name, hint in hints.items() for key in getattr(hint, "__metadata__", ()) if isinstance(key, Key)}
     named = {Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from mvpde.cases.schema import ModelSection, Number
 from mvpde.cases.sources import SOURCES, DataSet
 from mvpde.models import data as datasets
 from mvpde.models.fokker_planck import fokker_planck
-from mvpde.models.laws import LAWS, Array, Key, Normal
+from mvpde.models.laws import LAWS, Array, Key, Normal, keys_of
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import CaseError
 
@@ -88,6 +89,14 @@ def test_a_law_may_be_a_plain_function(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.law.factors == (Normal(0.2, 0.5),)  # type: ignore[attr-defined]
     with pytest.raises(CaseError, match=r"\[initial.x\] centre: is missing; add it \(a parameter of the law, for example"):
         load(CASES / "desai_zwanzig.toml", {"initial.x": {"law": "around"}})
+
+
+def test_a_law_without_names_for_its_parameters_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LAWS, "around", partial(Normal, std=0.5))
+    with pytest.raises(ValueError, match="a law is a class or a function of its parameters, not functools.partial"):
+        keys_of(LAWS["around"])
+    with pytest.raises(CaseError, match='law = "around": a law is a class or a function'):
+        load(CASES / "desai_zwanzig.toml", {"initial.x": {"law": "around", "mean": 0.2}})
 
 
 class Brownian(ModelSection):
