@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar, cast
 
+from mvpde.registry import Registry
+
 # One thread per rank unless the user says otherwise: ranks are the parallelism here, and BLAS threads would fight over their
 # cores.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -48,6 +50,18 @@ class ArgumentError(ValueError):
     def __reduce__(self) -> tuple[type[ArgumentError], tuple[str, str]]:
         """Errors travel between ranks."""
         return ArgumentError, (self.argument, self.text)
+
+
+def entry[Entry](table: Registry[Entry], name: str, argument: str) -> Entry:
+    """What a table of names has for a name given as ``argument``.
+
+    Raises:
+        ArgumentError: nothing, with the nearest name or all of them.
+    """
+    try:
+        return table.require(name)
+    except ValueError as error:
+        raise ArgumentError(argument, str(error)) from None
 
 
 class SolverError(Exception):

@@ -21,7 +21,7 @@ from mvpde.models.data import Data
 from mvpde.models.laws import Law, Law1D, Product
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.shell import ShellLaw
-from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
+from mvpde.particles.schemes import PARTICLE_SCHEMES
 from mvpde.runtime import MPI, CaseError, on_first_rank
 
 Periods = tuple[float | None, ...]

@@ -15,8 +15,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 from mvpde.cases.laws import Law
 from mvpde.cases.values import Count, Number, Positive, Section, one_of, refuse, same_lengths
 from mvpde.density.schemes import SCHEMES
-from mvpde.particles.schemes import DYNAMICS
-from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
+from mvpde.particles.schemes import DYNAMICS, PARTICLE_SCHEMES
 
 
 class ModelSection(Section):

@@ -15,7 +15,7 @@ from mvpde.models.data import TARGETS
 from mvpde.models.laws import LAWS
 from mvpde.models.losses import LOSSES
 from mvpde.models.units import UNITS
-from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
+from mvpde.particles.schemes import PARTICLE_SCHEMES
 from mvpde.registry import Registry
 
 

@@ -18,7 +18,7 @@ from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.models.laws import Law, Product, check_law
 from mvpde.models.mean_field import MeanField
-from mvpde.runtime import MPI, ArgumentError, InvariantError
+from mvpde.runtime import MPI, ArgumentError, InvariantError, entry
 
 Array = NDArray[np.float64]
 
@@ -374,12 +374,11 @@ def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:
 
 def _chosen(scheme: str, model: MeanField) -> DensityScheme:
     """The scheme of that name, if it can solve the model."""
-    if scheme not in SCHEMES:
-        raise ArgumentError("scheme", f"'{scheme}' is not one of {', '.join(SCHEMES)}")
-    reason = SCHEMES[scheme].refuses(model)
+    chosen = entry(SCHEMES, scheme, "scheme")
+    reason = chosen.refuses(model)
     if reason is not None:
         raise ArgumentError("scheme", reason)
-    return SCHEMES[scheme]
+    return chosen
 
 
 def _check(options: Options) -> None:

@@ -54,13 +54,11 @@ def network(
     """
     if not isinstance(data, Data):
         raise ValueError(f"data: give a Data, as the functions of mvpde.data make it, not {type(data).__name__}")
-    check_known(unit, sorted(UNITS), "the table of units")
-    check_known(loss, sorted(LOSSES), "the table of losses")
+    made, loss_of = UNITS.require(unit), LOSSES.require(loss)
     parameters = unit_parameters | ({} if bias else {"bias": False})
     for name in parameters:
         check_known(name, sorted(unit_defaults(unit)), f"unit '{unit}'")
-    phi = UNITS[unit](data.x, **parameters)
-    outer = LOSSES[loss](data)
+    phi, outer = made(data.x, **parameters), loss_of(data)
     if phi.sphere is not None:
         return _on_shell(phi, phi.sphere, data, outer, temperature, base)
     coordinates, periods = (*phi.coordinates, "c"), (*phi.periods, None)

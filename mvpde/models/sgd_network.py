@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mvpde.models.data import Data
 from mvpde.models.losses import LOSSES, SAMPLE_LOSSES, SampleLoss
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.registry import Registry, check_known
+from mvpde.registry import Registry
 
 IN_WORK = 2**15  # entries of one (points, samples) array at a time: 256 KiB, half a dozen of them stay in the cache
 
@@ -296,17 +296,15 @@ def sgd(
         ValueError: for an unknown name or a number out of range, a batch larger than the data set without replacement, data with
             several inputs or unequal weights.
     """
-    check_known(network, NETWORKS, "the table of small networks")
-    check_known(unit, ACTIVATIONS, "the table of activations")
-    check_known(loss, SAMPLE_LOSSES, "the table of losses")
+    architecture, activation, sample_loss = NETWORKS.require(network), ACTIVATIONS.require(unit), SAMPLE_LOSSES.require(loss)
     _require(0.0 < learning_rate < math.inf, f"learning_rate is {learning_rate}; it must be positive")
     _require(0.0 <= weight_decay < math.inf, f"weight_decay is {weight_decay}; it must be 0 or positive")
     _check_batches(batch_size, replacement, len(data.target))
     _check_data(data, loss)
     return SgdNetwork(
-        architecture=NETWORKS[network],
-        activation=ACTIVATIONS[unit],
-        sample_loss=SAMPLE_LOSSES[loss],
+        architecture=architecture,
+        activation=activation,
+        sample_loss=sample_loss,
         x=np.ascontiguousarray(data.x[:, 0]),
         y=np.ascontiguousarray(data.target),
         learning_rate=float(learning_rate),

@@ -82,13 +82,15 @@ class ParticleScheme:
     refuses: Callable[[MeanField], str | None] = lambda _: None
 
 
-SCHEMES: Registry[ParticleScheme] = Registry(
+PARTICLE_SCHEMES: Registry[ParticleScheme] = Registry(
     "scheme of particles",
     {
         "heun": ParticleScheme("weak order 2, for a diffusion that is the same everywhere", 2, heun, _state_dependent),
         "euler": ParticleScheme("explicit Euler(–Maruyama), weak order 1, for any diffusion", 1, euler),
     },
 )
+
+SCHEMES = PARTICLE_SCHEMES  # as it was called before; `mvpde.SCHEMES` are those of the density
 
 # (problem, order of the diffusion, longest step) → one step of independent runs.
 DYNAMICS: Registry[Callable[[SgdNetwork, int, float | None], Dynamics]] = Registry(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import MPI, ArgumentError, InvariantError, entry  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,10 +147,9 @@ class SgdRuns:
             ArgumentError: an argument outside its range.
         """
         check_sizes(runs, seed, law, problem.coordinates)
-        if dynamics not in DYNAMICS:
-            raise ArgumentError("dynamics", f"must be one of {', '.join(DYNAMICS)}, not {dynamics!r}")
+        way = entry(DYNAMICS, dynamics, "dynamics")
         self.problem, self.runs, self.seed, self.comm, self.dynamics = problem, runs, seed, comm, dynamics
-        self._way, self._asked = DYNAMICS[dynamics](problem, order, step), (order, step)
+        self._way, self._asked = way(problem, order, step), (order, step)
         self.model, self.step, self.time = self._way.model, self._way.length, 0.0
         self.label = self._way.label
         self._steps, self._seconds = 0, 0.0

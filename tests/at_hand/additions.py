@@ -12,7 +12,7 @@ from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS
 from mvpde.models.laws import LAWS
 from mvpde.models.losses import LOSSES
 from mvpde.models.units import UNITS
-from mvpde.particles.schemes import SCHEMES as PARTICLE_SCHEMES
+from mvpde.particles.schemes import PARTICLE_SCHEMES
 from mvpde.studies.laws import MEASUREMENTS, TASKS
 
 REGISTRIES = (

@@ -25,7 +25,7 @@ from mvpde.models.network import network
 from mvpde.particles.blocks import BLOCK
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
-from mvpde.particles.schemes import SCHEMES, Flow
+from mvpde.particles.schemes import PARTICLE_SCHEMES, Flow
 
 WORLD, SELF = MPI.COMM_WORLD, MPI.COMM_SELF
 
@@ -68,7 +68,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model_name", MODELS)
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", PARTICLE_SCHEMES)
 def test_order_at_zero_temperature(name, model_name):
     """The error against an independent integration of the same particles falls like h^order."""
     model, law = MODELS[model_name]
@@ -79,7 +79,7 @@ def test_order_at_zero_temperature(name, model_name):
         e.advance(1.0)
         errors.append(np.abs(e.state()["particles"][0] - exact_flow(model, z0, 1.0)).max())
     slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
-    assert abs(slope - SCHEMES[name].order) < 0.2  # the next term of the error changes it by O(h)
+    assert abs(slope - PARTICLE_SCHEMES[name].order) < 0.2  # the next term of the error changes it by O(h)
 
 
 def exact_flow(model, z0, t):
@@ -90,7 +90,7 @@ def exact_flow(model, z0, t):
     return solve_ivp(velocity, (0.0, t), z0.ravel(), rtol=1e-11, atol=1e-12).y[:, -1].reshape(z0.shape)
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", PARTICLE_SCHEMES)
 def test_weak_order_without_sampling_error(name):
     """A linear drift −kz makes Z(t) a sum of independent normals; carrying their coefficients gives the variance exactly.
 
@@ -110,10 +110,10 @@ def test_weak_order_without_sampling_error(name):
             lambda z, m, h, source=normals: [next(source)],
         )
         for _ in range(count):
-            z = SCHEMES[name].step(flow, z, np.zeros((1, 1)), 0.0, h)
+            z = PARTICLE_SCHEMES[name].step(flow, z, np.zeros((1, 1)), 0.0, h)
         errors.append(abs(float(np.sum(z[0] ** 2)) - exact))
     slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
-    assert abs(slope - SCHEMES[name].order) < 0.2
+    assert abs(slope - PARTICLE_SCHEMES[name].order) < 0.2
 
 
 @pytest.mark.parametrize(("name", "unbiased"), [("euler", False), ("heun", True)])
@@ -360,7 +360,7 @@ def runaway(bounded: bool) -> MeanField:
 
 @pytest.mark.ranks
 @pytest.mark.parametrize("bounded", [False, True])
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", PARTICLE_SCHEMES)
 def test_infinite_particles_stop_all_ranks_and_keep_the_last_good_state(name, bounded):
     e = Ensemble(runaway(bounded), LINE, particles=3 * BLOCK, step=0.5, scheme=name, comm=WORLD)
     with pytest.raises(InvariantError, match=r"from t = .* of length 0\.5; .*ensemble\.step smaller than 0\.5"):

@@ -21,7 +21,7 @@ from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import BLOCK
 from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.noise import apply_root, increment
-from mvpde.particles.schemes import SCHEMES, Flow
+from mvpde.particles.schemes import PARTICLE_SCHEMES, Flow
 
 WORLD, SELF = MPI.COMM_WORLD, MPI.COMM_SELF
 
@@ -89,7 +89,7 @@ class Coefficients:
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", PARTICLE_SCHEMES)
 def test_weak_order_for_constant_tensors(name: str, pair: str) -> None:
     """The covariance of a linear model; a root applied from the wrong side or a factor 2 has no order at all."""
     m, a = (np.array(x) for x in PAIRS[pair])
@@ -107,9 +107,9 @@ def test_weak_order_for_constant_tensors(name: str, pair: str) -> None:
         )
         blocks = [z]
         for _ in range(count):
-            blocks = SCHEMES[name].step(flow, blocks, unused[None], 0.0, t / count)
+            blocks = PARTICLE_SCHEMES[name].step(flow, blocks, unused[None], 0.0, t / count)
         errors.append(np.abs(blocks[0].T @ blocks[0] - covariance_at(m, a, start, t)).max())
-    assert abs(-np.polyfit(np.log(counts), np.log(errors), 1)[0] - SCHEMES[name].order) < 0.25
+    assert abs(-np.polyfit(np.log(counts), np.log(errors), 1)[0] - PARTICLE_SCHEMES[name].order) < 0.25
 
 
 class Nodes:
@@ -124,7 +124,7 @@ class Nodes:
 VARYING = fokker_planck(("x",), drift=["-x"], diffusion=[["1 + x**2"]])
 
 
-@pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if not scheme.refuses(VARYING)])
+@pytest.mark.parametrize("name", [name for name, scheme in PARTICLE_SCHEMES.items() if not scheme.refuses(VARYING)])
 def test_weak_order_for_a_tensor_that_varies(name: str) -> None:
     """dz = −az dt + s z dB (Itô): ⟨z²⟩ = z_0² e^{(s² − 2a)t}; a step multiplies ⟨z²⟩ by a number, the same at every z."""
     a, s, t = 1.0, 0.8, 1.0
@@ -137,13 +137,13 @@ def test_weak_order_for_a_tensor_that_varies(name: str) -> None:
         lambda z, _, h: [noise(x, unused, Nodes(), h) for x in z],  # type: ignore[arg-type]
     )
     for count in counts:
-        z = SCHEMES[name].step(flow, [np.ones((5, 1))], unused[None], 0.0, t / count)[0]
+        z = PARTICLE_SCHEMES[name].step(flow, [np.ones((5, 1))], unused[None], 0.0, t / count)[0]
         factor = Nodes.weights @ z[:, 0] ** 2 / Nodes.weights.sum()
         errors.append(abs(factor**count - math.exp((s**2 - 2.0 * a) * t)))
-    assert abs(-np.polyfit(np.log(counts), np.log(errors), 1)[0] - SCHEMES[name].order) < 0.2
+    assert abs(-np.polyfit(np.log(counts), np.log(errors), 1)[0] - PARTICLE_SCHEMES[name].order) < 0.2
 
 
-@pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if scheme.refuses(VARYING)])
+@pytest.mark.parametrize("name", [name for name, scheme in PARTICLE_SCHEMES.items() if scheme.refuses(VARYING)])
 def test_schemes_for_additive_noise_refuse_other(name: str) -> None:
     with pytest.raises(ValueError, match='constant diffusion.*"euler"'):
         Ensemble(VARYING, LINE, particles=10, scheme=name, comm=WORLD)
