@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import cast
+from typing import Protocol, cast
 
 from mvpde.runtime import MPI, ArgumentError  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.measure import State
+from mvpde.measure import Number, State
 from mvpde.models.laws import Sampler, check_law
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.schemes import Blocks
@@ -203,3 +203,40 @@ def check_sizes(runs: int, seed: int, law: Sampler, coordinates: Sequence[str], 
     if law.dimension != len(coordinates):
         names = ", ".join(coordinates)
         raise ArgumentError("law", f"the initial law has {law.dimension} coordinates, the model has {len(coordinates)}: {names}")
+
+
+# --- what measures of particles and of networks say of themselves ---------------------------------------------------------------
+
+
+class Moving(Protocol):
+    """Runs of n rows each that have taken steps."""
+
+    particles: int
+    runs: int
+    seed: int
+    scheme: str
+    step: float
+    _steps: int
+    _seconds: float
+
+    def loss_standard_error(self) -> float:
+        """Of the mean loss over the runs. Collective."""
+
+
+def loss_and_steps(measure: Moving) -> dict[str, float]:
+    """Standard error of the loss, and steps taken. Collective."""
+    return {"loss_standard_error": measure.loss_standard_error(), "steps": measure._steps}
+
+
+def size_and_speed(measure: Moving) -> dict[str, Number]:
+    """Size, scheme, steps taken, last step, and updates of rows per second of ``advance`` (all runs and ranks together)."""
+    updates = measure._steps * measure.runs * measure.particles
+    return {
+        "particles": measure.particles,
+        "runs": measure.runs,
+        "seed": measure.seed,
+        "scheme": measure.scheme,
+        "steps": measure._steps,
+        "step": measure.step,
+        "particle_updates_per_second": updates / measure._seconds if measure._seconds > 0.0 else 0.0,
+    }

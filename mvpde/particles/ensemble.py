@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import MPI, ArgumentError, InvariantError, entry  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 
-from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
+from mvpde.measure import Cloud, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.particles.blocks import Shares, check_sizes, in_pieces, rows_in_cache, wrap
+from mvpde.particles.blocks import Shares, check_sizes, in_pieces, loss_and_steps, rows_in_cache, size_and_speed, wrap
 from mvpde.particles.noise import increment, require_diffusion
-from mvpde.particles.schemes import SCHEMES, Blocks, Flow
+from mvpde.particles.schemes import PARTICLE_SCHEMES, Blocks, Flow
 
 UPDATES = 1_000_000  # particle steps, a second or so, after which an ensemble lets others look at it
 
@@ -61,7 +61,7 @@ class Ensemble:
             runs: independent runs, ≥ 1.
             seed: ≥ 0; run r, block b draws from the stream (seed, r, b).
             step: longest time step, > 0.
-            scheme: a name in `mvpde.particles.schemes.SCHEMES`: "heun", ….
+            scheme: a name in `mvpde.particles.schemes.PARTICLE_SCHEMES`: "heun", ….
             driven_by: t → m, shape (K,), the moments of another law that moves these particles instead of their own: with the
                 moments of the limit ρ_t they are the coupled copies Z̄_i of the ensemble with the same seed and size, which
                 has the same start and noise.
@@ -165,7 +165,7 @@ class Ensemble:
     def _one_step(self, t: float, h: float) -> None:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below
             driving = self.moments() if self._driven_by is None else self._driving(self._z, self.time)
-            z = SCHEMES[self.scheme].step(self._flow, self._z, driving, self.time, h)
+            z = PARTICLE_SCHEMES[self.scheme].step(self._flow, self._z, driving, self.time, h)
             m = self._moments_of(z)
         if not np.isfinite(m).all():  # the same numbers, so the same decision, on every rank
             raise InvariantError(
@@ -225,22 +225,7 @@ class Ensemble:
 
         return math.sqrt(self.expectation(squared_deviation)[0] / max(1, self.particles - 1))
 
-    def numbers(self) -> dict[str, float]:
-        """Standard error of the loss, and steps taken. Collective."""
-        return {"loss_standard_error": self.loss_standard_error(), "steps": self._steps}
-
-    def statistics(self) -> dict[str, Number]:
-        """Size, scheme, steps taken, last step, and particle updates per second of ``advance`` (all runs and ranks together)."""
-        updates = self._steps * self.runs * self.particles
-        return {
-            "particles": self.particles,
-            "runs": self.runs,
-            "seed": self.seed,
-            "scheme": self.scheme,
-            "steps": self._steps,
-            "step": self.step,
-            "particle_updates_per_second": updates / self._seconds if self._seconds > 0 else 0.0,
-        }
+    numbers, statistics = loss_and_steps, size_and_speed
 
     # -- checkpoints
 
@@ -268,9 +253,7 @@ def _check_steps(model: MeanField, step: float, scheme: str) -> None:
     """Refuse a step or a scheme that cannot be."""
     if not (math.isfinite(step) and step > 0):
         raise ArgumentError("step", f"must be positive, not {step!r}")
-    if scheme not in SCHEMES:
-        raise ArgumentError("scheme", f"must be one of {', '.join(SCHEMES)}, not {scheme!r}")
-    reason = SCHEMES[scheme].refuses(model)
+    reason = entry(PARTICLE_SCHEMES, scheme, "scheme").refuses(model)
     if reason is not None:
         raise ArgumentError("scheme", reason)
 

@@ -19,11 +19,11 @@ from mvpde.runtime import MPI, InvariantError  # isort: skip  (loads the solver 
 import numba
 import numpy as np
 
-from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
+from mvpde.measure import Cloud, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.isotropic_gaussians import Classification, hermite
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.particles.blocks import Shares, stream
+from mvpde.particles.blocks import Shares, loss_and_steps, size_and_speed, stream
 
 CHUNK = 500  # samples drawn at once
 NOISE_EVERY = 20  # steps whose noise is added at once: N·d normal numbers are far more work than a step
@@ -72,7 +72,8 @@ class OnePassSgd:
         step: s.
     """
 
-    name, label = "ensemble", "one-pass SGD"
+    name = "ensemble"
+    label = scheme = "one-pass SGD"
     listed = ("loss_standard_error",)
 
     def __init__(
@@ -178,22 +179,7 @@ class OnePassSgd:
         """Radii of run 0, shape (N, 1), and weights (N,) on rank 0, else None. Collective."""
         return self._shares.first_run(self._radii())
 
-    def numbers(self) -> dict[str, float]:
-        """Standard error of the loss, and steps taken. Collective."""
-        return {"loss_standard_error": self.loss_standard_error(), "steps": self._steps}
-
-    def statistics(self) -> dict[str, Number]:
-        """Size, steps, and updates of units per second of ``advance`` (all runs and ranks together)."""
-        updates = self._steps * self.runs * self.particles
-        return {
-            "particles": self.particles,
-            "runs": self.runs,
-            "seed": self.seed,
-            "scheme": "one-pass SGD",
-            "steps": self._steps,
-            "step": self.step,
-            "particle_updates_per_second": updates / self._seconds if self._seconds > 0.0 else 0.0,
-        }
+    numbers, statistics = loss_and_steps, size_and_speed
 
     # -- checkpoints
 
