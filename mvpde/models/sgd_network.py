@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,28 @@ class Architecture:
 
     coordinates: tuple[str, ...]
     terms: tuple[Term, ...]
+
+    def jet(self, sigma: Activation, columns: Sequence[Array], x: Array) -> tuple[Array, list[Array]]:
+        """f and ∂f/∂W_k for all k, of the shape that the columns W_k, shape (N, 1), and x, shape (N, B) or (B,), broadcast to."""
+        return _jet(self.terms, sigma, columns, x)
+
+    def second(self, sigma: Activation, columns: Sequence[Array], x: Array) -> dict[tuple[int, int], Array]:
+        """∂²f/∂W_j∂W_k by (j, k), both orders; pairs that are not there are 0."""
+        return _second_derivatives(self.terms, sigma, columns, x)
+
+
+class ForwardMap(Protocol):
+    """A network's prediction f(x; W) with its derivatives in W: what `Architecture` has, and whatever stands in its place."""
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """Names of the weights W_1, …, W_D."""
+
+    def jet(self, sigma: Activation, columns: Sequence[Array], x: Array) -> tuple[Array, list[Array]]:
+        """As `Architecture.jet`."""
+
+    def second(self, sigma: Activation, columns: Sequence[Array], x: Array) -> dict[tuple[int, int], Array]:
+        """As `Architecture.second`."""
 
 
 NETWORKS: Registry[Architecture] = Registry(
@@ -142,9 +165,10 @@ class SgdNetwork:
         batch_size: B.
         replacement: whether a batch may hold a sample twice.
         weight_decay: λ.
+        centre: θ_0 that the weights decay to, shape (D,); None: 0.
     """
 
-    architecture: Architecture
+    architecture: ForwardMap
     activation: Activation
     sample_loss: SampleLoss
     x: Array
@@ -153,6 +177,7 @@ class SgdNetwork:
     batch_size: int
     replacement: bool
     weight_decay: float = 0.0
+    centre: Array | None = None
 
     @property
     def coordinates(self) -> tuple[str, ...]:
@@ -176,7 +201,7 @@ class SgdNetwork:
 
     def prediction(self, w: Array, x: Array) -> Array:
         """f(x; W), shape (N, len(x)), for inputs x."""
-        return np.asarray(_jet(self.architecture.terms, self.activation, _columns(w), x)[0])
+        return np.asarray(self.architecture.jet(self.activation, _columns(w), x)[0])
 
     def loss(self, w: Array) -> Array:
         """L(W), shape (N,)."""
@@ -184,22 +209,27 @@ class SgdNetwork:
         def block(w: Array) -> Array:
             return np.asarray(self.sample_loss.value(self.prediction(w, self.x), self.y).mean(axis=1))
 
-        return self._over_data(block, w) + 0.5 * self.weight_decay * np.einsum("na,na->n", w, w)
+        away = self._away(w)
+        return self._over_data(block, w) + 0.5 * self.weight_decay * np.einsum("na,na->n", away, away)
+
+    def _away(self, w: Array) -> Array:
+        """W − θ_0."""
+        return w if self.centre is None else w - self.centre
 
     def gradient(self, w: Array) -> Array:
         """∇L(W), shape (N, D)."""
         return self._over_data(lambda w: np.stack([g.mean(axis=1) for g in self._gradients(w, self.x, self.y)], axis=1), w) + (
-            self.weight_decay * w
+            self.weight_decay * self._away(w)
         )
 
     def per_sample_gradient(self, w: Array) -> Array:
         """∇ℓ_s(W) with the weight decay, shape (N, S, D): for small N."""
-        return np.stack(self._gradients(w, self.x, self.y), axis=2) + self.weight_decay * w[:, None, :]
+        return np.stack(self._gradients(w, self.x, self.y), axis=2) + self.weight_decay * self._away(w)[:, None, :]
 
     def batch_gradient(self, w: Array, samples: NDArray[np.integer]) -> Array:
         """∇L_B(W), shape (N, D), each point with its own batch: indices of samples, shape (N, B)."""
         slopes = self._gradients(w, self.x[samples], self.y[samples])
-        return np.stack([g.mean(axis=1) for g in slopes], axis=1) + self.weight_decay * w
+        return np.stack([g.mean(axis=1) for g in slopes], axis=1) + self.weight_decay * self._away(w)
 
     def hessian(self, w: Array) -> Array:
         """∇²L(W), shape (N, D, D). For relu: what it is away from the kinks."""
@@ -219,7 +249,7 @@ class SgdNetwork:
 
     def _gradients(self, w: Array, x: Array, y: Array) -> list[Array]:
         """∂ℓ/∂W_k for all k without the weight decay, shapes (N, B)."""
-        f, slopes = _jet(self.architecture.terms, self.activation, _columns(w), x)
+        f, slopes = self.architecture.jet(self.activation, _columns(w), x)
         residual = self.sample_loss.slope(f, y)
         return [np.multiply(residual, slope, out=slope) for slope in slopes]
 
@@ -235,9 +265,9 @@ class SgdNetwork:
 
     def _block_hessian(self, w: Array) -> Array:
         columns = _columns(w)
-        f, slopes = _jet(self.architecture.terms, self.activation, columns, self.x)
+        f, slopes = self.architecture.jet(self.activation, columns, self.x)
         curvature, residual = self.sample_loss.curvature(f, self.y), self.sample_loss.slope(f, self.y)
-        second = _second_derivatives(self.architecture.terms, self.activation, columns, self.x)
+        second = self.architecture.second(self.activation, columns, self.x)
         result = np.empty((len(w), self.dimension, self.dimension))
         for j, first in enumerate(slopes):
             for k, other in enumerate(slopes[: j + 1]):
