@@ -131,6 +131,7 @@ _SHIPPED = (
     "random_network",
     "residual_flow",
     "random_resnet",
+    "residual_network",
 )
 
 KINDS: Registry[Kind[Any]] = Registry("kind of model", {name: At(f"mvpde.cases.kinds.{name}:KIND") for name in _SHIPPED})

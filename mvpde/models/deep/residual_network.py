@@ -188,3 +188,14 @@ def isotropic_model(problem: SgdNetwork, temperature: float) -> MeanField:
         ValueError: a negative temperature.
     """
     return replace(diffusion_model(problem), own_drift=None, own_diffusion=None, temperature=temperature)
+
+
+def observed_weights(model: MeanField, problem: SgdNetwork) -> MeanField:
+    """The model with the means of all weights, and of the loss without weight decay as `data_loss`, recorded in a run."""
+    plain = replace(problem, weight_decay=0.0)
+    means = {name: _coordinate(k) for k, name in enumerate(problem.coordinates)}
+    return replace(model, observables={**means, "data_loss": plain.loss})
+
+
+def _coordinate(k: int) -> Callable[[Array], Array]:
+    return lambda w: w[:, k]
