@@ -107,11 +107,23 @@ def companion(networks: RandomNetworks, k: Array, samples: NetworkSamples, fixed
     if not networks.orthogonal:
         bias, variance = predicted(networks, k)
         entries |= {"predicted_bias": bias.tolist(), "predicted_variance": variance.tolist()}
+        entries |= {"predicted_shift": bias[-1, 0] / n, "predicted_deviation": variance[-1, 0] / n + (bias[-1, 0] / n) ** 2}
+    entries |= _of_one_number(off[:, -1, 0] / n)
     if samples.gradients is not None:
         entries |= _gradients(networks, k, samples.gradients, fixed)
     if samples.squares is not None:
         entries["singular_values"] = _singular_values(networks, k, samples.squares)
     return entries
+
+
+def _of_one_number(off: Array) -> dict[str, object]:
+    """Mean and mean square over networks of K̂ − K of the first input in the last layer, as single numbers for studies."""
+    return {
+        "shift": float(off.mean()),
+        "shift_standard_error": float(_error_of_mean(off)),
+        "deviation": float((off**2).mean()),
+        "deviation_standard_error": float(_error_of_mean(off**2)),
+    }
 
 
 def _error_of_mean(values: Array) -> Array:
