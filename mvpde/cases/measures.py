@@ -264,7 +264,8 @@ def sizes(problem: Problem, comm: MPI.Intracomm) -> dict[str, int | str]:
         answer["particles"] = s.ensemble.particles * s.ensemble.runs
     if s.characteristics is not None:
         answer["characteristics"] = math.prod(characteristic_nodes(s, model))
-    return {**answer, "output times": len(s.time.outputs)}
+    own = KINDS[s.model.kind].sizes
+    return {**answer, **({} if own is None else own(s, model)), "output times": len(s.time.outputs)}
 
 
 def _mesh_sizes(problem: Problem, section: DomainSection, comm: MPI.Intracomm) -> tuple[int, int]:

@@ -15,9 +15,10 @@ import mvpde
 from at_hand.deep import S4
 from mvpde.cases.deep import labels_of, laws_of, network_of
 from mvpde.cases.file import parse
+from mvpde.cases.measures import sizes
 from mvpde.cases.problem import problem
 from mvpde.models.laws import Normal
-from mvpde.runtime import CaseError
+from mvpde.runtime import MPI, CaseError
 
 pytestmark = pytest.mark.serial
 
@@ -60,6 +61,13 @@ def test_the_shipped_case_is_the_reference() -> None:
     assert np.allclose(network.data.target, S4.network.data.target, atol=1e-12)
     assert laws_of(described, network)[0].factors == (Normal(1.2, 0.5), Normal(1.0, 0.5))
     assert dict(described.frozen) == {"a": Normal(1.0, 0.7), "b": Normal(1.0, 0.7)}
+
+
+def test_sizes_are_those_of_all_labels() -> None:
+    told = sizes(problem(parse(SHIPPED, ROOT / "cases" / "here.toml")), MPI.COMM_SELF)
+    assert (told["layers"], told["labels"]) == (3, "28 of a, 28 of b")
+    assert told["density nodes"] == (28 + 1 + 28) * 33**2
+    assert told["characteristics"] == (28 + 1 + 28) * 12**2
 
 
 def test_a_run_lists_layers_of_every_measure_and_draws_them(tmp_path: Path) -> None:

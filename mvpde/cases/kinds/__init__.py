@@ -96,6 +96,7 @@ class Kind[Model: ModelSection]:
         frozen: ([model], data set) → names in [initial] that are no coordinates, as they never move; their laws are
             `Problem.frozen`.
         long_time: where density → what a run says of its stationary law is, for a kind whose density is one of its own.
+        sizes: (sections, model) → what `mvpde check` says of sizes in other words than of other kinds.
         computation: for a kind without laws that move; [initial] and [time] are then in ``fields`` if it has them at all.
         law: [model] → the initial law, for a kind where that is no product; [initial] is then in ``fields`` and stays away.
     """
@@ -111,6 +112,7 @@ class Kind[Model: ModelSection]:
     frozen: Callable[[Model, Data | None], Sequence[str]] = none_frozen
     computation: Computation | None = None
     long_time: At | None = None
+    sizes: Callable[[CaseSections, MeanField], Mapping[str, int | str]] | None = None
     law: Callable[[Model], Law] | None = None
 
     @property

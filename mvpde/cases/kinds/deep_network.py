@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.laws import Law
 from mvpde.cases.messages import listed, toml_value
-from mvpde.cases.schema import MeanFieldSection, StationarySection, TimeSection
+from mvpde.cases.schema import CaseSections, MeanFieldSection, StationarySection, TimeSection
 from mvpde.cases.sources import SOURCES
 from mvpde.cases.values import Count, Number, Positive, Section, one_of, refuse
 from mvpde.models.data import Data
@@ -192,6 +193,25 @@ def _build(model: DeepNetworkModel, given: Given) -> MeanField:
     return deep_network(model if base is None else model.model_copy(update=base), given.data).mean_field()
 
 
+def _sizes(sections: CaseSections, model: MeanField) -> Mapping[str, int | str]:
+    """Of all layers and labels together."""
+    section, known = cast("DeepNetworkModel", sections.model), cast("LabelsSection", getattr(sections, "labels"))  # noqa: B009
+    assert model.data is not None
+    inputs, layers = model.data.x.shape[1], section.each
+    of_a = math.prod(known.a * inputs if len(known.a) == 1 else known.a)
+    copies = [of_a ** (k == 0) * known.b ** (k == len(layers) - 1) for k in range(len(layers))]
+    columns = [[model.coordinates.index(name) for name in layer.layer.trained] for layer in layers]
+    answer: dict[str, int | str] = {"layers": len(layers), "labels": f"{of_a} of a, {known.b} of b"}
+    if sections.characteristics is not None:
+        nodes = sections.characteristics.nodes
+        answer["characteristics"] = sum(n * math.prod(nodes[k] for k in own) for n, own in zip(copies, columns, strict=True))
+    if sections.density is not None and sections.domain is not None and sections.domain.cells is not None:
+        cells = sections.domain.cells
+        answer["density nodes"] = sum(n * math.prod(cells[k] + 1 for k in own) for n, own in zip(copies, columns, strict=True))
+        answer["density memory"] = f"about {cast('int', answer['density nodes']) * 1000 / 1e6:.0f} MB"
+    return answer
+
+
 def _frozen(model: DeepNetworkModel, data: Data | None) -> Sequence[str]:
     assert data is not None
     return deep_network(model.model_copy(update={"base_measure": None}), data).frozen_names
@@ -227,5 +247,6 @@ KIND = Kind(
         "network": At("mvpde.cases.deep:network"),
     },
     frozen=_frozen,
+    sizes=_sizes,
     long_time=At("mvpde.equilibrium.deep:deep_long_time"),
 )
