@@ -20,6 +20,11 @@ _AT_LABEL = re.compile(r"layer(\d+) at (a|b) = ([^,]+)")
 _BINS = 60  # of a coordinate whose nodes lie on no grid
 
 
+def has_layers(fields: Mapping[str, Array]) -> bool:
+    """Whether fields are those of a deep network."""
+    return any(_LAYER.fullmatch(name) for name in fields)
+
+
 def deep_figure(coordinates: Sequence[str], mesh: Mesh, last: Record, title: str) -> Figure:
     """Above: ρ^ℓ of every layer, averaged over labels. Below: the law of each weight of the first layer against a, of the last
     against b, with its conditional mean in white."""

@@ -19,7 +19,7 @@ from mvpde.files import replace_whole
 from mvpde.measure import Measure, Mesh
 from mvpde.models.data import Data
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.runs.deep_figure import deep_figure
+from mvpde.runs.deep_figure import deep_figure, has_layers
 from mvpde.runs.record import Record, Wanted, record
 from mvpde.runs.shell_figure import shell_figure
 from mvpde.runtime import on_first_rank
@@ -71,9 +71,9 @@ def picture(measures: Sequence[Measure], folder: str | Path, *, title: str = "")
 def draw(folder: Path, model: MeanField, records: Sequence[Record], mesh: Mesh | None, title: str) -> None:
     """density.png, loss.png and, for data with one input, prediction.png in `folder`."""
     last = records[-1]
-    if "layer1" in last.fields and mesh is not None:
+    if has_layers(last.fields) and mesh is not None:
         _save(folder / "density.png", deep_figure(model.coordinates, mesh, last, _headed(title, last)))
-    if "rho" in last.fields and mesh is not None:
+    elif "rho" in last.fields and mesh is not None:
         if model.metric is not None:
             _save(folder / "density.png", shell_figure(model.metric, last, _headed(title, last), _colours(last)))
         else:

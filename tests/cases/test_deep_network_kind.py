@@ -17,6 +17,7 @@ from mvpde.cases.deep import labels_of, laws_of, network_of
 from mvpde.cases.file import parse
 from mvpde.cases.measures import sizes
 from mvpde.cases.problem import problem
+from mvpde.fields import outline
 from mvpde.models.laws import Normal
 from mvpde.runtime import MPI, CaseError
 
@@ -91,6 +92,11 @@ def test_a_run_lists_layers_of_every_measure_and_draws_them(tmp_path: Path) -> N
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert pictures == {"density.png", "loss.png", "prediction.png"}
     assert "pictures" not in " ".join(found["warnings"])
+    read = mvpde.open(tmp_path)
+    assert read["density"].shape == (2, 13 * 13)
+    assert set(outline(tmp_path / "density.h5").names) >= {"rho", "layer1", "layer2", "layer3"}
+    mvpde.report(tmp_path)
+    assert "layer1 at a" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

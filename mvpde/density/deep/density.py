@@ -21,18 +21,18 @@ from mvpde.density.auto import suitable
 from mvpde.density.deep.features import DeepFeatures, EulerField
 from mvpde.density.deep.fluxes import EdgeAveragedFluxes
 from mvpde.density.deep.layers import layer_meshes
-from mvpde.density.density import MASS_TOLERANCE, Density, outer_mass
+from mvpde.density.deep.start import projected
+from mvpde.density.density import MASS_TOLERANCE, outer_mass
 from mvpde.density.explicit import FluxCorrected, Fluxes, PotentialFluxes
 from mvpde.density.features import NodalFeatures
 from mvpde.measure import Cloud, Mesh, Number, State, nothing, require_ahead
-from mvpde.mesh.domain import Domain
+from mvpde.mesh.domain import Domain, Part
 from mvpde.mesh.union import union
 from mvpde.models.deep.network import DeepNetwork
 from mvpde.models.deep.statistics import ends_mean, layer_arrays, sweep_arrays
 from mvpde.models.deep.sweeps import Labels, Sweep, end_rates
-from mvpde.models.deep.units import Array, DeepLayer
+from mvpde.models.deep.units import Array
 from mvpde.models.laws import Product
-from mvpde.models.mean_field import from_features
 from mvpde.particles.deep.samples import Samples
 from mvpde.runtime import MPI, ArgumentError, InvariantError
 
@@ -112,9 +112,9 @@ class DeepDensity:
         known: dict[tuple[int, Product], tuple[Array, float]] = {}
         for layer, mesh, law in zip(self._layers, meshes, laws, strict=True):
             if (id(mesh), law) not in known:
-                known[id(mesh), law] = _projected(layer.layer, mesh, law)
-            projected, held = known[id(mesh), law]
-            values[layer.rows] = projected
+                known[id(mesh), law] = projected(layer.layer, mesh, law)
+            nodal, held = known[id(mesh), law]
+            values[layer.rows] = nodal
             inside = min(inside, held)
         return values, inside
 
@@ -303,27 +303,33 @@ class DeepDensity:
     # -- files
 
     def mesh(self) -> Mesh | None:
-        """The mesh of the first layer on rank 0, None elsewhere. Collective."""
-        return self.domain.mesh_arrays()
+        """The mesh of the layers that train all coordinates, on rank 0; None elsewhere, and without such a layer. Collective."""
+        whole = self._whole()
+        return whole[min(whole)].domain.mesh_arrays() if whole else None
+
+    def _whole(self) -> dict[int, Part]:
+        """The first copy of the mesh of each layer that trains all coordinates, by number."""
+        starts = np.cumsum([0, *(len(layer.shares) for layer in self._layers)])
+        trained = [layer.layer.trained for layer in self._layers]
+        return {k + 1: self.domain.parts[starts[k]] for k, names in enumerate(trained) if names == self.network.coordinates}
 
     def fields(self) -> dict[str, Array]:
-        """ρ of each layer on the first layer's mesh, averaged over the labels, and at each a or b. Collective."""
+        """ρ of each layer that `mesh` is of, over its labels and at each a or b; "rho" is their mean over layers. Collective."""
         fields: dict[str, Array] = {}
-        for number, layer in enumerate(self._layers, start=1):
-            values = self.on_mesh(number)
-            if values is None or self._layers[0].theta is not layer.theta:
+        for number in self._whole():
+            values, layer = self.on_mesh(number), self._layers[number - 1]
+            if values is None:
                 continue
             shares = layer.shares.reshape(*layer.shape)
             fields[f"layer{number}"] = np.einsum("ab,abn->n", shares, values)
             if values.size > _MANY:
                 continue
             if number == 1:
-                fields |= _by_label(
-                    number, "a", self.labels.a, np.einsum("ab,abn->an", shares / shares.sum(1, keepdims=True), values)
-                )
+                fields |= _by_label(1, "a", self.labels.a, np.einsum("b,abn->an", shares.sum(0), values))
             if number == len(self._layers):
-                fields |= _by_label(number, "b", self.labels.b[:, None], np.einsum("ab,abn->bn", shares / shares.sum(0), values))
-        return fields
+                fields |= _by_label(number, "b", self.labels.b[:, None], np.einsum("a,abn->bn", shares.sum(1), values))
+        together = [fields[f"layer{number}"] for number in self._whole() if fields]
+        return {"rho": np.mean(together, axis=0), **fields} if together else {}
 
     def state(self) -> State | None:
         """Nodal values in mesh-input order, ends, time and counts on rank 0, None elsewhere: enough to go on. Collective."""
@@ -359,19 +365,6 @@ def _by_label(number: int, name: str, labels: Array, values: Array) -> Mapping[s
     """The fields of a layer at each label, shape (labels, points), by a name that tells the label."""
     texts = [", ".join(f"{x:.4g}" for x in label) for label in labels]
     return {f"layer{number} at {name} = {text}": row for text, row in zip(texts, values, strict=True)}
-
-
-def _projected(layer: DeepLayer, mesh: Domain, law: Product) -> tuple[Array, float]:
-    """Nodal values of one law on one mesh, and the share of it that the mesh holds. Collective."""
-    still = from_features(
-        layer.trained,
-        features=lambda z: np.zeros((len(z), 1)),
-        gradients=lambda z: np.zeros((len(z), 1, z.shape[1])),
-        outer_energy=lambda m: m.sum(axis=-1),
-        outer_gradient=np.zeros_like,
-    )
-    density = Density(still, mesh, law)
-    return density.values, density.mass_inside
 
 
 def _check(
