@@ -15,7 +15,7 @@ On a mesh both hold exactly. With lumped masses a density is a law p_i = m_iρ_i
 Σp_iV0_i + τΣp_i log(p_i/m_i), and each step above is about such p: R is convex, and Σp_i(V_i + τ log(p_i/m_i)) is least over
 laws on the nodes at p_i ∝ m_i e^{−V_i/τ}, by the inequality of Gibbs. Moments and potential use the same features, cut to their
 numerical rank, so not even this cut matters. What a mesh does change is the value of the gap, and the laws that are compared:
-those that live on the domain.
+those that live on the domain. Of labelled laws, whose labels never move, the best law and ρ̂ have the same share at each label.
 
 From moments m alone, as those of particles, follows what concerns the Gibbs state ρ̂ of their potential, m̂ = ∫g dρ̂:
 
@@ -76,9 +76,9 @@ def certificate(density: Density) -> Certificate:
         raise ArgumentError("density", f"has no certificate: {reason}")
     domain, potential = density.domain, density.potential()
     if density.model.temperature == 0.0:
-        owned = potential[: domain.owned]
-        mean = domain.sum(np.array(domain.graph.lumped * density.values[: domain.owned] @ owned))
-        return Certificate(max(0.0, float(mean) - domain.extremes(owned)[0]), 0.0)
+        lowest = domain.spread(domain.part_minima(potential), potential[: domain.owned])
+        above = domain.graph.lumped * density.values[: domain.owned] @ (potential[: domain.owned] - lowest)
+        return Certificate(max(0.0, float(domain.sum(np.array(above)))), 0.0)
     logarithm, gibbs = np.log(np.maximum(density.values, _EMPTY)), _log_gibbs(density, potential)
     local = np.array([relative_entropy(domain.graph.lumped, logarithm[: domain.owned], gibbs[: domain.owned])])
     gap = density.model.temperature * float(domain.sum(local)[0])
@@ -162,10 +162,10 @@ def _on_shell(density: Density, moments: Array) -> tuple[Array, NDArray[np.bool_
 
 
 def _log_gibbs(density: Density, potential: Array) -> Array:
-    """log ρ̂ = −V/τ − log Σ m_i e^{−V_i/τ} at local nodes, V shifted by its minimum first. Collective."""
-    domain, owned = density.domain, density.domain.owned
-    logarithm = -(potential - domain.extremes(potential[:owned])[0]) / density.model.temperature
-    return np.asarray(logarithm - math.log(domain.sum(np.array(domain.graph.lumped @ np.exp(logarithm[:owned])))))
+    """log ρ̂ = −V/τ − log Σ m_i e^{−V_i/τ} at local nodes, V shifted by its minimum first, each label by itself. Collective."""
+    domain = density.domain
+    logarithm = -(potential - domain.spread(domain.part_minima(potential), potential)) / density.model.temperature
+    return np.asarray(logarithm - domain.spread(np.log(domain.part_masses(np.exp(logarithm)) / domain.weights), potential))
 
 
 def relative_entropy(weights: Array, logarithm: Array, other: Array) -> float:
@@ -185,23 +185,23 @@ def _terms(logarithm: Array, other: Array) -> Array:
 def _between_nodes(density: Density, logarithm: Array, gibbs: Array) -> float:
     """KL(ρ|ρ̂) with both laws linear in their logarithms along edges, by the rule of the edges' midpoints. Collective.
 
-    In D dimensions ∫h ≈ (D + 2)/D Σ_{i ≠ j} m_ij h(½(z_i + z_j)), with each edge counted from both ends.
+    In D dimensions ∫h ≈ (D + 2)/D Σ_{i ≠ j} m_ij h(½(z_i + z_j)), each edge counted from both ends; the factor drops out.
     """
     domain, graph = density.domain, density.domain.graph
-    kept = domain.sum(_midpoints(graph.offsets, graph.columns, graph.mass, logarithm, gibbs))
-    mass, other, entropy = kept * (domain.dimension + 2) / domain.dimension
-    return float(entropy / mass + math.log(other / mass))
+    rows = _midpoints(graph.offsets, graph.columns, graph.mass, logarithm, gibbs)
+    mass, other, entropy = (domain.part_sums(row) for row in rows)
+    return float(domain.weights @ (entropy / mass + np.log(other / mass)))
 
 
 @njit(cache=True)
 def _midpoints(offsets: Integers, columns: Integers, mass: Array, logarithm: Array, gibbs: Array) -> Array:
-    """Σ m_ij ρ, Σ m_ij ρ̂ and Σ m_ij ρ log(ρ/ρ̂) at the midpoints of edges, from owned rows."""
-    sums = np.zeros(3)
+    """Σ_j m_ij ρ, Σ_j m_ij ρ̂ and Σ_j m_ij ρ log(ρ/ρ̂) at the midpoints of the edges of owned nodes i, shape (3, owned)."""
+    sums = np.zeros((3, offsets.size - 1))
     for i in range(offsets.size - 1):
         for e in range(offsets[i], offsets[i + 1]):
             a, b = 0.5 * (logarithm[i] + logarithm[columns[e]]), 0.5 * (gibbs[i] + gibbs[columns[e]])
             rho = mass[e] * math.exp(a)
-            sums[0] += rho
-            sums[1] += mass[e] * math.exp(b)
-            sums[2] += rho * (a - b)
+            sums[0, i] += rho
+            sums[1, i] += mass[e] * math.exp(b)
+            sums[2, i] += rho * (a - b)
     return sums

@@ -16,6 +16,7 @@ from mvpde.equilibrium.optimality import certificate, energy_gap, entropy_to, gi
 from mvpde.equilibrium.stationary import stationary
 from mvpde.mesh.box import box
 from mvpde.mesh.shell import shell
+from mvpde.mesh.union import union
 from mvpde.models import data
 from mvpde.models.interaction import gradient_flow
 from mvpde.models.isotropic_gaussians import isotropic_gaussians
@@ -60,21 +61,37 @@ def repelling(comm: MPI.Intracomm) -> Density:
     return Density(model, box([-3.0], [3.0], [50], comm=comm), Product((Normal(0.3, 0.5),)))
 
 
+def labelled(comm: MPI.Intracomm) -> Density:
+    """Traps at three places, which never move, and a convex energy of the mean; an unequal share of the mass at each."""
+    model = gradient_flow(
+        ["x", "place"],
+        potential="(x - place)**2/2",
+        features=["x"],
+        outer_energy="m0**2",
+        temperature=0.2,
+        frozen=["place"],
+    )
+    line, places = box([-4.0], [4.0], [40], comm=comm), [-1.0, 0.2, 1.5]
+    law = Product((Normal(0.5, 0.6), Normal(0.0, 1.0)))
+    return Density(model, union([line] * 3, [0.2, 0.5, 0.3], places), law)
+
+
 HOT: dict[str, Callable[[MPI.Intracomm], Density]] = {
     "least squares": lambda comm: circle(comm, 16),
     "logistic": logistic,
     "kernel distance": torus,
     "radius": radius,
     "repelling": repelling,
+    "labelled": labelled,
 }
 
 
 def rough(density: Density, seed: int) -> None:
     """Any law on the mesh: positive, of mass 1, wild from node to node, the same on any number of ranks."""
     domain = density.domain
-    wild = np.sin(1e4 * (seed + 1.0) * np.sin(domain.coordinates @ [3.1, 5.7, 1.3][: domain.dimension] + seed))
+    wild = np.sin(1e4 * (seed + 1.0) * np.sin(domain.coordinates @ [3.1, 5.7, 1.3][: domain.coordinates.shape[1]] + seed))
     values = np.exp(2.0 * wild - 0.5 * (domain.coordinates**2).sum(axis=1) * (seed % 2))
-    values /= domain.sum(np.array(domain.graph.lumped @ values[: domain.owned]))
+    values = domain.normalised(values)
     domain.exchange.update(values)
     density.values = values
 
