@@ -90,6 +90,8 @@ class Part:
 
 # page, number of the block among those of TOML → the case that it changes
 PARTS = {
+    ("docs/depth.md", 0): Part("residual_flow"),
+    ("docs/depth.md", 1): Part("residual_network"),
     ("docs/mean_field.md", 0): Part("desai_zwanzig"),
     ("docs/mean_field.md", 1): Part("desai_zwanzig", "model", ("features", "outer_energy")),
     ("docs/mean_field.md", 2): Part("kuramoto", "model", ("potential", "features", "outer_energy", "temperature")),
