@@ -146,6 +146,7 @@ def networks(
     *,
     mode: str | None = None,
     step: float | None = None,
+    runs: int | None = None,
     stratified: bool = False,
     limit: LimitPath | None = None,
 ) -> Network:
@@ -154,7 +155,7 @@ def networks(
     Args:
         problem: with [network].
         comm: communicator.
-        mode, step: instead of those of [network].
+        mode, step, runs: instead of those of [network].
         stratified: whether a and b are drawn one from each of N parts of equal mass.
         limit: drives the weights instead of their own network.
     """
@@ -166,7 +167,7 @@ def networks(
         described,
         Start(laws_of(problem, described), ends, problem.frozen["b"], stratified),
         width=section.width,
-        runs=section.runs,
+        runs=section.runs if runs is None else runs,
         seed=section.seed,
         mode=chosen,
         step=section.step if step is None else step,

@@ -59,6 +59,11 @@ def runs(least: int, otherwise: str) -> Need:
     return Need(lambda problem: given(problem.sections.ensemble).runs >= least, otherwise)
 
 
+def runs_of_networks(least: int, otherwise: str) -> Need:
+    """Independent runs of true networks; [network] is there."""
+    return Need(lambda problem: getattr(problem.sections, "network").runs >= least, otherwise)  # noqa: B009  (of one kind)
+
+
 def cold(otherwise: str) -> Need:
     """A gradient flow at temperature 0, at all times."""
     return Need(lambda problem: problem.model.gradient_flow and not hot(problem), otherwise)

@@ -10,14 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from mvpde.particles.deep.passes import Scratch, Weights, first_inputs, pushed, through  # isort: skip  (loads the solver)
 
 import numpy as np
+from scipy.interpolate import BarycentricInterpolator, CubicSpline
 
 from mvpde.models.deep.network import DeepNetwork
+from mvpde.models.deep.sweeps import Labels, Sweep
 from mvpde.models.mean_field import Array
 from mvpde.particles.deep.rows import NetworkRows
+
+FEWEST, MANY = 4, 24  # labels that cubics need; labels with which a polynomial through all of them is no longer wise
+ROUNDING = 1e-9  # by which gaps of equispaced nodes may differ, relative to the largest
 
 
 @dataclass(frozen=True)
@@ -83,3 +89,87 @@ def last_multipliers(model: DeepNetwork, state: LimitState, labels: Array, last:
     """k_p B̄^L(x_p, b_j), shape (runs, P, N)."""
     z = state.last_inputs(labels.reshape(-1)).reshape(*labels.shape, -1)
     return np.ascontiguousarray(np.moveaxis(state.pull * model.last_slopes(z, last[:, :, None]), 2, 1))
+
+
+# --- the path of a limit --------------------------------------------------------------------------------------------------------
+
+
+class Limit(Protocol):
+    """A measure of a deep network's limit, on labels."""
+
+    network: DeepNetwork
+    labels: Labels
+
+    def advance(self, t: float, /) -> None:
+        """Go on to t."""
+
+    def swept(self) -> Sweep:
+        """Inputs, multipliers and pull as they are now."""
+
+    def ends(self) -> tuple[Array, Array]:
+        """First and last weights of the labels, shapes (A, q) and (B,)."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What of a limit moves a weight, on its labels."""
+
+    pull: Array  # (P,)
+    inputs: Array  # (L − 2, P)
+    last: Array  # (B, P)
+    multipliers: Array  # (L − 2, P)
+    a: Array  # (A, q)
+    b: Array  # (B,)
+
+
+def limit_path(limit: Limit, times: Array) -> LimitPath:
+    """What moves copies at any time of [times[0], times[-1]]: cubics between times and between labels. Collective.
+
+    Args:
+        limit: before or at the first of the times; it ends at the last.
+        times: increasing, at least four.
+
+    Raises:
+        ValueError: trained ends of a network with several inputs, whose labels a are no points of a line.
+    """
+    network, labels = limit.network, limit.labels
+    if network.train_ends and labels.a.shape[1] > 1:
+        raise ValueError("copies with trained ends need a single input; leave out train_ends")
+    rows = []
+    for t in times:
+        limit.advance(float(t))
+        rows.append(_seen(limit.swept(), *limit.ends()))
+    path = {name: CubicSpline(times, np.array([getattr(row, name) for row in rows])) for name in vars(rows[0])}
+
+    def at(t: float) -> LimitState:
+        now = Seen(**{name: np.asarray(spline(t)) for name, spline in path.items()})
+        last_inputs, last = between(labels.b, now.last), between(labels.b, now.b)
+        first = between(labels.a[:, 0], now.a) if network.train_ends else None
+        return LimitState(
+            now.pull,
+            list(now.inputs),
+            last_inputs,
+            list(now.multipliers),
+            (lambda a: a) if first is None else lambda a: first(a[:, 0]),
+            last if network.train_ends else lambda b: b,
+        )
+
+    return at
+
+
+def _seen(swept: Sweep, a: Array, b: Array) -> Seen:
+    count = len(swept.pull)
+    inputs = np.array([z[0, 0] for z in swept.inputs[1:]]).reshape(-1, count)
+    multipliers = np.array([m[0, 0] for m in swept.multipliers[:-1]]).reshape(-1, count)
+    return Seen(swept.pull, inputs, swept.last[0], multipliers, a, b)
+
+
+def between(nodes: Array, values: Array) -> Callable[[Array], Array]:
+    """Values at the labels, shape (B, ...), as a function of a label, shape (n,) → (n, ...).
+
+    Cubics where the nodes are many or equispaced, else the polynomial through them, which Gauss's nodes are good for.
+    """
+    gaps = np.diff(nodes)
+    if len(nodes) >= MANY or (len(nodes) >= FEWEST and np.ptp(gaps) <= ROUNDING * gaps.max()):
+        return CubicSpline(nodes, values)
+    return BarycentricInterpolator(nodes, values)

@@ -28,6 +28,7 @@ from mvpde.particles.deep.samples import Samples
 from mvpde.particles.deep.steps import SCHEMES, Motion, RunGroup, Start, drawn
 from mvpde.particles.deep.weights import (
     ConditionalMoments,
+    column_means,
     conditional_moments,
     first_weights,
     gaps,
@@ -35,6 +36,7 @@ from mvpde.particles.deep.weights import (
     kept,
     layer_arrays_of,
     mean_over_weights,
+    row_means,
     take_up,
     weights_of,
 )
@@ -167,6 +169,11 @@ class Network:
         groups = self._groups
         return np.concatenate([g.weights.first for g in groups]), np.concatenate([g.weights.last for g in groups])
 
+    def labels(self) -> tuple[Array, Array]:
+        """A and B at t = 0, of the same shapes."""
+        groups = self._groups
+        return np.concatenate([g.start.first for g in groups]), np.concatenate([g.start.last for g in groups])
+
     def losses(self) -> Array:
         """E of each run, shape (runs,). Collective."""
         return np.asarray(self.network.energy(self.moments()))
@@ -194,6 +201,14 @@ class Network:
     def conditional_moments(self) -> ConditionalMoments:
         """Means of weights, squares and products with labels, of each run. Collective."""
         return joined([conditional_moments(self.network, group) for group in self._groups])
+
+    def means_into(self, number: int) -> Array:
+        """N⁻¹ Σ_i θ_ij of the trained weights of layer 1 … L − 1, shape (runs, N, D): of those into unit j. Collective."""
+        return np.concatenate([column_means(self.network, group, number) for group in self._groups])
+
+    def means_out_of(self, number: int) -> Array:
+        """N⁻¹ Σ_j θ_ij, shape (runs, N, D): of the weights out of unit i. Collective."""
+        return np.concatenate([row_means(self.network, group, number) for group in self._groups])
 
     def numbers(self) -> dict[str, float]:
         """Standard error of the loss, and steps taken. Collective."""

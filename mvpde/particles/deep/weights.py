@@ -55,6 +55,18 @@ def mean_of_rows(rows: NetworkRows, sums: Array) -> Array:
     return np.asarray(rows.mean(block_sums(rows, sums)) / rows.width)
 
 
+def column_means(network: DeepNetwork, group: RunGroup, number: int) -> Array:
+    """N⁻¹ Σ_i θ_ij of the trained weights of layer 1 … L − 1, shape (runs, N, D): of those into unit j. Collective."""
+    theta = group.weights.layers[number - 1][trained_rows(network.layers[number - 1].trained)]
+    return np.asarray(group.rows.mean(block_sums(group.rows, np.moveaxis(theta, 0, 2))))
+
+
+def row_means(network: DeepNetwork, group: RunGroup, number: int) -> Array:
+    """N⁻¹ Σ_j θ_ij, shape (runs, N, D): of the weights out of unit i. Collective."""
+    theta = group.weights.layers[number - 1][trained_rows(network.layers[number - 1].trained)]
+    return np.asarray(group.rows.everywhere(theta.mean(axis=2).T).transpose(0, 2, 1))
+
+
 def joined(parts: Sequence[ConditionalMoments]) -> ConditionalMoments:
     """Of the runs of several groups."""
     first, second = (

@@ -36,6 +36,10 @@ TASKS: Registry[Task[Section]] = Registry(
         "bifurcation": At(f"{LIMITS}bifurcation:BIFURCATION", "a symmetric state that loses its stability"),
         "representation": At(f"{LIMITS}representation:REPRESENTATION", "where training ends, and what units can represent"),
         "residual_depth": At(f"{DEEP}residual_depth:RESIDUAL_DEPTH", "residual networks beside the flow of the same features"),
+        "deep_width": At(f"{DEEP}width:WIDTH", "deep networks of width N minus their limit"),
+        "deep_coupling": At(f"{DEEP}coupling:COUPLING", "deep networks beside copies that their limit drives"),
+        "deep_dependence": At(f"{DEEP}dependence:DEPENDENCE", "what depends on what in deep networks"),
+        "deep_step": At(f"{DEEP}step:STEP", "what steps of descent and SGD add to a deep network's flow"),
     },
 )
 
@@ -56,6 +60,9 @@ MEASUREMENTS: Registry[Measurement[MeasurementOptions]] = Registry(
         "weak_order": At(f"{SGD}weak_error:WEAK_ORDER", "orders of the diffusions in the learning rate"),
         "boltzmann": At(f"{SGD}boltzmann:BOLTZMANN", "distance to every Boltzmann law"),
         "representation": At(f"{LIMITS}representation:ENDS", "losses that end at f*, or at its distance to the span"),
+        "deep_growth": At(f"{DEEP}coupling:GROWTH", "growth of the distance to the copies in time and in depth"),
+        "deep_dependence": At(f"{DEEP}dependence:STAYS", "covariances that stay, and conditional means"),
+        "towards_limit": At(f"{DEEP}towards:TOWARDS", "differences to a limit, extrapolated to infinite width"),
         "pitchfork": At(f"{LIMITS}bifurcation:PITCHFORK", "critical value, and fluctuations there"),
     },
 )
