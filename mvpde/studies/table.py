@@ -13,7 +13,8 @@ from mvpde.studies.verdict import Json
 Row = dict[str, Json]
 
 # Depends on the machine and its load, so it is no result: it has a table of its own.
-TIMINGS = ("ranks", "seconds", "wall_seconds", "particle_updates_per_second", "node_updates_per_second")
+UPDATES = ("particle_updates_per_second", "node_updates_per_second", "weight_updates_per_second")
+TIMINGS = ("ranks", "seconds", "wall_seconds", *UPDATES)
 NOT_OVER_TIME = ("stationary", "spectrum", "representable", "warnings", "times")
 
 
