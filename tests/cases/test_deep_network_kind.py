@@ -64,6 +64,14 @@ def test_the_shipped_case_is_the_reference() -> None:
     assert dict(described.frozen) == {"a": Normal(1.0, 0.7), "b": Normal(1.0, 0.7)}
 
 
+def test_a_layer_may_have_laws_of_its_own_in_either_place() -> None:
+    own = {"law": "normal", "mean": 0.6, "std": 0.2}
+    layers = [{"trained": ["v", "w"], "fixed": {"c": 0.0}, **extra} for extra in ({}, {"w": own}, {"initial": {"w": own}})]
+    described = problem(parse(table(model__layers=layers), ROOT / "cases" / "here.toml"))
+    laws = [law.factors[1] for law in laws_of(described, network_of(described))]
+    assert laws == [Normal(1.0, 0.5), Normal(0.6, 0.2), Normal(0.6, 0.2)]
+
+
 def test_sizes_are_those_of_all_labels() -> None:
     told = sizes(problem(parse(SHIPPED, ROOT / "cases" / "here.toml")), MPI.COMM_SELF)
     assert (told["layers"], told["labels"]) == (3, "28 of a, 28 of b")

@@ -45,9 +45,21 @@ class DeepLayerSection(Section):
     repeat: Count = Field(1, description="how many layers of this kind follow each other, a whole number ≥ 1", examples=[3])
     initial: dict[str, Law] = Field(
         {},
-        description="initial laws of weights of this layer where they differ from [initial]",
+        description="initial laws of weights of this layer where they differ from [initial]; also as `w` beside this key",
         examples=[{"w": {"law": "normal", "mean": 0.6, "std": 0.5}}],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _laws_beside_the_keys(cls, section: object) -> object:
+        """A law may also stand in the layer's table itself, as v = { law = … }."""
+        if not isinstance(section, dict):
+            return section
+        beside = {name: law for name, law in section.items() if name in WEIGHTS and isinstance(law, dict)}
+        given = section.get("initial", {})
+        if not beside or not isinstance(given, dict):
+            return section
+        return {**{key: value for key, value in section.items() if key not in beside}, "initial": {**given, **beside}}
 
     @model_validator(mode="after")
     def _is_a_layer(self) -> DeepLayerSection:
