@@ -266,7 +266,7 @@ class FluxCorrected:
             limit = 0.9 * self._cfl / fastest  # the drift grew during the step; positivity needs a shorter one
         raise SolverError(
             f"density: no step is short enough, the last one tried was {limit:.1e}: the drift grows without bound; "
-            "check the size of the targets and of [domain]"
+            "check the size of the targets and of the domain"
         )
 
     def longest(self, density: Array, remaining: float) -> float:

@@ -143,7 +143,7 @@ class ImplicitSteps:
             self.rejected_steps, rejected = self.rejected_steps + 1, True
             wish = length * max(0.1, min(0.9, growth))
             if wish < 1e-12 * max(1.0, remaining):
-                raise SolverError(f"no step length meets density.tolerance = {self._tolerance:g}; it fell to {wish:.1e}")
+                raise SolverError(f"density: no step length meets tolerance = {self._tolerance:g}; it fell to {wish:.1e}")
 
     def _first_step(self, density: Array) -> float:
         """Where the rate of change, taken as constant, would move a tenth of the cube root of the tolerance."""

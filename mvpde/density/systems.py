@@ -304,7 +304,7 @@ class ShiftedSystem:
             self._failed_from[k] = min(self._failed_from[k], self._shift)
         raise SolverError(
             "neither iteration nor LU factors solved the linear system (a singular matrix, or too little memory for the "
-            "factors); choose a smaller density.step or density.tolerance"
+            "factors); choose a smaller step or tolerance"
         )
 
     def _is_slow(self, k: int) -> bool:
