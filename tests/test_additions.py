@@ -148,6 +148,21 @@ def test_a_kind_of_model(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -
     assert summary["ensemble"]["square"][1] == pytest.approx(0.25, abs=4.0 * 0.25 * np.sqrt(2.0 / 8000) + 0.01)
 
 
+def test_a_kind_with_a_measure_of_its_own(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
+    """⟨x²⟩ = τ/k + (σ² − τ/k) e^{−2kt} by its own measure, and the density beside it; other kinds have no such section."""
+    add("A kind with a measure of its own")
+    spring = TRAP.replace("trap", "spring").replace("std = 0.5", "std = 1.0") + "\n[exact]\nnodes = 200\n"
+    summary = computed(tmp_path, spring)
+    exact = 0.25 + 0.75 * np.exp(-4.0)
+    assert summary["exact"]["nodes"] == 200 and summary["exact"]["square"][1] == pytest.approx(
+        exact, rel=0.01
+    )  # points by quantiles
+    assert summary["density"]["square"][1] == pytest.approx(exact, rel=0.02)
+    add("A kind of model")
+    with pytest.raises(CaseError, match="exact"):
+        computed(tmp_path, spring.replace("spring", "trap"))
+
+
 def test_a_density_scheme(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
     """Of the order that it declares, known to case files, and refused where it says so."""
     add("A kind of model")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mvpde.cases.kinds import KINDS
+from mvpde.cases.measures import MEASURES
 from mvpde.density.schemes import SCHEMES
 from mvpde.models.deep.activations import RANDOM_ACTIVATIONS
 from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS
@@ -22,6 +23,7 @@ REGISTRIES = (
     LOSSES,
     LAWS,
     KINDS,
+    MEASURES,
     SCHEMES,
     PARTICLE_SCHEMES,
     TASKS,
