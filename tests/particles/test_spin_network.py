@@ -111,8 +111,15 @@ def test_error_is_bias_and_fluctuation() -> None:
     target = rng.standard_normal(4000)
     predictions = target + 0.3 + 0.5 * rng.standard_normal((400, 4000))
     found, scale = measured(predictions, target), float((target**2).mean())
-    assert found["bias"] == pytest.approx(0.09 / scale, rel=0.05)
-    assert found["fluctuation"] == pytest.approx(0.25 / scale, rel=0.01)
+    assert found.bias == pytest.approx(0.09 / scale, rel=0.05)
+    assert found.fluctuation == pytest.approx(0.25 / scale, rel=0.01)
+
+
+def test_two_trainings_tell_no_spread_of_their_variance() -> None:
+    target = np.ones(50)
+    predictions = target + np.random.default_rng(1).standard_normal((3, 50))
+    assert measured(predictions[:2], target).fluctuation_standard_error is None
+    assert (measured(predictions, target).fluctuation_standard_error or 0.0) > 0.0
 
 
 def test_trainings_are_reproducible_and_learn() -> None:

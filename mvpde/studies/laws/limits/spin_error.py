@@ -81,34 +81,40 @@ def training(options: SpinOptions, seed: int) -> Training:
 
 
 @dataclass(frozen=True)
-class SpinResult:
-    """The summary of a point: relative mean squares over independent trainings."""
+class Errors:
+    """Relative mean squares over independent trainings."""
 
     error: float  # E‖f_n − f‖² of a single training
     error_standard_error: float  # from the trainings, as the next one
     fluctuation: float  # the sample variance over trainings, E‖f_n − E f_n‖²
-    fluctuation_standard_error: float  # of it
+    fluctuation_standard_error: float | None  # of it; unknown from two trainings, which deviate alike from their mean
     bias: float  # what is left of the error, not below 0
+
+
+@dataclass(frozen=True)
+class SpinResult(Errors):
+    """The summary of a point."""
+
     batch: int  # samples in a batch
     quench_batch: int  # and in one of the quench
     circle_target: list[float]  # f at x_i = √d cos θ, x_j = √d sin θ, θ in `ANGLES`
     circle_network: list[float]  # f_n of the first training there
 
 
-def measured(predictions: Array, target: NDArray[np.floating]) -> dict[str, float]:
+def measured(predictions: Array, target: NDArray[np.floating]) -> Errors:
     """The errors of a result, from f_n of R trainings, shape (R, N), and f, shape (N,)."""
     runs, scale = len(predictions), float((target**2).mean())
     errors = ((predictions - target) ** 2).mean(axis=1) / scale
     deviations = ((predictions - predictions.mean(axis=0)) ** 2).mean(axis=1) / scale * runs / (runs - 1.0)
     error, fluctuation = float(errors.mean()), float(deviations.mean())
     spreads = [float(values.std(ddof=1)) / math.sqrt(runs) for values in (errors, deviations)]
-    return {
-        "error": error,
-        "error_standard_error": spreads[0],
-        "fluctuation": fluctuation,
-        "fluctuation_standard_error": spreads[1],
-        "bias": max(0.0, error - fluctuation),
-    }
+    return Errors(
+        error=error,
+        error_standard_error=spreads[0],
+        fluctuation=fluctuation,
+        fluctuation_standard_error=spreads[1] if runs > 2 else None,
+        bias=max(0.0, error - fluctuation),
+    )
 
 
 def great_circle(dimension: int, i: int, j: int) -> NDArray[np.float32]:
@@ -134,7 +140,9 @@ def spin_error(problem: Problem, options: SpinOptions, comm: MPI.Intracomm) -> S
         raise InvariantError(f"a network of {options.units} units became infinite or NaN; choose a smaller options.step")
     errors = measured(outputs[:, : len(target)], target)
     shown = [values.astype(float).tolist() for values in (target_of(plan, circle), outputs[0, len(target) :])]
-    return SpinResult(**errors, batch=plan.batch, quench_batch=plan.quench_batch, circle_target=shown[0], circle_network=shown[1])
+    return SpinResult(
+        **vars(errors), batch=plan.batch, quench_batch=plan.quench_batch, circle_target=shown[0], circle_network=shown[1]
+    )
 
 
 SPIN_ERROR = task_of(SpinOptions, spin_error)
