@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from mvpde.models.expressions.derivatives import gradient
 from mvpde.models.expressions.parse import NO_PARAMETERS, Node, compile_expression, has_variable
+from mvpde.models.expressions.time import timed, timed_potential, uses_time
 from mvpde.models.expressions.vocabulary import scalar_function, tensor_function, vector_function
 from mvpde.models.interaction import ROUNDING, check_diffusion, check_rows, gradient_flow, with_frozen
 from mvpde.models.mean_field import Array, MeanField
@@ -59,7 +60,8 @@ def fokker_planck(
     """The model with one of ``drift_matrix``, ``potential``, ``drift`` and one of ``diffusion_matrix``, ``diffusion``,
     ``temperature``.
 
-    A potential that does not keep the law away from the walls of a domain is not noticed here: the mass at the walls shows it.
+    Expressions may use the time t, where that is no coordinate and no parameter. A potential that does not keep the law away from
+    the walls of a domain is not noticed here: the mass at the walls shows it.
 
     Args:
         coordinates: names of the D coordinates.
@@ -77,6 +79,9 @@ def fokker_planck(
             that is not symmetric or has a negative eigenvalue. `ExpressionError`: an expression is refused.
     """
     names = tuple(coordinates)
+    if _moves([potential or "0", *(drift or ())], diffusion or (), names, parameters):
+        _exactly_one("a drift", drift_matrix=drift_matrix, potential=potential, drift=drift)
+        return _moving(names, parameters, (drift_matrix, potential, drift), (diffusion_matrix, diffusion, temperature), frozen)
     b = _drift(names, parameters, drift_matrix, potential, drift)
     a = _diffusion(names, parameters, diffusion_matrix, diffusion, temperature)
     bare = gradient_flow(names)  # no particle sees another: the one feature is 1, R = 0
@@ -87,6 +92,51 @@ def fokker_planck(
     if frozen:
         return _with_frozen(bare, b, a, temperature, frozen)
     return replace(bare, own_drift=lambda z, _: b.velocity(z), own_diffusion=a.tensor, constant_diffusion=a.constant)
+
+
+def _moves(texts: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str], parameters: Mapping[str, float]) -> bool:
+    return uses_time([*texts, *(text for row in rows for text in row)], names, parameters)
+
+
+def _moving(
+    names: tuple[str, ...],
+    parameters: Mapping[str, float],
+    drifts: tuple[ArrayLike | None, str | None, Sequence[str] | None],
+    diffusions: tuple[ArrayLike | None, Sequence[Sequence[str]] | None, float | None],
+    frozen: Sequence[str],
+) -> MeanField:
+    """The model whose potential, drift or diffusion depends on the time t."""
+    if frozen:
+        raise ValueError("frozen: coordinates that never move do not go with expressions of the time t; leave it out")
+    (matrix, potential, texts), (constant, rows, temperature) = drifts, diffusions
+    _exactly_one("a diffusion", diffusion_matrix=constant, diffusion=rows, temperature=temperature)
+    d, bare = len(names), gradient_flow(names)
+    _check_lengths(names, texts)
+    check_rows(rows or [["0"] * d] * d, d)
+    written = None if rows is None else timed([text for row in rows for text in row], names, parameters, (d, d))
+    a = _diffusion(names, parameters, constant, None, temperature) if written is None else None
+    well = None if potential is None else timed_potential(potential, names, parameters)
+    force = None if texts is None else timed(texts, names, parameters, (d,))
+    still = None if matrix is None else _drift(names, parameters, matrix, None, None).velocity
+
+    def at(t: float) -> MeanField:
+        model = bare
+        if well is not None:
+            value, slope = well(t)
+            model = replace(bare, external_potential=value, external_gradient=slope)
+        if a is not None and a.temperature is not None:
+            model = replace(model, temperature=a.temperature)
+        elif a is not None:
+            model = replace(model, own_diffusion=a.tensor, constant_diffusion=True)
+        elif written is not None:
+            tensor = written(t)
+            model = replace(model, own_diffusion=lambda z, _: tensor(z))
+        if well is not None and model.gradient_flow:
+            return model
+        velocity = still if still is not None else force(t) if force is not None else lambda z: -slope(z)
+        return replace(model, own_drift=lambda z, _: velocity(z))
+
+    return replace(at(0.0), moving=at)
 
 
 def _with_frozen(bare: MeanField, b: Drift, a: Diffusion, temperature: float | None, frozen: Sequence[str]) -> MeanField:
@@ -136,9 +186,13 @@ def _linear_drift(m: Array) -> Drift:
 
 
 def _written_drift(texts: Sequence[str], names: tuple[str, ...], parameters: Mapping[str, float]) -> Drift:
-    if len(texts) != len(names):
-        raise ValueError(f"drift: has {len(texts)} expressions for the coordinates {', '.join(names)}")
+    _check_lengths(names, texts)
     return Drift(vector_function(_trees(texts, names, parameters), names))
+
+
+def _check_lengths(names: Sequence[str], texts: Sequence[str] | None) -> None:
+    if texts is not None and len(texts) != len(names):
+        raise ValueError(f"drift: has {len(texts)} expressions for the coordinates {', '.join(names)}")
 
 
 # --- diffusions -----------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mvpde import Characteristics, Density, Ensemble, Normal, Product, box, stationary
+from mvpde import Characteristics, Density, Ensemble, Normal, Product, box, fokker_planck, stationary
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI
 
@@ -160,3 +160,29 @@ def test_no_law_is_stationary_where_the_coefficients_depend_on_time():
     density = Density(forced(0.05, potential=True), box([-3], [3], [30], comm=MPI.COMM_SELF), LAW)
     with pytest.raises(ValueError, match="no law of it is stationary"):
         stationary(density)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"potential": "x**2/2 - x*cos(2*t)/2", "temperature": 0.05},
+        {"drift": ["-x + cos(2*t)/2"], "temperature": 0.0},
+        {"potential": "x**2/2 - x*cos(2*t)/2", "diffusion": [["0.05*(1 + sin(t))"]]},
+    ],
+)
+def test_the_time_may_stand_in_expressions(written):
+    """The forced model written out, at a fixed step where one can be chosen."""
+    density = Density(fokker_planck(["x"], **written), box([-3], [3], [120], comm=MPI.COMM_SELF), LAW)
+    density.advance(1.0)
+    assert density.expectation(first) == pytest.approx(mean(1.0), abs=2e-3)
+
+
+@pytest.mark.serial
+def test_a_temperature_of_noise_that_grows_with_time():
+    """A = t without drift: Var x(1) = .09 + 1."""
+    model = fokker_planck(["x"], drift=["0"], diffusion=[["t"]])
+    density = Density(model, box([-6], [6], [120], comm=MPI.COMM_SELF), LAW)
+    density.advance(1.0)
+    assert density.expectation(lambda z: (z[:, 0] - 0.4) ** 2) == pytest.approx(1.09, abs=1e-3)
+    assert fokker_planck(["x"], potential="t*x**2", temperature=0.1, parameters={"t": 2.0}).moving is None

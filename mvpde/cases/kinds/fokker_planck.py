@@ -21,15 +21,17 @@ class FokkerPlanckModel(ModelSection):
     drift_matrix: Matrix | None = Field(
         None, description="M in the drift −Mz, D rows of D numbers", examples=[[[1.0, 2.0], [-2.0, 1.0]]]
     )
-    potential: str | None = Field(None, description="V in the drift −∇V, an expression in x, y, z", examples=["(x**2 - 1)**2/4"])
+    potential: str | None = Field(
+        None, description="V in the drift −∇V, an expression in x, y, z and the time t", examples=["(x**2 - 1)**2/4"]
+    )
     drift: list[str] | None = Field(
-        None, description="the drift, one expression in x, y, z per coordinate", examples=[["-y", "x"]]
+        None, description="the drift, one expression in x, y, z and the time t per coordinate", examples=[["-y", "x"]]
     )
     diffusion_matrix: Matrix | None = Field(
         None, description="A, D rows of D numbers, symmetric, positive semidefinite", examples=[[[1.0, 0.0], [0.0, 0.25]]]
     )
     diffusion: list[list[str]] | None = Field(
-        None, description="A, D rows of D expressions in x, y, z", examples=[[["1 + x**2", "0"], ["0", "1"]]]
+        None, description="A, D rows of D expressions in x, y, z and the time t", examples=[[["1 + x**2", "0"], ["0", "1"]]]
     )
     temperature: Annotated[Number, Field(ge=0)] | None = Field(None, description="τ in A = τI, ≥ 0", examples=[0.1])
     parameters: dict[str, Number] = Field({}, description="numbers that the expressions may use, by name", examples=[{"a": 0.3}])
