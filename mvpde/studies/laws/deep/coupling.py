@@ -155,7 +155,8 @@ def growth(dataset: xarray.Dataset, options: DeepGrowthOptions) -> Outcome:
     scaled = {name: np.sqrt(n)[:, None] * _over(dataset, f"coupling.{name}", dimension) for name in _layers(dataset)}
     t = dataset["time"].values
     worst = np.asarray(np.max([values.max(axis=0) for values in scaled.values()], axis=0), float)
-    verdicts, panels = [_in_time(t, worst, options)], [lambda axes: _draw_times(axes, t, n, scaled)]
+    bound = _in_time(t, worst, options)
+    verdicts, panels = [bound], [lambda axes: _draw_times(axes, t, n, scaled, bound.details.get("constant"))]
     depths = _depths(dataset)
     if depths is not None:
         verdicts.append(_in_depth(depths, float(t[-1]), options))
@@ -223,12 +224,14 @@ def factor(depth: Array, y: Array) -> float:
     return max(1.0, float((y[1] / y[0]) ** (1.0 / (depth[1] - depth[0]))))
 
 
-def _draw_times(axes: Axes, t: Array, n: Array, scaled: dict[str, Array]) -> None:
+def _draw_times(axes: Axes, t: Array, n: Array, scaled: dict[str, Array], constant: Json) -> None:
     for k, (name, values) in enumerate(scaled.items()):
         for row, (count, line) in enumerate(zip(n, values, strict=True)):
             shade = 0.35 + 0.65 * (row + 1) / len(n)
             label = f"layer {name.removeprefix('layer')}, N = {count:g}" if row in (0, len(n) - 1) else None
             axes.plot(t, line, label=label, markersize=4, linewidth=1.0, alpha=shade, **look(k))
+    if isinstance(constant, float):
+        axes.plot(t, np.expm1(constant * t), "k--", linewidth=1.0, label=f"e^{{ct}} − 1, c = {constant:.3g}")
     finish(axes, "time t", "√N E|θ − θ̄|", heading="distance to the copies", log="")
 
 

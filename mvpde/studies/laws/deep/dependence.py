@@ -27,7 +27,7 @@ from mvpde.models.mean_field import Array
 from mvpde.particles.deep.driven import between
 from mvpde.particles.deep.network import Network
 from mvpde.runtime import MPI, CaseError
-from mvpde.studies.figures import draw_errors, finish, look
+from mvpde.studies.figures import draw_errors, finish, look, plain_ticks
 from mvpde.studies.laws.deep.limit import limit_of, mean_and_error, needs
 from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, Picture, title
 from mvpde.studies.quantities import axis
@@ -224,6 +224,7 @@ def _draw_covariances(n: Array, last: xarray.Dataset, dimension: str, axes: Axes
         y, s = (values.mean([d for d in values.dims if d != dimension]).values for values in (last[f"dependence.{name}"], error))
         draw_errors(axes, n, np.abs(y), s, label, k, "-")
     finish(axes, "width N", "covariance", heading="those with labels stay")
+    plain_ticks(axes, n)
 
 
 def _draw_means(last: xarray.Dataset, dimension: str, widest: int, axes: Axes) -> None:
