@@ -81,7 +81,7 @@ def training(options: SpinOptions, seed: int) -> Training:
 
 
 @dataclass(frozen=True)
-class Errors:
+class SpinErrors:
     """Relative mean squares over independent trainings."""
 
     error: float  # E‖f_n − f‖² of a single training
@@ -92,7 +92,7 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class SpinResult(Errors):
+class SpinResult(SpinErrors):
     """The summary of a point."""
 
     batch: int  # samples in a batch
@@ -101,14 +101,14 @@ class SpinResult(Errors):
     circle_network: list[float]  # f_n of the first training there
 
 
-def measured(predictions: Array, target: NDArray[np.floating]) -> Errors:
+def measured(predictions: Array, target: NDArray[np.floating]) -> SpinErrors:
     """The errors of a result, from f_n of R trainings, shape (R, N), and f, shape (N,)."""
     runs, scale = len(predictions), float((target**2).mean())
     errors = ((predictions - target) ** 2).mean(axis=1) / scale
     deviations = ((predictions - predictions.mean(axis=0)) ** 2).mean(axis=1) / scale * runs / (runs - 1.0)
     error, fluctuation = float(errors.mean()), float(deviations.mean())
     spreads = [float(values.std(ddof=1)) / math.sqrt(runs) for values in (errors, deviations)]
-    return Errors(
+    return SpinErrors(
         error=error,
         error_standard_error=spreads[0],
         fluctuation=fluctuation,
@@ -125,7 +125,7 @@ def great_circle(dimension: int, i: int, j: int) -> NDArray[np.float32]:
 
 
 def spin_error(problem: Problem, options: SpinOptions, comm: MPI.Intracomm) -> SpinResult:
-    """Errors of networks; trainings are distributed over the ranks, and the case has no part in them. Collective.
+    """SpinErrors of networks; trainings are distributed over the ranks, and the case has no part in them. Collective.
 
     Raises:
         InvariantError: a network is no longer finite; on all ranks alike.
