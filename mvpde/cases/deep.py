@@ -6,19 +6,24 @@ import math
 from typing import cast
 
 from mvpde.cases.kinds.deep_network import DeepCompanionSection, DeepNetworkModel, LabelsSection, deep_network
+from mvpde.cases.kinds.mean_field_resnet import DepthsSection, MeanFieldResnetModel, ResidualRunsSection, residual_limit
 from mvpde.cases.on_mesh import domain
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import DensitySection
 from mvpde.density.deep.density import DeepDensity
+from mvpde.density.deep.resnet import ResidualDensity
 from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
 from mvpde.models.deep.network import DeepNetwork
+from mvpde.models.deep.resnet import RULES, Depths, ResidualLimit
 from mvpde.models.deep.sweeps import Labels, labels
 from mvpde.models.laws import Product
 from mvpde.particles.deep.characteristics import DeepCharacteristics
 from mvpde.particles.deep.driven import LimitPath
 from mvpde.particles.deep.modes import MODES
 from mvpde.particles.deep.network import Network
+from mvpde.particles.deep.residual_runs import ResidualRuns
+from mvpde.particles.deep.resnet import ResidualCharacteristics
 from mvpde.particles.deep.samples import Samples
 from mvpde.particles.deep.steps import Start
 from mvpde.runtime import MPI, CaseError
@@ -175,3 +180,37 @@ def networks(
         limit=limit,
         comm=comm,
     )
+
+
+# --- residual networks ----------------------------------------------------------------------------------------------------------
+
+
+def _limit_of(problem: Problem) -> tuple[ResidualLimit, Depths, Product]:
+    """The network of a case, its depths, and the law of its weights at the start."""
+    assert problem.data is not None
+    limit = residual_limit(cast("MeanFieldResnetModel", problem.sections.model), problem.data)
+    section = cast("DepthsSection", getattr(problem.sections, "labels"))  # noqa: B009  (of this kind's own)
+    return limit, RULES[section.rule](section.s), cast("Product", problem.law)
+
+
+def residual_density(problem: Problem, comm: MPI.Intracomm) -> ResidualDensity:
+    """The law at every depth on a mesh. Collective."""
+    s = problem.sections.density or DensitySection()
+    limit, depths, law = _limit_of(problem)
+    return ResidualDensity(limit, domain(problem, comm), depths, law, scheme=s.scheme, cfl=s.cfl, step=s.step)
+
+
+def residual_characteristics(problem: Problem, comm: MPI.Intracomm) -> ResidualCharacteristics:
+    """Quadrature nodes of the law at every depth. Collective."""
+    s = problem.sections.characteristics
+    assert s is not None
+    limit, depths, law = _limit_of(problem)
+    return ResidualCharacteristics(limit, depths, law, nodes=s.nodes, tolerance=s.tolerance, comm=comm)
+
+
+def residual_runs(problem: Problem, comm: MPI.Intracomm) -> ResidualRuns:
+    """True residual networks. Collective."""
+    s = cast("ResidualRunsSection | None", getattr(problem.sections, "network", None))
+    assert s is not None
+    limit, _, law = _limit_of(problem)
+    return ResidualRuns(limit, law, layers=s.layers, width=s.width, runs=s.runs, seed=s.seed, mode=s.mode, step=s.step, comm=comm)

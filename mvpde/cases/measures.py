@@ -131,7 +131,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
             "true networks of finite width, trained beside their limit",
             At("mvpde.cases.deep:network"),
             SAMPLES,
-            ("loss_standard_error", "steps", "runs", "seed", "width", "mode", "weight_updates_per_second", *LAYERS),
+            ("loss_standard_error", "steps", "runs", "seed", "layers", "width", "mode", "weight_updates_per_second", *LAYERS),
         ),
     },
 )

@@ -51,6 +51,16 @@ def refuse(message: str) -> PydanticCustomError:
     return PydanticCustomError("refused", "{reason}", {"reason": message})
 
 
+def absent(text: str) -> object:
+    """The type of a section that a kind of model does not have; the message says why, and the remedy."""
+
+    def check(section: object) -> None:
+        if section is not None:
+            raise refuse(text)
+
+    return Annotated[None, BeforeValidator(check)]
+
+
 def same_lengths(each: str, lengths: Mapping[str, int]) -> None:
     """Refuse lists, by key, that do not have one entry for each of the same things."""
     *others, last = (f"`{key}`" for key in lengths)

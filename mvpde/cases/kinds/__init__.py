@@ -134,6 +134,7 @@ _SHIPPED = (
     "residual_flow",
     "random_resnet",
     "residual_network",
+    "mean_field_resnet",
 )
 
 KINDS: Registry[Kind[Any]] = Registry("kind of model", {name: At(f"mvpde.cases.kinds.{name}:KIND") for name in _SHIPPED})

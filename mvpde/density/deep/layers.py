@@ -7,13 +7,14 @@ a layer change with every stage, so units are evaluated anew each time; on a box
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mvpde.mesh.domain import Domain
+from mvpde.mesh.domain import Domain, Part
 from mvpde.models.deep.network import DeepNetwork
 from mvpde.models.deep.units import Array, DeepLayer
 
@@ -98,25 +99,27 @@ def layer_meshes(network: DeepNetwork, union: Domain, shapes: list[tuple[int, in
     made, start = [], 0
     for layer, shape in zip(network.layers, shapes, strict=True):
         parts = union.parts[start : start + shape[0] * shape[1]]
-        theta = parts[0].domain.coordinates
-        inner = theta[:, [k for k, name in enumerate(layer.trained) if name != "v"]]
-        first, place = _distinct(inner)
-        made.append(
-            LayerMesh(
-                layer=layer,
-                shape=shape,
-                shares=np.array([part.weight for part in parts]),
-                owned=parts[0].domain.owned,
-                rows=np.stack([part.local for part in parts]),
-                theta=theta,
-                place=place,
-                pairs=theta[first],
-                outer=np.array(np.broadcast_to(layer.weights(theta)[0], len(theta))),
-                external=network.external(layer, theta),
-            )
-        )
+        made.append(mesh_of_layer(layer, parts, shape, network.external(layer, parts[0].domain.coordinates)))
         start += len(parts)
     return made
+
+
+def mesh_of_layer(layer: DeepLayer, parts: Sequence[Part], shape: tuple[int, int], external: Array) -> LayerMesh:
+    """One layer on copies of one mesh, the parts of a union; ``external`` is V0 at the nodes of the mesh."""
+    theta = parts[0].domain.coordinates
+    first, place = _distinct(theta[:, [k for k, name in enumerate(layer.trained) if name != "v"]])
+    return LayerMesh(
+        layer=layer,
+        shape=shape,
+        shares=np.array([part.weight for part in parts]),
+        owned=parts[0].domain.owned,
+        rows=np.stack([part.local for part in parts]),
+        theta=theta,
+        place=place,
+        pairs=theta[first],
+        outer=np.array(np.broadcast_to(layer.weights(theta)[0], len(theta))),
+        external=external,
+    )
 
 
 def _distinct(inner: Array) -> tuple[NDArray[np.int64], Integers]:

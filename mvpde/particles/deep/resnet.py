@@ -1,0 +1,224 @@
+"""The mean-field limit of training a residual network, spectrally accurate: quadrature nodes of the law at every depth.
+
+    θ̇ = Σ_p M_p(s) ∂_θf(X_p(s), θ)    for every node θ of the law at every label s,
+
+with X and M of `mvpde.models.deep.resnet`. The weights of the nodes never change, so the only errors are those of the
+quadratures in θ and s and of an integrator of order eight with error control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
+
+import numpy as np
+from scipy.integrate import DOP853
+
+from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
+from mvpde.models.deep.resnet import Depths, Passage, ResidualLimit, passage, told
+from mvpde.models.deep.units import Array
+from mvpde.models.laws import Product
+from mvpde.particles.blocks import whole
+from mvpde.particles.deep.characteristics import LayerNodes
+
+
+class ResidualCharacteristics:
+    """ρ(s, dθ) at each of S depths as points with constant weights, all on rank 0.
+
+    Attributes:
+        limit, depths: what moves, and the labels that its laws are given on.
+        model: the network as a `MeanField`: moments are predictions.
+        time: t.
+        step: length of the integrator's last step, 0 before the first.
+    """
+
+    name = label = "characteristics"
+    listed = ("dissipation",)
+
+    def __init__(
+        self,
+        limit: ResidualLimit,
+        depths: Depths,
+        law: Product,
+        *,
+        nodes: Sequence[int],
+        tolerance: float = 1e-10,
+        comm: MPI.Intracomm = MPI.COMM_WORLD,
+    ) -> None:
+        """Take the quadrature nodes of the initial law at every depth. Collective.
+
+        Args:
+            limit: the network.
+            depths: labels s.
+            law: of the trained weights at t = 0, the same at every depth.
+            nodes: quadrature nodes in each trained weight, ≥ 1.
+            tolerance: relative tolerance of one time step, in (0, 1e-2].
+            comm: rank 0 of it does the work; all ranks get the answers.
+
+        Raises:
+            ArgumentError: an argument outside its range.
+        """
+        _check(limit, law, nodes, tolerance)
+        self.limit, self.depths, self.model, self.comm = limit, depths, limit.mean_field(), comm
+        self.tolerance, self.time, self.step = tolerance, 0.0, 0.0
+        self._steps, self._evaluations = 0, 0
+        theta, weights = law.quadrature(nodes)
+        shape = (len(depths.nodes), 1, *theta.shape)
+        self._nodes = LayerNodes(limit.unit, np.broadcast_to(theta, shape).copy(), weights)
+        self._guess: Array | None = None
+
+    # -- motion
+
+    def _means(self, x: Array) -> tuple[Array, Array]:
+        value, slope = self._nodes.means(x[:, None])
+        return value[:, 0], slope[:, 0]
+
+    def _passed(self) -> Passage:
+        passed = passage(self.limit, self.depths, self._means, self._guess)
+        self._guess = passed.inputs
+        return passed
+
+    def _velocity(self, _: float, flat: Array) -> Array:
+        self._nodes.theta[...] = flat.reshape(self._nodes.theta.shape)
+        return self._nodes.velocity(self._passed().multipliers[:, None]).ravel()
+
+    def _integrate(self, t: float) -> tuple[float, int, int]:
+        """Carry the nodes of rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""
+        start = self._nodes.theta.ravel().copy()
+        if not np.isfinite(self._velocity(self.time, start)).all():  # the integrator would never return
+            raise SolverError(f"characteristics: the velocity at t = {self.time:g} is not finite; check the model and its data")
+        absolute = self.tolerance * max(float(np.sqrt(np.mean(start**2))), np.finfo(float).tiny)
+        first = min(self.step, t - self.time) or None
+        solver = DOP853(self._velocity, self.time, start, t, rtol=self.tolerance, atol=absolute, first_step=first)
+        steps = 0
+        while solver.status == "running":
+            message = solver.step()
+            steps += 1
+        failed = solver.status == "failed"
+        self._nodes.theta[...] = (start if failed else solver.y).reshape(self._nodes.theta.shape)
+        if failed:
+            raise SolverError(
+                f"characteristics: the integrator stopped at t = {solver.t:g} on the way to {t:g} ({message}); the nodes at "
+                f"t = {self.time:g} are kept. The flow blows up, or characteristics.tolerance = {self.tolerance:g} is too small."
+            )
+        return float(solver.h_abs), steps, solver.nfev
+
+    def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
+        """Carry the nodes to time t with scipy's DOP853; ``between_steps`` is not called. Collective.
+
+        Raises:
+            ValueError: t lies before the present time, or is no finite number.
+            SolverError: on all ranks; the nodes and the time stay what they were.
+        """
+        require_ahead("characteristics", self.time, t)
+        if t == self.time:
+            return
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a trial step too far is rejected by the integrator
+            self.step, steps, evaluations = on_first_rank(self.comm, lambda: self._integrate(t))
+        self.time = t
+        self._steps += steps
+        self._evaluations += evaluations
+
+    # -- what it says
+
+    def passed(self) -> Passage:
+        """Features and multipliers as they are now, the same on all ranks. Collective."""
+        return on_first_rank(self.comm, self._passed)
+
+    def moments(self) -> Array:
+        """X(1, x_p), shape (1, P). Collective."""
+        return self.passed().outputs[None]
+
+    def losses(self) -> Array:
+        """E, shape (1,). Collective."""
+        return np.asarray(self.limit.energy(self.moments()))
+
+    def conditional(self, power: int = 1) -> Array:
+        """E[θ^power | s] at the labels, shape (S, D). Collective."""
+        nodes = self._nodes
+        return on_first_rank(self.comm, lambda: np.einsum("m,smd->sd", nodes.weights, nodes.theta[:, 0] ** power))
+
+    def dissipation(self) -> float:
+        """−dE/dt = ∫∫|∂_θV|² ρ(s, dθ)ds. Collective."""
+
+        def total() -> float:
+            rates = self._nodes.velocity(self._passed().multipliers[:, None])[:, 0]
+            return float(np.einsum("s,m,smd->", self.depths.weights, self._nodes.weights, rates**2))
+
+        return on_first_rank(self.comm, total)
+
+    def _points(self) -> Cloud:
+        theta = self._nodes.theta
+        return theta.reshape(-1, theta.shape[-1]), np.outer(self.depths.weights, self._nodes.weights).ravel()
+
+    def expectation(self, f: Callable[[Array], Array]) -> Array:
+        """∫∫f ρ(s, dθ)ds over all depths, shape (1,), for f: (N, D) → (N,). Collective."""
+
+        def mean() -> Array:
+            points, weights = self._points()
+            return np.array([weights @ f(points)])
+
+        return on_first_rank(self.comm, mean)
+
+    def cloud(self) -> Cloud | None:
+        """The weights of all depths together on rank 0, None elsewhere."""
+        return self._points() if self.comm.rank == 0 else None
+
+    def numbers(self) -> dict[str, float]:
+        """Steps taken, and the dissipation."""
+        return {"steps": self._steps, "dissipation": self.dissipation()}
+
+    def statistics(self) -> dict[str, Number]:
+        """Number of nodes, steps taken, evaluations of the velocity, the last step and the tolerance."""
+        return {
+            "nodes": len(self.depths.nodes) * len(self._nodes.weights),
+            "steps": self._steps,
+            "evaluations": self._evaluations,
+            "step": self.step,
+            "tolerance": self.tolerance,
+        }
+
+    def arrays(self) -> dict[str, Array]:
+        """Predictions, and at depths 0, ½ and 1 features, means and variances; see `told`. Collective."""
+        return told(self.depths, self.passed(), self.conditional(1), self.conditional(2))
+
+    # -- checkpoints
+
+    fields = no_arrays
+    mesh = no_mesh
+
+    def state(self) -> State | None:
+        """Time, nodes, last step and counts on rank 0, else None: enough to continue to rounding."""
+        if self.comm.rank > 0:
+            return None
+        counts = np.array([self._steps, self._evaluations], np.int64)
+        times = {"time": np.float64(self.time), "step": np.float64(self.step)}
+        return {**times, "nodes": self._nodes.theta.copy(), "counts": counts}
+
+    def restore(self, state: State | None) -> None:
+        """Continue from ``state()`` of as many nodes, read on rank 0 (others pass None). Collective.
+
+        Raises:
+            ValueError: on all ranks, when it is that of other nodes.
+        """
+
+        def received() -> tuple[float, float, list[int]]:
+            theta = self._nodes.theta
+            if state is None or np.shape(state.get("nodes", np.empty(0))) != theta.shape:
+                raise ValueError(f"the checkpoint is none of nodes of the shape {theta.shape}")
+            theta[...] = np.asarray(state["nodes"])
+            return float(state["time"]), float(state["step"]), [int(count) for count in np.asarray(state["counts"])]
+
+        self.time, self.step, (self._steps, self._evaluations) = on_first_rank(self.comm, received)
+
+
+def _check(limit: ResidualLimit, law: Product, nodes: Sequence[int], tolerance: float) -> None:
+    """Refuse arguments outside their range."""
+    names, given = limit.unit.trained, list(nodes)
+    if law.dimension != len(names):
+        raise ArgumentError("law", f"has {law.dimension} coordinates; give one for each of {', '.join(names)}")
+    if len(given) != len(names) or not all(whole(count) and count > 0 for count in given):
+        raise ArgumentError("nodes", f"must be {len(names)} positive integers, one for each of {', '.join(names)}, not {given}")
+    if not 0.0 < tolerance <= 1e-2:
+        raise ArgumentError("tolerance", f"must lie in (0, 0.01], not {tolerance!r}")
