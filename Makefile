@@ -127,6 +127,8 @@ pictures: demo ## the pictures of README and docs
 	@cp results/kuramoto_frequencies/labels.png docs/images/kuramoto_frequencies.png
 	$(BIN)/mvpde run cases/deep_network.toml --overwrite
 	@cp results/deep_network/density.png docs/images/deep_network_density.png
+	$(BIN)/mvpde run cases/mean_field_resnet.toml --overwrite --without network
+	@cp results/mean_field_resnet/labels.png docs/images/mean_field_resnet.png
 	@for picture in results/circle_rbf/*.png; do cp "$$picture" docs/images/circle_rbf_$$(basename "$$picture"); done
 
 clean: ## remove results and caches, keep .venv

@@ -15,7 +15,7 @@ from mvpde.density.deep.resnet import ResidualDensity
 from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
 from mvpde.models.deep.network import DeepNetwork
-from mvpde.models.deep.resnet import RULES, Depths, ResidualLimit
+from mvpde.models.deep.resnet import RULES, DepthRule, ResidualLimit
 from mvpde.models.deep.sweeps import Labels, labels
 from mvpde.models.laws import Product
 from mvpde.particles.deep.characteristics import DeepCharacteristics
@@ -185,7 +185,7 @@ def networks(
 # --- residual networks ----------------------------------------------------------------------------------------------------------
 
 
-def _limit_of(problem: Problem) -> tuple[ResidualLimit, Depths, Product]:
+def _limit_of(problem: Problem) -> tuple[ResidualLimit, DepthRule, Product]:
     """The network of a case, its depths, and the law of its weights at the start."""
     assert problem.data is not None
     limit = residual_limit(cast("MeanFieldResnetModel", problem.sections.model), problem.data)

@@ -56,7 +56,7 @@ class Place:
         """`[section] key`, `[section]`, or a top-level key."""
         if len(self.keys) > 1:
             return f"[{'.'.join(self.keys[:-1])}] {self.keys[-1]}"
-        is_section = self.field is None or sections_in(self.field.annotation)
+        is_section = self.field is None or self.field.annotation is type(None) or sections_in(self.field.annotation)
         return f"[{self.keys[0]}]" if is_section else self.keys[0]
 
 

@@ -17,6 +17,7 @@ from mvpde.runs.record import Record
 
 _LAYER = re.compile(r"layer(\d+)")
 _AT_LABEL = re.compile(r"layer(\d+) at (a|b) = ([^,]+)")
+_AT_DEPTH = re.compile(r"rho at s = (.+)")
 _BINS = 60  # of a coordinate whose nodes lie on no grid
 
 
@@ -47,6 +48,23 @@ def deep_figure(coordinates: Sequence[str], mesh: Mesh, last: Record, title: str
         _draw_labelled(panel, mesh, places, rows, axis)
         panel.set(xlabel=f"{coordinates[axis]} in layer {layer}", ylabel=f"{label}")
         panel.set_title(f"density of {coordinates[axis]} given {label}", fontsize=10)
+    return figure
+
+
+def depths_figure(coordinates: Sequence[str], mesh: Mesh, last: Record, title: str) -> Figure | None:
+    """The law of each weight of a residual network against the depth s, with its conditional mean in white; None without any."""
+    found = [
+        (float(match[1]), values) for name, values in last.fields.items() if (match := _AT_DEPTH.fullmatch(name)) is not None
+    ]
+    if len(found) < 2:
+        return None
+    figure = Figure(figsize=(4.2 * len(coordinates) + 0.4, 3.8), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    depths, rows = np.array([s for s, _ in found]), np.stack([values for _, values in found])
+    for axis, panel in enumerate(figure.subplots(1, len(coordinates), squeeze=False)[0]):
+        _draw_labelled(panel, mesh, depths, rows, axis)
+        panel.set(xlabel=coordinates[axis], ylabel="depth s")
+        panel.set_title(f"density of {coordinates[axis]} at depth s", fontsize=10)
     return figure
 
 

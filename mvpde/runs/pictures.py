@@ -19,7 +19,7 @@ from mvpde.files import replace_whole
 from mvpde.measure import Measure, Mesh
 from mvpde.models.data import Data
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.runs.deep_figure import deep_figure, has_layers
+from mvpde.runs.deep_figure import deep_figure, depths_figure, has_layers
 from mvpde.runs.record import Record, Wanted, record
 from mvpde.runs.shell_figure import shell_figure
 from mvpde.runtime import on_first_rank
@@ -80,6 +80,9 @@ def draw(folder: Path, model: MeanField, records: Sequence[Record], mesh: Mesh |
             _save(folder / "density.png", density_figure(model.directions, model.periods, mesh, last, title))
         if model.frozen == len(model.directions) == 1 and "density" in last.clouds:
             _save(folder / "labels.png", labels_figure(model, last, title))
+        depths = depths_figure(model.coordinates, mesh, last, _headed(title, last))
+        if depths is not None:
+            _save(folder / "labels.png", depths)
     _save(folder / "loss.png", loss_figure(records, title))
     if model.data is not None and model.data.x.shape[1] == 1:
         _save(folder / "prediction.png", prediction_figure(model.data, last, title))

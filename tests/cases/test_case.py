@@ -24,6 +24,7 @@ DISC = str(CASES.parent / "meshes" / "disc.msh")
 COLD, WARM, MIXTURE, FIT = "circle_rbf", "circle_rbf_warm", "gaussian_mixture", "sigmoid_regression"
 DOUBLE = "desai_zwanzig"
 TURNING = "kuramoto_frequencies"
+RESIDUAL = "mean_field_resnet"
 NORMAL = {"law": "normal", "mean": 0.0, "std": 1.0}
 
 TABLES = {"ragged.csv": "t,e\n1,2\n3\n5,6\n", "nan.csv": "t,e\n1,2\n3,nan\n", "word.csv": "t,e\n1,2\n3,abc\n", "empty.csv": ""}
@@ -128,6 +129,17 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
         {"model.drift": ["omega", "sin(theta)"]},
         ["[model] drift", "frozen coordinate `omega` must be 0", 'write "0" there'],
     ),
+    (RESIDUAL, {"model.trained": []}, ["[model]", "trained is empty", "name at least one of v, w, c"]),
+    (RESIDUAL, {"model.fixed": {}}, ["[model]", "c is neither trained nor fixed", "add fixed = { c = 0.0 }"]),
+    (RESIDUAL, {"model.unit": "tanhh"}, ["[model] unit", "did you mean `tanh`"]),
+    (RESIDUAL, {"data.x": [[0.0, 1.0], [1.0, 2.0]], "data.target": [0.0, 1.0]}, ["2 inputs", "one"]),
+    (RESIDUAL, {"labels.s": 0}, ["[labels] s: 0", "from 1 to 1000"]),
+    (RESIDUAL, {"labels.rule": "midpoint"}, ["[labels] rule", "did you mean `midpoints`"]),
+    (RESIDUAL, {"network.mode": "sgd"}, ["[network]", '"sgd" is not one of `descent`, `heun`']),
+    (RESIDUAL, {"ensemble.particles": 10}, ["[ensemble]", "write [network] with `layers` and `width`"]),
+    (RESIDUAL, {"spectrum": {}}, ["[spectrum]", "remove it"]),
+    (RESIDUAL, {"density.scheme": "galerkin"}, ["[density] scheme", "flux_corrected"]),
+    (RESIDUAL, {"time.annealing": [[1.0, 0.1]]}, ["[time]", "remove `annealing`"]),
     (TURNING, {"model.frozen": ["omga"]}, ["[model] frozen", "no coordinate `omga`"]),
     (TURNING, {"labels": {"omga": 8}}, ["[labels] omga", "did you mean `omega`"]),
     (TURNING, {"labels": {"omega": 0}}, ["[labels] omega: 0"]),

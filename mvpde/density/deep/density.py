@@ -115,8 +115,6 @@ class DeepDensity:
                 known[id(mesh), law] = projected(layer.layer, mesh, law)
             nodal, held = known[id(mesh), law]
             values[layer.rows] = nodal
-            start, held = known[id(mesh), law]
-            values[layer.rows] = start
             inside = min(inside, held)
         return values, inside
 
@@ -367,19 +365,6 @@ def _by_label(number: int, name: str, labels: Array, values: Array) -> Mapping[s
     """The fields of a layer at each label, shape (labels, points), by a name that tells the label."""
     texts = [", ".join(f"{x:.4g}" for x in label) for label in labels]
     return {f"layer{number} at {name} = {text}": row for text, row in zip(texts, values, strict=True)}
-
-
-def projected(layer: DeepLayer, mesh: Domain, law: Product) -> tuple[Array, float]:
-    """Nodal values of one law on one mesh, and the share of it that the mesh holds. Collective."""
-    still = from_features(
-        layer.trained,
-        features=lambda z: np.zeros((len(z), 1)),
-        gradients=lambda z: np.zeros((len(z), 1, z.shape[1])),
-        outer_energy=lambda m: m.sum(axis=-1),
-        outer_gradient=np.zeros_like,
-    )
-    density = Density(still, mesh, law)
-    return density.values, density.mass_inside
 
 
 def _check(

@@ -15,15 +15,15 @@ from typing import cast
 
 import numpy as np
 
-from mvpde.density.deep.density import projected
 from mvpde.density.deep.layers import LayerMesh, mesh_of_layer
+from mvpde.density.deep.start import projected
 from mvpde.density.density import MASS_TOLERANCE, outer_mass
 from mvpde.density.explicit import FluxCorrected, PotentialFluxes
 from mvpde.density.features import NodalFeatures
 from mvpde.measure import Cloud, Mesh, Number, State, nothing, require_ahead
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.union import union
-from mvpde.models.deep.resnet import Depths, Passage, ResidualLimit, passage, told
+from mvpde.models.deep.resnet import DepthRule, Passage, ResidualLimit, passage, told
 from mvpde.models.deep.units import Array
 from mvpde.models.laws import Product
 from mvpde.models.mean_field import MeanField
@@ -45,7 +45,7 @@ class ResidualFeatures:
 
     limit: ResidualLimit
     model: MeanField
-    depths: Depths
+    depths: DepthRule
     union: Domain
     mesh: LayerMesh
     guess: Array | None = None
@@ -96,7 +96,7 @@ class ResidualDensity:
         self,
         limit: ResidualLimit,
         mesh: Domain,
-        depths: Depths,
+        depths: DepthRule,
         law: Product,
         *,
         scheme: str = "auto",

@@ -35,7 +35,7 @@ Means = Callable[[Array], tuple[Array, Array]]  # inputs X(s), shape (S, P) → 
 
 
 @dataclass(frozen=True)
-class Depths:
+class DepthRule:
     """S depths in [0, 1] that stand for all.
 
     Attributes:
@@ -58,7 +58,7 @@ class Depths:
         return np.asarray(self.matrix.T * self.weights / self.weights[:, None])
 
 
-def gauss(count: int) -> Depths:
+def gauss(count: int) -> DepthRule:
     """Gauss–Legendre nodes with the integrals of the polynomials through them: a method of order 2S (Hairer, Nørsett & Wanner,
     Solving ODEs I, 2nd ed., II.7)."""
     t, w = np.polynomial.legendre.leggauss(count)
@@ -75,21 +75,21 @@ def gauss(count: int) -> Depths:
     reported = np.array(REPORTED)
     there = np.asarray(np.polynomial.legendre.legvander(2.0 * reported - 1.0, count - 1), np.float64)
     values = np.asarray(np.linalg.solve(vandermonde.T, there.T).T, np.float64)
-    return Depths(nodes, 0.5 * w, integrals(nodes), values, integrals(reported))
+    return DepthRule(nodes, 0.5 * w, integrals(nodes), values, integrals(reported))
 
 
-def midpoints(count: int) -> Depths:
+def midpoints(count: int) -> DepthRule:
     """The middles of S equal parts: a method of order 2, implicit within each part."""
     nodes = (np.arange(count) + 0.5) / count
     matrix = (np.tril(np.ones((count, count)), -1) + 0.5 * np.eye(count)) / count
-    return Depths(nodes, np.full(count, 1.0 / count), matrix, _linear(nodes), _overlaps(count))
+    return DepthRule(nodes, np.full(count, 1.0 / count), matrix, _linear(nodes), _overlaps(count))
 
 
-def layers(count: int) -> Depths:
+def layers(count: int) -> DepthRule:
     """K layers: s = k/K, X_{k+1} = X_k + K⁻¹∫f(X_k, θ)ρ_k(dθ), the residual network of infinite width itself."""
     nodes = np.arange(count) / count
     nearest = np.eye(count)[np.minimum(np.round(np.array(REPORTED) * count).astype(int), count - 1)]
-    return Depths(nodes, np.full(count, 1.0 / count), np.tril(np.ones((count, count)), -1) / count, nearest, _overlaps(count))
+    return DepthRule(nodes, np.full(count, 1.0 / count), np.tril(np.ones((count, count)), -1) / count, nearest, _overlaps(count))
 
 
 def _linear(nodes: Array) -> Array:
@@ -111,7 +111,9 @@ def _overlaps(count: int) -> Array:
     return np.clip(np.array(REPORTED)[:, None] - begin, 0.0, 1.0 / count)
 
 
-RULES: Registry[Callable[[int], Depths]] = Registry("rule of depths", {"gauss": gauss, "midpoints": midpoints, "layers": layers})
+RULES: Registry[Callable[[int], DepthRule]] = Registry(
+    "rule of depths", {"gauss": gauss, "midpoints": midpoints, "layers": layers}
+)
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ class Passage:
     multipliers: Array
 
 
-def passage(limit: ResidualLimit, depths: Depths, means: Means, guess: Array | None = None) -> Passage:
+def passage(limit: ResidualLimit, depths: DepthRule, means: Means, guess: Array | None = None) -> Passage:
     """Forward by Newton's method in all X(s_i) of a data point at once, backward by one linear system.
 
     Args:
@@ -223,7 +225,7 @@ def passage(limit: ResidualLimit, depths: Depths, means: Means, guess: Array | N
     return Passage(x, limit.inputs + depths.integrals @ value, outputs, -adjoint)
 
 
-def told(depths: Depths, passed: Passage, first: Array, second: Array) -> dict[str, Array]:
+def told(depths: DepthRule, passed: Passage, first: Array, second: Array) -> dict[str, Array]:
     """What measures list over the output times, at the `REPORTED` depths.
 
     Args:
@@ -243,7 +245,7 @@ def told(depths: Depths, passed: Passage, first: Array, second: Array) -> dict[s
     }
 
 
-def told_by_layers(depths: Depths, x: Array, first: Array, second: Array) -> dict[str, Array]:
+def told_by_layers(depths: DepthRule, x: Array, first: Array, second: Array) -> dict[str, Array]:
     """The same of a network of K layers, from x_0, …, x_K, shape (K + 1, P), and moments of the weights of each layer."""
     steps = np.diff(x, axis=0) * len(depths.nodes)
     return told(depths, Passage(x[:-1], x[0] + depths.integrals @ steps, x[-1], np.zeros_like(steps)), first, second)

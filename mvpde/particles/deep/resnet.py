@@ -16,7 +16,7 @@ import numpy as np
 from scipy.integrate import DOP853
 
 from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
-from mvpde.models.deep.resnet import Depths, Passage, ResidualLimit, passage, told
+from mvpde.models.deep.resnet import DepthRule, Passage, ResidualLimit, passage, told
 from mvpde.models.deep.units import Array
 from mvpde.models.laws import Product
 from mvpde.particles.blocks import whole
@@ -39,7 +39,7 @@ class ResidualCharacteristics:
     def __init__(
         self,
         limit: ResidualLimit,
-        depths: Depths,
+        depths: DepthRule,
         law: Product,
         *,
         nodes: Sequence[int],
