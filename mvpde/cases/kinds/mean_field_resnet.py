@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, cast
 
 from pydantic import AfterValidator, Field
 
 from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.messages import listed
-from mvpde.cases.schema import ModelSection, TimeSection
+from mvpde.cases.schema import CaseSections, ModelSection, TimeSection
 from mvpde.cases.sources import SOURCES
 from mvpde.cases.values import Count, Number, Positive, Section, absent, one_of, refuse
 from mvpde.models.data import Data
@@ -86,6 +87,18 @@ def _build(model: MeanFieldResnetModel, given: Given) -> MeanField:
     return residual_limit(model, given.data).mean_field()
 
 
+def _sizes(sections: CaseSections, model: MeanField) -> Mapping[str, int | str]:
+    """Of all depths together."""
+    count = cast("DepthsSection", getattr(sections, "labels")).s  # noqa: B009  (of this kind's own)
+    answer: dict[str, int | str] = {"labels": f"{count} depths"}
+    if sections.characteristics is not None:
+        answer["characteristics"] = count * math.prod(sections.characteristics.nodes)
+    if sections.density is not None and sections.domain is not None and sections.domain.cells is not None:
+        nodes = count * math.prod(cells + 1 for cells in sections.domain.cells)
+        answer |= {"density nodes": nodes, "density memory": f"about {nodes * (3 if model.dimension == 3 else 1) / 1e3:.0f} MB"}
+    return answer
+
+
 def _equation(model: Mapping[str, object]) -> Equation | None:
     del model
     return Equation(
@@ -116,4 +129,5 @@ KIND = Kind(
         "characteristics": At("mvpde.cases.deep:residual_characteristics"),
         "network": At("mvpde.cases.deep:residual_runs"),
     },
+    sizes=_sizes,
 )
