@@ -172,4 +172,7 @@ def between(nodes: Array, values: Array) -> Callable[[Array], Array]:
     gaps = np.diff(nodes)
     if len(nodes) >= MANY or (len(nodes) >= FEWEST and np.ptp(gaps) <= ROUNDING * gaps.max()):
         return CubicSpline(nodes, values)
-    return BarycentricInterpolator(nodes, values)
+    # The weights in a fixed order: SciPy's own are those of a random one, so that ranks would differ in the last places.
+    apart = (nodes[:, None] - nodes) * (4.0 / (float(np.ptp(nodes)) or 1.0))
+    np.fill_diagonal(apart, 1.0)
+    return BarycentricInterpolator(nodes, values, wi=1.0 / np.prod(apart, axis=1))

@@ -16,8 +16,12 @@ from at_hand.additions import put_back
 from at_hand.deep import S2, S3, S4, S4S, S5, Reference, five_points
 from mvpde.models.data import points
 from mvpde.models.deep.network import DeepNetwork, FirstLayer, repeated
+from mvpde.models.deep.sweeps import labels
+from mvpde.models.deep.sweeps import nodes as nodes_of
 from mvpde.models.deep.units import ACTIVATIONS, DeepLayer, Neuron
 from mvpde.models.laws import Normal, Uniform
+from mvpde.particles.deep.characteristics import DeepCharacteristics
+from mvpde.particles.deep.driven import between, limit_path
 from mvpde.particles.deep.kernels import activate
 from mvpde.particles.deep.network import Network
 from mvpde.particles.deep.passes import Scratch, ahead
@@ -276,6 +280,16 @@ MANY = {
 }
 
 
+def copies(comm: MPI.Intracomm) -> Network:
+    described = replace(S3.network, train_ends=True)
+    laws = start_of(described, S3.laws).layers
+    limit = DeepCharacteristics(described, labels(described, S3.laws, 8, 8), laws, nodes=[4, 4], tolerance=1e-5, comm=comm)
+    return wide(S3, network=described, width=40, runs=2, step=0.25, limit=limit_path(limit, np.linspace(0.0, 1.0, 5)), comm=comm)
+
+
+MANY["copies that a limit drives"] = copies
+
+
 def fingerprint(made: Callable[[MPI.Intracomm], Network], comm: MPI.Intracomm) -> str:
     network = made(comm)
     network.advance(0.5)
@@ -331,3 +345,13 @@ def test_the_cloud_holds_weights_of_run_zero(comm: MPI.Intracomm) -> None:
         assert points_.shape == (2 * 128**2, 2)
         assert weights.sum() == pytest.approx(1.0)
         assert points_.mean(axis=0) == pytest.approx([1.0, 1.0], abs=4 * 0.5 / math.sqrt(len(points_)))
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(("law", "count"), [(Normal(1.0, 0.7), 28), (Normal(1.0, 0.7), 10), (Uniform(0.0, 2.0), 8)])
+def test_between_labels_cubics_are_exact_and_bits_always_the_same(law: Normal | Uniform, count: int) -> None:
+    nodes, x = nodes_of(law, count)[0], np.linspace(0.2, 1.8, 31)
+    found = [between(nodes, np.column_stack([nodes**3 - nodes, nodes**2]))(x) for _ in range(3)]
+    assert np.abs(found[0] - np.column_stack([x**3 - x, x**2])).max() < 1e-11
+    assert all(np.array_equal(found[0], again) for again in found)
+    assert between(np.array([1.0]), np.array([3.0]))(x) == pytest.approx(np.full(31, 3.0))
