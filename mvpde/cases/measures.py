@@ -124,7 +124,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
             SAMPLES,
             (
                 *("loss_standard_error", "steps", "runs", "seed", "dynamics", "learning_rate", "batch_size", "replacement"),
-                *("noise_scale", "run_steps_per_second"),
+                *("noise_scale", "run_steps_per_second", "train_loss_standard_error", "test_loss_standard_error"),
             ),
         ),
         "network": MeasureEntry(

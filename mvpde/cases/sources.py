@@ -138,6 +138,40 @@ class CsvData(DataSet):
         return datasets.csv(directory / self.file, self.inputs, self.output, self.standardise, content)
 
 
+Share = Annotated[Number, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class HeldOut(DataSet):
+    """A source whose points are split into those to train on and those to test with; the former may be given noise."""
+
+    test_share: Share | None = Field(
+        None, description="share of the points that are held out to test with, in (0, 1); absent: none", examples=[0.5]
+    )
+    split_seed: Seed = Field(0, description="seed of the choice of the points held out, a whole number ≥ 0", examples=[0])
+    target_noise: Annotated[Number, Field(ge=0)] = Field(
+        0.0, description="standard deviation of noise added to the targets that are trained on, ≥ 0", examples=[0.5]
+    )
+    noise_seed: Seed = Field(0, description="seed of that noise, a whole number ≥ 0", examples=[0])
+
+    def read(self, directory: Path, content: Content) -> Data:
+        """What the source has, split, with noise."""
+        data = super().read(directory, content)
+        try:
+            parts = data if self.test_share is None else datasets.split(data, self.test_share, self.split_seed)
+        except ValueError as error:
+            raise CaseError(f"[data] test_share: {error}; choose another share") from None
+        return datasets.noisy(parts, self.target_noise, self.noise_seed) if self.target_noise > 0.0 else parts
+
+
+class SplitCsv(HeldOut, CsvData):
+    """Columns of a CSV file with a header line, some of its rows held out."""
+
+
+class SplitPoints(HeldOut, PointsData):
+    """Points given in the case file, some of them held out."""
+
+
 class ThreeSpinData(DataSet):
     """The 3-spin energy with random couplings on the sphere of radius √dimension, by a quadrature of the sphere."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from csv import Error as CsvError
 from csv import reader
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ class Data:
         x: inputs, shape (P, q).
         weights: w_p > 0 with ∫h dμ ≈ Σ_p w_p h(x_p), shape (P,). They sum to 1 where μ is a probability measure.
         target: f(x_p), shape (P,).
+        test: points that were held out and that nothing is trained on; None where none were.
 
     Raises:
         ValueError: for other shapes, no points, a weight that is not positive, or a value that is not finite.
@@ -48,6 +49,7 @@ class Data:
     x: Array
     weights: Array
     target: Array
+    test: Data | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, weights and finiteness."""
@@ -186,6 +188,44 @@ def columns(path: str | Path, content: Callable[[Path], bytes] = Path.read_bytes
     if not rows:
         raise ValueError(f"{path}: no rows of data; at least 1 is needed")
     return {name: list(column) for name, column in zip(places, zip(*rows, strict=True), strict=True)}
+
+
+def split(data: Data, share: float, seed: int = 0) -> Data:
+    """The empirical measure of some of the points, with the rest held out as its `test`; the weights of each sum to 1.
+
+    The order is kept. round(share · P) points are held out: the first ones of a random permutation.
+
+    Args:
+        data: P points.
+        share: of the points that are held out, in (0, 1).
+        seed: ≥ 0, of the permutation.
+
+    Raises:
+        ValueError: for a share that leaves no point to train on or none to test with.
+    """
+    count = len(data.target)
+    held = round(share * count)
+    if not 0 < held < count:
+        raise ValueError(f"{share:g} of {count} points leave {count - held} to train on and {held} to test with; both need one")
+    order = np.random.default_rng(seed).permutation(count)
+    return replace(_part(data, np.sort(order[held:])), test=_part(data, np.sort(order[:held])))
+
+
+def noisy(data: Data, deviation: float, seed: int = 0) -> Data:
+    """The same with independent N(0, deviation²) added to the targets, but not to those of `test`.
+
+    Args:
+        data: the points.
+        deviation: standard deviation, ≥ 0.
+        seed: ≥ 0, of a stream of its own: also different from that of `split` with the same seed.
+    """
+    noise = np.random.default_rng([seed, 1]).standard_normal(len(data.target))
+    return replace(data, target=data.target + deviation * noise)
+
+
+def _part(data: Data, rows: NDArray[np.intp]) -> Data:
+    weights = data.weights[rows]
+    return Data(data.x[rows], weights / weights.sum(), data.target[rows])
 
 
 def _positive(points: int) -> None:

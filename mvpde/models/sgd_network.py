@@ -166,6 +166,7 @@ class SgdNetwork:
         replacement: whether a batch may hold a sample twice.
         weight_decay: λ.
         centre: θ_0 that the weights decay to, shape (D,); None: 0.
+        test: inputs and targets that are not trained on, shapes (S',), where some were held out.
     """
 
     architecture: ForwardMap
@@ -178,6 +179,7 @@ class SgdNetwork:
     replacement: bool
     weight_decay: float = 0.0
     centre: Array | None = None
+    test: tuple[Array, Array] | None = None
 
     @property
     def coordinates(self) -> tuple[str, ...]:
@@ -205,16 +207,25 @@ class SgdNetwork:
 
     def loss(self, w: Array) -> Array:
         """L(W), shape (N,)."""
-
-        def block(w: Array) -> Array:
-            return np.asarray(self.sample_loss.value(self.prediction(w, self.x), self.y).mean(axis=1))
-
         away = self._away(w)
-        return self._over_data(block, w) + 0.5 * self.weight_decay * np.einsum("na,na->n", away, away)
+        return self.train_loss(w) + 0.5 * self.weight_decay * np.einsum("na,na->n", away, away)
 
     def _away(self, w: Array) -> Array:
         """W − θ_0."""
         return w if self.centre is None else w - self.centre
+
+    def train_loss(self, w: Array) -> Array:
+        """S⁻¹ Σ_s ℓ(f(x_s; W), y_s), shape (N,): L without the weight decay."""
+        return self._mean_loss(w, self.x, self.y)
+
+    def test_loss(self, w: Array) -> Array:
+        """The same mean over the points held out, shape (N,).
+
+        Raises:
+            ValueError: where there are none.
+        """
+        _require(self.test is not None, "no points are held out, so there is no test loss")
+        return self._mean_loss(w, *(self.test or (self.x, self.y)))
 
     def gradient(self, w: Array) -> Array:
         """∇L(W), shape (N, D)."""
@@ -247,6 +258,9 @@ class SgdNetwork:
         """−∇L, or with order 2 −∇(L + ¼η|∇L|²) = −∇L − ½η∇²L∇L, shape (N, D)."""
         return DRIFTS[order](self, w)
 
+    def _mean_loss(self, w: Array, x: Array, y: Array) -> Array:
+        return in_rows(lambda w: np.asarray(self.sample_loss.value(self.prediction(w, x), y).mean(axis=1)), w, len(x))
+
     def _gradients(self, w: Array, x: Array, y: Array) -> list[Array]:
         """∂ℓ/∂W_k for all k without the weight decay, shapes (N, B)."""
         f, slopes = self.architecture.jet(self.activation, _columns(w), x)
@@ -278,10 +292,14 @@ class SgdNetwork:
         return result
 
     def _over_data(self, block: Callable[[Array], Array], w: Array) -> Array:
-        """``block`` of successive rows of W, so that no array has more than IN_WORK entries whatever N·S is."""
-        rows = max(16, IN_WORK // len(self.x))
-        pieces = [block(w[start : start + rows]) for start in range(0, len(w), rows)]
-        return np.concatenate(pieces) if pieces else block(w)
+        return in_rows(block, w, len(self.x))
+
+
+def in_rows(block: Callable[[Array], Array], w: Array, samples: int) -> Array:
+    """``block`` of successive rows of W, so that no array of (rows, samples) has more than IN_WORK entries."""
+    rows = max(16, IN_WORK // samples)
+    pieces = [block(w[start : start + rows]) for start in range(0, len(w), rows)]
+    return np.concatenate(pieces) if pieces else block(w)
 
 
 def _columns(w: Array) -> list[Array]:
@@ -314,7 +332,7 @@ def sgd(
 
     Args:
         network: a name in `NETWORKS`.
-        data: one input; equal weights.
+        data: one input; equal weights. Points held out in it are those of the test loss.
         learning_rate: η > 0.
         batch_size: B ≥ 1.
         unit: a name in `ACTIVATIONS`.
@@ -341,6 +359,7 @@ def sgd(
         batch_size=batch_size,
         replacement=replacement,
         weight_decay=float(weight_decay),
+        test=None if data.test is None else (data.test.x[:, 0], data.test.target),
     )
 
 
@@ -363,6 +382,8 @@ def _check_data(data: Data, loss: str) -> None:
 def diffusion_model(problem: SgdNetwork, order: int = 1) -> MeanField:
     """The diffusion of SGD as a model: drift −∇L (order 2: −∇(L + ¼η|∇L|²)), A = gC. Its one feature is L, so V = L and m = ⟨L⟩.
 
+    Where points are held out, the mean losses on those trained on and on those held out are observables.
+
     Args:
         problem: what is trained.
         order: 1 or 2, of the weak error in η at a finite time.
@@ -380,6 +401,7 @@ def diffusion_model(problem: SgdNetwork, order: int = 1) -> MeanField:
         own_drift=lambda w, _: problem.drift(w, order),
         own_diffusion=lambda w, _: problem.diffusion(w),
         interacting=False,
+        observables={} if problem.test is None else {"train_loss": problem.train_loss, "test_loss": problem.test_loss},
     )
 
 

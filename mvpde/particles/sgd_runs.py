@@ -117,7 +117,6 @@ class SgdRuns:
     """
 
     name = "sgd"
-    listed = ("loss_standard_error",)
 
     def __init__(
         self,
@@ -157,6 +156,11 @@ class SgdRuns:
         self._shares = Shares(1, runs, comm)
         self._streams = self._shares.streams(seed)
         self._w = self._shares.start(law, self._streams)
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The standard errors, of the loss and of what the model observes beside it."""
+        return ("loss_standard_error", *(f"{name}_standard_error" for name in self.model.observables))
 
     def _mean(self, sums: list[Array]) -> Array:
         return self._shares.mean(sums)[0]
@@ -258,8 +262,9 @@ class SgdRuns:
         return self._shares.first_run(self._w)
 
     def numbers(self) -> dict[str, float]:
-        """Standard error of the loss, and steps taken. Collective."""
-        return {"loss_standard_error": self.loss_standard_error(), "steps": self._steps}
+        """Standard errors of the losses, and steps taken. Collective."""
+        others = {f"{name}_standard_error": self.estimate(f)[1] for name, f in self.model.observables.items()}
+        return {"loss_standard_error": self.loss_standard_error(), **others, "steps": self._steps}
 
     def statistics(self) -> dict[str, Number]:
         """Size, η, B, noise scale, steps, and steps of runs per second of ``advance`` (all runs and ranks together)."""

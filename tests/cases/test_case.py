@@ -15,6 +15,7 @@ from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import chosen_measures, measures
 from mvpde.cases.messages import described, sections_in, toml_value
 from mvpde.cases.problem import problem
+from mvpde.cases.sources import HeldOut
 from mvpde.models import data as datasets
 from mvpde.models.units import UNITS, circle_rbf
 from mvpde.runtime import MPI, CaseError
@@ -303,7 +304,8 @@ def tables() -> dict[str, type[sections.Section]]:
     """Heading of docs/cases.md → the section that its table describes."""
     found = {f'`kind = "{name}"`': kind.schema for name, kind in KINDS.items()}
     for kind in KINDS.values():
-        found |= {f'`source = "{name}"`': schema for name, schema in kind.sources.items()}
+        found |= {f'`source = "{name}"`': schema for name, schema in kind.sources.items() if not issubclass(schema, HeldOut)}
+    found["Points held out"] = HeldOut
     for name, field in sections.CaseSections.model_fields.items():
         schemas = sections_in(field.annotation)
         if schemas and name not in ("model", "data", "initial"):

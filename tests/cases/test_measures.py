@@ -40,8 +40,8 @@ SMALL: dict[str, tuple[str, str, Mapping[str, Any]]] = {
         {"model.dimension": 10, "ensemble.particles": 30, "ensemble.runs": 3, "ensemble.step": 1e-3},
     ),
     "characteristics": ("circle_rbf", "characteristics", CIRCLE),
-    "sgd": ("sgd_neuron", "sgd", {"sgd.runs": 5000}),
-    "paths": ("sgd_neuron", "sgd", {"sgd.runs": 5000, "sgd.dynamics": "diffusion"}),
+    "sgd": ("sgd_neuron", "sgd", {"sgd.runs": 5000, "data.test_share": 0.5}),
+    "paths": ("sgd_neuron", "sgd", {"sgd.runs": 5000, "data.test_share": 0.5, "sgd.dynamics": "diffusion"}),
 }
 KEYS = sorted({key for entry in MEASURES.values() for key in entry.keys} | set(EVERY))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvpde.models.data import TARGETS, Data, circle, csv, interval, points, target_function
+from mvpde.models.data import TARGETS, Data, circle, csv, interval, noisy, points, split, target_function
 
 COPPER = Path(__file__).parents[2] / "cases" / "data" / "copper.csv"
 
@@ -121,3 +121,42 @@ def test_data_that_make_no_sense_are_refused() -> None:
         interval(1.0, 1.0, 4, target_function("x"))
     with pytest.raises(ValueError, match="at least 1 point"):
         circle(0, target_function("x"))
+
+
+# --- points held out ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_split_takes_every_point_once_and_is_the_same_each_time() -> None:
+    data = csv(COPPER, ["temperature"], "expansion")
+    parts = split(data, 0.25, seed=3)
+    assert parts.test is not None
+    assert (len(parts.target), len(parts.test.target)) == (177, 59)
+    together = np.concatenate([np.column_stack([part.x[:, 0], part.target]) for part in (parts, parts.test)])
+    everything = np.column_stack([data.x[:, 0], data.target])
+    assert np.array_equal(together[np.lexsort(together.T)], everything[np.lexsort(everything.T)])
+    assert all(math.isclose(part.weights.sum(), 1.0, rel_tol=1e-13) for part in (parts, parts.test))
+    again, other = split(data, 0.25, seed=3), split(data, 0.25, seed=4)
+    assert np.array_equal(parts.target, again.target) and not np.array_equal(parts.target, other.target)
+
+
+def test_a_split_keeps_the_shares_of_unequal_weights() -> None:
+    parts = split(points(np.arange(4.0), np.arange(4.0), [1.0, 2.0, 3.0, 4.0]), 0.5)
+    kept = parts.target + 1.0
+    assert parts.weights == pytest.approx(kept / kept.sum())
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_a_split_that_leaves_nothing_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=r"both need one"):
+        split(points(np.arange(4.0), np.arange(4.0)), share)
+
+
+def test_noise_is_added_to_the_targets_trained_on_alone() -> None:
+    """Its mean is 0 and its deviation the one given, within three standard errors of 20000 numbers."""
+    data = split(points(np.arange(40000.0), np.zeros(40000)), 0.5)
+    loud = noisy(data, 2.0, seed=5)
+    assert loud.test is not None and not loud.test.target.any()
+    assert abs(loud.target.mean()) < 3.0 * 2.0 / math.sqrt(20000)
+    assert abs(loud.target.std() - 2.0) < 3.0 * 2.0 / math.sqrt(2 * 20000)
+    assert np.array_equal(loud.x, data.x)
+    assert not np.array_equal(loud.target, noisy(data, 2.0, seed=6).target)

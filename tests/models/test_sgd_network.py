@@ -169,3 +169,25 @@ def test_data_that_do_not_fit_are_refused():
         sgd("neuron", data.points([0.0, 1.0], [0.0, 1.0]), loss="logistic", **settings)
     with pytest.raises(ValueError, match="order is 3"):
         diffusion_model(problem(), 3)
+
+
+# --- points held out ------------------------------------------------------------------------------------------------------------
+
+
+def test_train_and_test_loss_are_the_means_of_their_points():
+    """L is the training loss and the weight decay; what is held out is in no gradient."""
+    parts = data.split(data.points(X, TARGETS["least_squares"]), 0.4, seed=2)
+    one = sgd("neuron", parts, learning_rate=0.1, batch_size=1, weight_decay=0.07)
+    w = points(2)
+    for part, losses in ((parts, one.train_loss(w)), (parts.test, one.test_loss(w))):
+        f = w[:, 1:] * np.tanh(w[:, :1] * part.x[:, 0])
+        np.testing.assert_allclose(losses, 0.5 * np.mean((f - part.target) ** 2, axis=1), rtol=1e-13)
+    np.testing.assert_allclose(one.loss(w), one.train_loss(w) + 0.035 * np.sum(w**2, axis=1), rtol=1e-13)
+    np.testing.assert_allclose(one.gradient(w), differences(one.loss, w), atol=2e-9)
+    assert set(diffusion_model(one).observables) == {"train_loss", "test_loss"}
+
+
+def test_without_points_held_out_there_is_no_test_loss():
+    assert not diffusion_model(problem()).observables
+    with pytest.raises(ValueError, match="no points are held out"):
+        problem().test_loss(points(2))

@@ -7,14 +7,17 @@ from typing import Annotated
 from pydantic import Field
 
 from mvpde.cases.kinds import Equation, Given, Kind
-from mvpde.cases.schema import Count, ModelSection, Number, Positive, one_of
-from mvpde.cases.sources import SOURCES
+from mvpde.cases.schema import Count, DataSection, ModelSection, Number, Positive, one_of
+from mvpde.cases.sources import SplitCsv, SplitPoints
 from mvpde.models.data import Data
 from mvpde.models.losses import SAMPLE_LOSSES
 from mvpde.models.mean_field import MeanField
 from mvpde.models.sgd_network import ACTIVATIONS, NETWORKS, SgdNetwork, diffusion_model, sgd
 
-SAMPLED = ("csv", "points")  # sources of data sets with equal weights, from which SGD draws
+SAMPLED: dict[str, type[DataSection]] = {
+    "csv": SplitCsv,
+    "points": SplitPoints,
+}  # sources of data sets with equal weights, from which SGD draws
 
 
 class SgdNetworkModel(ModelSection):
@@ -47,4 +50,4 @@ _EQUATION = Equation(
     "∂_tρ = ∇·(ρ ∇L + ∇·(Aρ)),   A = ½ηΣ,   W_{k+1} = W_k − η ∇L_B(W_k)",
 )
 
-KIND = Kind(SgdNetworkModel, _build, {name: SOURCES[name] for name in SAMPLED}, training=_training, equation=lambda _: _EQUATION)
+KIND = Kind(SgdNetworkModel, _build, SAMPLED, training=_training, equation=lambda _: _EQUATION)
