@@ -66,6 +66,7 @@ SOLVED_COLUMNS: dict[str, tuple[str, ...]] = {
     "weak_error": ("weak_error.", "mesh_error."),
     "noise_scale": ("distance.", "standard_error.", "mesh_error", "outer_mass", "boltzmann."),
     "batch_schedule": ("distance.", "standard_error.", "mesh_error"),
+    "generalisation": ("density.", "outer_mass"),
     "bifurcation": ("symmetric.", "broken."),
 }
 LEFT_OUT = re.compile(r"(^|\.)(seconds|wall_seconds|\w+_per_second|solver_iterations)$")

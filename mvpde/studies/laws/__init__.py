@@ -33,6 +33,7 @@ TASKS: Registry[Task[Section]] = Registry(
         "noise_scale": At(f"{SGD}noise_scale:NOISE_SCALE", "stationary laws of SGD at equal noise scale"),
         "batch_schedule": At(f"{SGD}batch_schedule:BATCH_SCHEDULE", "larger batches against smaller learning rates"),
         "phase_diagram": At(f"{DEEP}phase_diagram:PHASE_DIAGRAM", "fields over the variances of a random network's weights"),
+        "generalisation": At(f"{SGD}generalisation:GENERALISATION", "train and test loss against the noise scale of SGD"),
         "bifurcation": At(f"{LIMITS}bifurcation:BIFURCATION", "a symmetric state that loses its stability"),
         "representation": At(f"{LIMITS}representation:REPRESENTATION", "where training ends, and what units can represent"),
         "residual_depth": At(f"{DEEP}residual_depth:RESIDUAL_DEPTH", "residual networks beside the flow of the same features"),
@@ -63,6 +64,7 @@ MEASUREMENTS: Registry[Measurement[MeasurementOptions]] = Registry(
         "deep_growth": At(f"{DEEP}coupling:GROWTH", "growth of the distance to the copies in time and in depth"),
         "deep_dependence": At(f"{DEEP}dependence:STAYS", "covariances that stay, and conditional means"),
         "towards_limit": At(f"{DEEP}towards:TOWARDS", "differences to a limit, extrapolated to infinite width"),
+        "generalisation": At(f"{SGD}generalisation:GENERALISATION_LAW", "test losses of equal noise scale, and their optimum"),
         "pitchfork": At(f"{LIMITS}bifurcation:PITCHFORK", "critical value, and fluctuations there"),
     },
 )
