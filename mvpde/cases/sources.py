@@ -121,8 +121,8 @@ class CsvData(DataSet):
     remedy: ClassVar[str] = "correct the file (its path is relative to the case file), or the names in `inputs` and `output`"
 
     file: str = Field(description="a CSV file, relative to the case file", examples=["data/copper.csv"])
-    inputs: Annotated[list[str], Field(min_length=1)] = Field(
-        description="names of the input columns", examples=[["temperature"]]
+    inputs: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="names of the input columns; absent: all others", examples=[["temperature"]]
     )
     output: str = Field(description="name of the column to predict", examples=["expansion"])
     standardise: bool = Field(

@@ -143,7 +143,7 @@ def points(x: ArrayLike, target: Target | str | ArrayLike, weights: ArrayLike | 
 
 def csv(
     path: str | Path,
-    inputs: Sequence[str],
+    inputs: Sequence[str] | None,
     output: str,
     standardise: bool = False,
     content: Callable[[Path], bytes] = Path.read_bytes,
@@ -152,7 +152,7 @@ def csv(
 
     Args:
         path: a comma-separated file in UTF-8.
-        inputs: names of the columns of x.
+        inputs: names of the columns of x; None: all but that of f.
         output: name of the column of f.
         standardise: subtract the mean from each column used and divide by its standard deviation.
         content: reads the file.
@@ -163,6 +163,7 @@ def csv(
     """
     lines = _table_lines(Path(path), content)
     header = next(lines, (0, []))[1]
+    inputs = [name for name in header if name != output] if inputs is None else inputs
     if not inputs:
         raise ValueError(f"{path}: name at least one input column")
     columns = [_column(header, name, path) for name in (*inputs, output)]

@@ -34,6 +34,13 @@ def test_standardised_columns_have_mean_zero_and_deviation_one() -> None:
     assert math.isclose(data.weights.sum(), 1.0, rel_tol=1e-13)
 
 
+def test_without_names_all_other_columns_are_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("a,f,b\n1,2,3\n4,5,6\n")
+    data = csv(path, None, "f")
+    assert (data.x.tolist(), data.target.tolist()) == ([[1.0, 3.0], [4.0, 6.0]], [2.0, 5.0])
+
+
 FAULTS = {  # contents: parts of the message
     "a,b\n1,2\n3\n": ("line 3", "1 fields", "2"),
     "a,b\n# note\n\n1,2\n3,4,5\n": ("line 5", "3 fields"),
