@@ -215,15 +215,11 @@ class SgdNetwork:
         return w if self.centre is None else w - self.centre
 
     def train_loss(self, w: Array) -> Array:
-        """S⁻¹ Σ_s ℓ(f(x_s; W), y_s), shape (N,): L without the weight decay."""
+        """L without the weight decay, shape (N,)."""
         return self._mean_loss(w, self.x, self.y)
 
     def test_loss(self, w: Array) -> Array:
-        """The same mean over the points held out, shape (N,).
-
-        Raises:
-            ValueError: where there are none.
-        """
+        """The same mean over the points held out, shape (N,); ValueError where there are none."""
         _require(self.test is not None, "no points are held out, so there is no test loss")
         return self._mean_loss(w, *(self.test or (self.x, self.y)))
 
@@ -259,7 +255,7 @@ class SgdNetwork:
         return DRIFTS[order](self, w)
 
     def _mean_loss(self, w: Array, x: Array, y: Array) -> Array:
-        return in_rows(lambda w: np.asarray(self.sample_loss.value(self.prediction(w, x), y).mean(axis=1)), w, len(x))
+        return self._over_data(lambda w: np.asarray(self.sample_loss.value(self.prediction(w, x), y).mean(axis=1)), w, len(x))
 
     def _gradients(self, w: Array, x: Array, y: Array) -> list[Array]:
         """∂ℓ/∂W_k for all k without the weight decay, shapes (N, B)."""
@@ -291,15 +287,11 @@ class SgdNetwork:
                 result[:, j, k] = result[:, k, j] = total.mean(axis=1)
         return result
 
-    def _over_data(self, block: Callable[[Array], Array], w: Array) -> Array:
-        return in_rows(block, w, len(self.x))
-
-
-def in_rows(block: Callable[[Array], Array], w: Array, samples: int) -> Array:
-    """``block`` of successive rows of W, so that no array of (rows, samples) has more than IN_WORK entries."""
-    rows = max(16, IN_WORK // samples)
-    pieces = [block(w[start : start + rows]) for start in range(0, len(w), rows)]
-    return np.concatenate(pieces) if pieces else block(w)
+    def _over_data(self, block: Callable[[Array], Array], w: Array, samples: int | None = None) -> Array:
+        """``block`` of successive rows of W, so that no array has more than IN_WORK entries whatever N·S is."""
+        rows = max(16, IN_WORK // (samples or len(self.x)))
+        pieces = [block(w[start : start + rows]) for start in range(0, len(w), rows)]
+        return np.concatenate(pieces) if pieces else block(w)
 
 
 def _columns(w: Array) -> list[Array]:
@@ -382,10 +374,8 @@ def _check_data(data: Data, loss: str) -> None:
 def diffusion_model(problem: SgdNetwork, order: int = 1) -> MeanField:
     """The diffusion of SGD as a model: drift −∇L (order 2: −∇(L + ¼η|∇L|²)), A = gC. Its one feature is L, so V = L and m = ⟨L⟩.
 
-    Where points are held out, the mean losses on those trained on and on those held out are observables.
-
     Args:
-        problem: what is trained.
+        problem: what is trained; with points held out, the mean losses on both parts are observables.
         order: 1 or 2, of the weak error in η at a finite time.
 
     Raises:

@@ -59,7 +59,7 @@ class GeneralisationOptions(Section):
 
 
 @dataclass(frozen=True)
-class Losses:
+class MeanLosses:
     """Mean losses over the output times, without the weight decay, and how well they are known."""
 
     train_loss: list[float]
@@ -76,8 +76,8 @@ class GeneralisationResult:
 
     noise_scale: float  # g
     times: list[float]  # output times after the start
-    density: Losses
-    sgd: Losses
+    density: MeanLosses
+    sgd: MeanLosses
     outer_mass: float  # the largest at these times
 
 
@@ -95,8 +95,8 @@ def generalisation(problem: Problem, options: GeneralisationOptions, comm: MPI.I
     return GeneralisationResult(
         train.noise_scale,
         times,
-        Losses(*_columns(fine), None, None, *_columns(TwoMeshes(fine, rough).error)),
-        Losses(*_columns(means), *_columns(errors)),
+        MeanLosses(*_columns(fine), None, None, *_columns(TwoMeshes(fine, rough).error)),
+        MeanLosses(*_columns(means), *_columns(errors)),
         outer,
     )
 
@@ -154,7 +154,7 @@ class GeneralisationLawOptions(MeasurementOptions):
 
 @dataclass(frozen=True)
 class Curve:
-    """Losses against g at one time: (η, B) of the same g are beside each other.
+    """MeanLosses against g at one time: (η, B) of the same g are beside each other.
 
     Attributes:
         g: noise scales, increasing, shape (G,).
@@ -328,6 +328,9 @@ def _by_batch(axes: Axes, curve: Curve, x: Array, level: float) -> None:
 def _draw_rate(axes: Axes, curve: Curve) -> None:
     _by_batch(axes, curve, curve.rate, 0.95)
     finish(axes, "learning rate η", "test loss", heading="not a function of η", log="x")
+    rates = np.unique(curve.rate)
+    axes.set_xticks(rates, [f"{rate:.3g}" for rate in rates])
+    axes.tick_params(axis="x", which="minor", labelbottom=False)
 
 
 def _draw_scale(axes: Axes, curve: Curve, heading: str, level: float) -> None:
