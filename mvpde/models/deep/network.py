@@ -113,6 +113,12 @@ class DeepNetwork:
         """Names of what labels the laws: the components of a, and b."""
         return (*self.first_names, "b")
 
+    @property
+    def kinked(self) -> bool:
+        """Whether some unit has a slope that jumps."""
+        names = {self.first.activation, self.output, *(layer.activation for layer in self.layers)}
+        return any(ACTIVATIONS[name].kinked for name in names)
+
     def columns(self, layer: DeepLayer) -> list[int]:
         """Where the trained weights of a layer stand among `coordinates`."""
         return [self.coordinates.index(name) for name in layer.trained]

@@ -26,10 +26,12 @@ class Neuron:
     Attributes:
         value: u → act(u), of any shape; it may write into a second argument, as ufuncs do.
         slope: act(u) → act′(u); None where there is none, so that nothing can be trained through it.
+        kinked: whether act′ jumps, so that the rates of weights jump as they move.
     """
 
     value: Callable[[Array], Array]
     slope: Callable[[Array], Array] | None
+    kinked: bool = False
 
 
 ACTIVATIONS: Registry[Neuron] = Registry(
@@ -37,7 +39,7 @@ ACTIVATIONS: Registry[Neuron] = Registry(
     {
         "tanh": Neuron(np.tanh, lambda t: 1.0 - t * t),
         "sigmoid": Neuron(expit, lambda s: s * (1.0 - s)),
-        "relu": Neuron(lambda u: np.maximum(u, 0.0), lambda u: (u > 0.0).astype(np.float64)),  # 0 at the kink
+        "relu": Neuron(lambda u: np.maximum(u, 0.0), lambda u: (u > 0.0).astype(np.float64), kinked=True),  # 0 at the kink
     },
 )
 

@@ -24,6 +24,8 @@ from mvpde.models.laws import Product
 from mvpde.particles.blocks import whole
 from mvpde.particles.deep.samples import Samples
 
+_KINKED = 1e-6  # smallest tolerance of a step where rates jump
+
 
 class LayerNodes:
     """The nodes of one layer, their weights, and what one pass through it leaves for the velocity.
@@ -93,7 +95,7 @@ class DeepCharacteristics:
             labels: of the first and last weights; labels of share 0 are carried along and tell the law conditioned on them.
             laws: of the trained weights of each layer at t = 0, independent of the labels.
             nodes: quadrature nodes in each of ``network.coordinates``, ≥ 1; a layer uses those of the weights it trains.
-            tolerance: relative tolerance of one time step, in (0, 1e-2].
+            tolerance: relative tolerance of one time step, in (0, 1e-2]; at least 1e-6 where units have kinks.
             samples: one data point at a time by steps of Euler's method, instead of the flow.
             comm: rank 0 of it does the work; all ranks get the answers.
 
@@ -102,7 +104,9 @@ class DeepCharacteristics:
         """
         _check(network, laws, nodes, tolerance)
         self.network, self.labels, self.model, self.comm = network, labels, network.mean_field(), comm
-        self.tolerance, self.samples, self.time, self.step = tolerance, samples, 0.0, 0.0
+        # Each node whose rate jumps stops the integrator at that time; the quadrature of a kink is no better than this anyway.
+        self.tolerance = max(tolerance, _KINKED) if network.kinked else tolerance
+        self.samples, self.time, self.step = samples, 0.0, 0.0
         self._steps, self._evaluations = 0, 0
         self._a, self._b = labels.a.copy(), labels.b.copy()
         self._layers = []
