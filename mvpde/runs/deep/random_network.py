@@ -139,15 +139,23 @@ def _error_of_variance(values: Array) -> Array:
 
 
 def predicted(networks: RandomNetworks, k: Array) -> tuple[Array, Array]:
-    """m_ℓ and the diagonal of v_ℓ for all pairs of inputs, shape (depth, pairs), NaN where ReLU has inputs that are alike."""
+    """m_ℓ and the diagonal of v_ℓ for all pairs of inputs, shape (depth, pairs), NaN where ReLU has inputs that are alike.
+
+    Both are 0 where ReLU without biases has an input without variance: K̂ is 0 there too, at any width.
+    """
     row, column = np.triu_indices(k.shape[1])
     bias, variance = np.full((2, len(k), len(row)), np.nan)
     place = {(int(a), int(b)): number for number, (a, b) in enumerate(zip(row, column, strict=True))}
+    homogeneous = RANDOM_ACTIVATIONS[networks.activation].homogeneous
+    silent = homogeneous & (np.einsum("laa->la", k).min(axis=0) == 0.0)
     for a, b in place:
-        if a == b and k.shape[1] > 1:
+        if silent[a] or silent[b]:
+            bias[:, place[a, b]] = variance[:, place[a, b]] = 0.0
+            continue
+        if a == b and (~silent).sum() > 1:
             continue
         pair = k[:, [a, b]][:, :, [a, b]] if a != b else _alone(networks, k[0, a, a], len(k))
-        if RANDOM_ACTIVATIONS[networks.activation].homogeneous and correlations(pair)[:, 0, 1].max() > 1.0 - ALIKE:
+        if homogeneous and correlations(pair)[:, 0, 1].max() > 1.0 - ALIKE:
             continue
         m, v = finite_width(networks.activation, pair, networks.weight_variance, networks.bias_variance)
         for state, entry in enumerate(((a, a), (b, b), (a, b))):

@@ -87,6 +87,22 @@ def test_networks_beside_the_limit(shared_tmp_path: Path, comm: MPI.Intracomm) -
 
 
 @pytest.mark.serial
+@pytest.mark.parametrize("inputs", [[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [1.0, 0.0], [0.6, 0.8]], [[0.0, 0.0]]])
+def test_an_input_of_zeros_stays_zero_in_a_network_of_relus_without_biases(tmp_path: Path, inputs: list[list[float]]) -> None:
+    """K̂ = K = 0 with that input; of another, E K̂ = K and Var K̂ = 5(ℓ − 1)K²/N + O(N⁻²), K = σ_w²/2 from layer to layer."""
+    model = {**MODEL, "activation": "relu", "weight_variance": 2.0, "bias_variance": 0.0, "depth": 4, "inputs": inputs}
+    found = mvpde.run(written(tmp_path, model=model, network={"width": 20, "runs": 3}), out=tmp_path / "out").summary["network"]
+    bias, variance = np.array(found["predicted_bias"]), np.array(found["predicted_variance"])
+    assert np.isfinite(bias).all() and np.isfinite(variance).all()
+    for number, (a, b) in enumerate(found["pairs"]):
+        if not any(inputs[a]) or not any(inputs[b]):
+            assert not bias[:, number].any() and not variance[:, number].any() and not np.array(found["bias"])[:, number].any()
+        elif a == b:
+            assert np.abs(bias[:, number]).max() < 1e-7
+            assert variance[:, number] == pytest.approx(5.0 * np.arange(4), abs=1e-6)
+
+
+@pytest.mark.serial
 def test_the_diagram_is_written_and_drawn(tmp_path: Path) -> None:
     grid = {"weight_variance": [0.5, 4.0, 15], "bias_variance": [0.0, 0.5, 11]}
     path = written(tmp_path, phase_diagram=grid, output={"pictures": True}, network={"width": 20, "runs": 3})
