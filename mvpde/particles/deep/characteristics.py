@@ -24,7 +24,7 @@ from mvpde.models.laws import Product
 from mvpde.particles.blocks import whole
 from mvpde.particles.deep.samples import Samples
 
-_KINKED = 1e-6  # smallest tolerance of a step where rates jump
+KINKED = 1e-6  # smallest tolerance of a step where rates jump
 
 
 class LayerNodes:
@@ -105,7 +105,7 @@ class DeepCharacteristics:
         _check(network, laws, nodes, tolerance)
         self.network, self.labels, self.model, self.comm = network, labels, network.mean_field(), comm
         # Each node whose rate jumps stops the integrator at that time; the quadrature of a kink is no better than this anyway.
-        self.tolerance = max(tolerance, _KINKED) if network.kinked else tolerance
+        self.tolerance = max(tolerance, KINKED) if network.kinked else tolerance
         self.samples, self.time, self.step = samples, 0.0, 0.0
         self._steps, self._evaluations = 0, 0
         self._a, self._b = labels.a.copy(), labels.b.copy()

@@ -17,10 +17,10 @@ from scipy.integrate import DOP853
 
 from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.deep.resnet import DepthRule, Passage, ResidualLimit, passage, told
-from mvpde.models.deep.units import Array
+from mvpde.models.deep.units import ACTIVATIONS, Array
 from mvpde.models.laws import Product
 from mvpde.particles.blocks import whole
-from mvpde.particles.deep.characteristics import LayerNodes
+from mvpde.particles.deep.characteristics import KINKED, LayerNodes
 
 
 class ResidualCharacteristics:
@@ -53,7 +53,7 @@ class ResidualCharacteristics:
             depths: labels s.
             law: of the trained weights at t = 0, the same at every depth.
             nodes: quadrature nodes in each trained weight, ≥ 1.
-            tolerance: relative tolerance of one time step, in (0, 1e-2].
+            tolerance: relative tolerance of one time step, in (0, 1e-2]; at least 1e-6 where the unit has a kink.
             comm: rank 0 of it does the work; all ranks get the answers.
 
         Raises:
@@ -61,7 +61,9 @@ class ResidualCharacteristics:
         """
         _check(limit, law, nodes, tolerance)
         self.limit, self.depths, self.model, self.comm = limit, depths, limit.mean_field(), comm
-        self.tolerance, self.time, self.step = tolerance, 0.0, 0.0
+        # As for deep networks: a node whose rate jumps stops the integrator, and the quadrature of a kink is no better than this.
+        self.tolerance = max(tolerance, KINKED) if ACTIVATIONS[limit.unit.activation].kinked else tolerance
+        self.time, self.step = 0.0, 0.0
         self._steps, self._evaluations = 0, 0
         theta, weights = law.quadrature(nodes)
         shape = (len(depths.nodes), 1, *theta.shape)

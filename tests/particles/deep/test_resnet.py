@@ -51,6 +51,19 @@ def test_the_loss_falls_by_the_dissipation() -> None:
         assert (seen[0][0] - seen[2][0]) / 0.02 == pytest.approx(seen[1][1], abs=3e-6)
 
 
+def test_units_with_a_kink_ask_for_no_more_than_their_quadrature_gives() -> None:
+    """ReLU: the default of 1e-10 becomes 1e-6, and the loss still falls by the dissipation; tanh keeps what is asked."""
+    limit = ResidualLimit(DeepLayer("relu", ("v", "w"), {"c": 0.3}), DATA)
+    measure = ResidualCharacteristics(limit, gauss(3), LAW, nodes=(4, 4), comm=MPI.COMM_SELF)
+    seen = []
+    for t in (0.19, 0.2, 0.21):
+        measure.advance(t)
+        seen.append((measure.losses()[0], measure.dissipation()))
+    assert measure.statistics()["tolerance"] == 1e-6 and measure.statistics()["steps"] < 30
+    assert (seen[0][0] - seen[2][0]) / 0.02 == pytest.approx(seen[1][1], rel=1e-3)
+    assert ResidualCharacteristics(LIMIT, gauss(2), LAW, nodes=(2, 2), comm=MPI.COMM_SELF).tolerance == 1e-10
+
+
 def test_midpoints_are_of_order_two_and_gauss_nodes_of_any() -> None:
     """Errors of the loss at t = 0 and 1: a quarter for twice as many midpoints, none left at four nodes of Gauss."""
     exact = carried("gauss", 8, [0.0, 1.0])
