@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from at_hand.residual_flows import LINE, NORMAL, PLANE, SPACE, Flow, layers, linear
+from mvpde.density.density import Density
+from mvpde.mesh.box import box
 from mvpde.models.deep.depth_weights import depth_weights
 from mvpde.models.deep.residual_flow import BlockWords, residual_flow, written_block
+from mvpde.models.laws import Product, Uniform
 from mvpde.models.mean_field import Array
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
@@ -94,6 +97,27 @@ def test_a_table_may_be_read_on_straight_lines():
     nodes.advance(0.25)
     nodes.advance(1.0)
     assert np.abs(nodes.cloud()[0] - np.arcsinh(math.e * np.sinh(x))).max() < 1e-8
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("interpolation", ["constant", "linear"])
+def test_no_measure_goes_beyond_the_end_of_a_table(interpolation):
+    """To the end, and no further: particles, characteristics and densities are stopped there by the same words."""
+    table = {"constant": {"s": [0.0, 0.5], "a": [1.0, 2.0]}, "linear": {"s": [0.0, 0.5, 1.0], "a": [0.0, 2.0, 0.0]}}
+    block = written_block(BlockWords(("x",), ("a",)), ["a*sin(pi*x)"])
+    model = residual_flow(("x",), block, depth_weights(table[interpolation], interpolation))
+    law = Product((Uniform(-0.9, 0.9),))
+    measures = [
+        Ensemble(model, law, particles=4, scheme="euler", step=0.1, comm=MPI.COMM_SELF),
+        Characteristics(model, law, nodes=[4], tolerance=1e-6, comm=MPI.COMM_SELF),
+        Density(model, box([-1.0], [1.0], [20], comm=MPI.COMM_SELF), law),
+    ]
+    for measure in measures:
+        measure.advance(1.0)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="the table ends at s = 1, and the flow is to go beyond; add rows"):
+                measure.advance(3.0)
+            assert measure.time < 1.2
 
 
 @pytest.mark.serial

@@ -45,13 +45,18 @@ class DepthWeights:
     moving: bool
     end: float = math.inf
 
+    @property
+    def last(self) -> float:
+        """The largest depth that may be asked for: the end, and rounding."""
+        return self.end * (1.0 + _ROUNDING)
+
     def require(self, end: float) -> None:
         """Refuse a depth that θ is not known to.
 
         Raises:
             ValueError: saying how far it is.
         """
-        if end > self.end * (1.0 + _ROUNDING):
+        if end > self.last:
             raise ValueError(
                 f"weights: the table ends at s = {self.end:g}, the flow at s = {end:g}; add rows to the table or end sooner"
             )

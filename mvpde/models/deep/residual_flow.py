@@ -12,8 +12,10 @@ with entries that are expressions of the depth s and of the weights θ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -54,6 +56,8 @@ def residual_flow(
 ) -> MeanField:
     """The flow ẋ = h(x, θ(s)) as a model whose time is the depth s; no particle sees another and nothing diffuses.
 
+    A measure that is carried beyond the end of a table gets a `ValueError` there.
+
     Args:
         coordinates: names of the D features.
         block: h, from `layered_block`, `linear_block` or `written_block` with the names of ``weights``.
@@ -65,7 +69,15 @@ def residual_flow(
     """
     bare = gradient_flow(coordinates, observables=observables)
     pieces = [_piece(bare, block, weights, k) for k in range(len(weights.pieces))]
-    return replace(pieces[0], later=tuple(zip(weights.starts[1:], pieces[1:], strict=True)))
+    later = list(zip(weights.starts[1:], pieces[1:], strict=True))
+    if math.isfinite(weights.end):
+        later.append((weights.last, replace(pieces[-1], moving=partial(_beyond, weights.end))))
+    return replace(pieces[0], later=tuple(later))
+
+
+def _beyond(end: float, _: float) -> MeanField:
+    """Refuse coefficients where there are none, on all ranks alike, as each asks for the model of its time."""
+    raise ValueError(f"weights: the table ends at s = {end:g}, and the flow is to go beyond; add rows to the table or end sooner")
 
 
 def _piece(bare: MeanField, block: Block, weights: DepthWeights, k: int) -> MeanField:
