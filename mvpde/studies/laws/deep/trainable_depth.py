@@ -4,6 +4,7 @@ At each point of the phase diagram networks of several depths L are trained on r
 accuracy falls with L from 1 to that of guessing; L_½ is where it passes half-way between. The law is L_½ = 6ξ_c, with ξ_c from
 the maps of infinite width alone: not a theorem but what Schoenholz et al. found for images of digits (arXiv:1611.01232, fig. 5).
 Hence two verdicts, on the exponent of L_½ ~ ξ_c^p and on the constant, over points with 6ξ_c within the depths that are trained.
+Of those some may have no L_½, as they learn at all depths or at none: they are no part of the fit, but can refute the law.
 """
 
 from __future__ import annotations
@@ -166,6 +167,7 @@ class TrainedDepths:
         xi: ξ_c, ∞ on the critical line, shape (W,).
         depths: L, shape (D,). accuracy: means over runs, shape (W, D).
         half, half_error: mean L_½ of the runs and its standard error, shape (W,); NaN where accuracy does not pass half-way.
+        least, most: what that mean lies between, shape (W,): the same where it is known; see `half_bounds`.
     """
 
     weight: Array
@@ -175,12 +177,28 @@ class TrainedDepths:
     accuracy: Array
     half: Array
     half_error: Array
+    least: Array
+    most: Array
+
+    @property
+    def inside(self) -> np.ndarray:
+        """The points with 6ξ_c within the depths trained. Shape (W,), bool."""
+        return np.asarray((self.depths[0] <= LAW * self.xi) & (LAW * self.xi <= self.depths[-1]))
 
     @property
     def fitted(self) -> np.ndarray:
-        """The points that the verdicts are about: 6ξ_c within the depths trained, and a depth L_½. Shape (W,), bool."""
-        inside = (self.depths[0] <= LAW * self.xi) & (LAW * self.xi <= self.depths[-1])
-        return np.asarray(inside & np.isfinite(self.half))
+        """Those of them that have a depth L_½. Shape (W,), bool."""
+        return np.asarray(self.inside & np.isfinite(self.half))
+
+    @property
+    def censored(self) -> np.ndarray:
+        """And those of which only a bound of L_½ is known. Shape (W,), bool."""
+        return np.asarray(self.inside & ~np.isfinite(self.half))
+
+    def against(self, factor: float) -> np.ndarray:
+        """The censored points whose L_½ cannot be 6ξ_c up to a factor. Shape (W,), bool."""
+        off = (self.least > factor * LAW * self.xi) | (self.most < LAW * self.xi / factor)
+        return np.asarray(self.censored & off)
 
 
 def half_depth(depths: Array, accuracy: Array, chance: float) -> float:
@@ -192,6 +210,15 @@ def half_depth(depths: Array, accuracy: Array, chance: float) -> float:
     k = int(below[0])
     share = (accuracy[k - 1] - level) / (accuracy[k - 1] - accuracy[k])
     return float(depths[k - 1] * (depths[k] / depths[k - 1]) ** share)
+
+
+def half_bounds(depths: Array, accuracy: Array, chance: float) -> tuple[float, float]:
+    """Ends of L_½: itself; (0, first depth) of a network that fails at once; (last depth, ∞) of one that never does."""
+    half = half_depth(depths, accuracy, chance)
+    if math.isfinite(half):
+        return half, half
+    failing = accuracy[0] < 0.5 * (1.0 + chance)
+    return (0.0, float(depths[0])) if failing else (float(depths[-1]), math.inf)
 
 
 def depths_of(dataset: xarray.Dataset) -> TrainedDepths | None:
@@ -207,13 +234,13 @@ def depths_of(dataset: xarray.Dataset) -> TrainedDepths | None:
     flat = {name: dataset[name].values.reshape(len(runs), -1)[order] for name in ("weight_variance", "bias_variance", "chance")}
     depths = dataset["depths"].values.reshape(len(runs), -1)[order[0]]
     xi = dataset["xi_c"].values.ravel()[order] if "xi_c" in dataset else np.full(len(order), math.nan)
-    half = [
-        mean([half_depth(depths, curve, float(chance)) for curve in point.T])
-        for point, chance in zip(runs[order], flat["chance"][:, 0], strict=True)
-    ]
+    curves = [(point.T, float(chance)) for point, chance in zip(runs[order], flat["chance"][:, 0], strict=True)]
+    half = [mean([half_depth(depths, curve, chance) for curve in point]) for point, chance in curves]
+    bounds = np.array([np.mean([half_bounds(depths, curve, chance) for curve in point], axis=0) for point, chance in curves])
     weight, bias = flat["weight_variance"][:, 0], float(flat["bias_variance"][0, 0])
     values, errors = np.array([(estimate.value, estimate.standard_error) for estimate in half]).T
-    return TrainedDepths(weight, bias, np.where(np.isfinite(xi), xi, math.inf), depths, runs[order].mean(axis=2), values, errors)
+    xi, accuracy = np.where(np.isfinite(xi), xi, math.inf), runs[order].mean(axis=2)
+    return TrainedDepths(weight, bias, xi, depths, accuracy, values, errors, bounds[:, 0], bounds[:, 1])
 
 
 def exponent(xi: Array, half: Array) -> Estimate:
@@ -225,8 +252,18 @@ def exponent(xi: Array, half: Array) -> Estimate:
     return Estimate(slope, math.sqrt(float(rest @ rest) / degrees / float(x @ x)) if degrees else math.nan, degrees)
 
 
+def _note(dataset: xarray.Dataset, there: TrainedDepths, factor: float) -> str:
+    """What the fit does not show: points that failed, and points without L_½, some of which may refute the law."""
+    said = [f"{failures(dataset)} points failed"] if failures(dataset) else []
+    if count := int(there.censored.sum()):
+        said.append(f"{count} points with 6ξ_c within the depths never pass half-way or fail at the first depth")
+    if count := int(there.against(factor).sum()):
+        said.append(f"{count} of them cannot have 6ξ_c within a factor {factor:g} of L_½")
+    return "; ".join(said)
+
+
 def depth_law(dataset: xarray.Dataset, options: DepthLawOptions) -> Outcome:
-    """Two verdicts, on the exponent and on the constant."""
+    """Two verdicts, on the exponent and on the constant; none holds where a point without L_½ is against 6ξ_c."""
     there = depths_of(dataset)
     laws = ("L_½ ~ ξ_c^p: the depth that can be trained grows in proportion to that of signals", "L_½ = 6ξ_c: the constant")
     if there is None or there.fitted.sum() < 3:
@@ -238,8 +275,9 @@ def depth_law(dataset: xarray.Dataset, options: DepthLawOptions) -> Outcome:
     power, logs = exponent(xi, half), mean(np.log(half / xi))
     ends = logs.interval(options.level)
     constant = None if ends is None else (math.exp(ends[0]), math.exp(ends[1]))
-    note = f"{failures(dataset)} points failed" if failures(dataset) else ""
+    note, against = _note(dataset, there, options.factor), bool(there.against(options.factor).any())
     details: dict[str, Json] = {"measure": options.name, "points": int(chosen.sum()), "level": options.level}
+    details |= {"censored": int(there.censored.sum()), "contradicting": int(there.against(options.factor).sum())}
     near = abs(logs.value - math.log(LAW)) <= math.log(options.factor)
     verdicts = [
         Verdict(
@@ -247,7 +285,7 @@ def depth_law(dataset: xarray.Dataset, options: DepthLawOptions) -> Outcome:
             1.0,
             power.value,
             power.interval(options.level),
-            decide(power.value, 1.0, options.tolerance),
+            FAILS if against else decide(power.value, 1.0, options.tolerance),
             note,
             {**details, "tolerance": options.tolerance},
         ),
@@ -256,7 +294,7 @@ def depth_law(dataset: xarray.Dataset, options: DepthLawOptions) -> Outcome:
             LAW,
             math.exp(logs.value),
             constant,
-            HOLDS if near else FAILS,
+            HOLDS if near and not against else FAILS,
             note,
             {**details, "factor": options.factor},
         ),

@@ -64,6 +64,33 @@ def test_another_exponent_or_constant_does_not_hold() -> None:
     assert verdicts(made(3.0 * XI)) == ["holds", "does not hold"]
 
 
+@pytest.mark.parametrize("half", [1.0, 1e4], ids=["fails at the first depth", "learns at all"])
+def test_points_without_a_depth_can_refute_the_law(half: float) -> None:
+    """The first point has 6ξ_c = 21.8: failing at 4 layers, or learning with 120, its L_½ is no factor 1.5 from it."""
+    depths = 6.0 * XI
+    depths[0] = half
+    outcome = DEPTH_LAW.measure(made(depths), OPTIONS)
+    assert [verdict.holds for verdict in outcome.verdicts] == ["does not hold", "does not hold"]
+    for verdict in outcome.verdicts:
+        assert {key: verdict.details[key] for key in ("points", "censored", "contradicting")} == {
+            "points": 6,
+            "censored": 1,
+            "contradicting": 1,
+        }
+        assert "1 of them cannot have 6ξ_c within a factor 1.5 of L_½" in verdict.note
+
+
+@pytest.mark.parametrize(("xi", "half"), [(16.0, 1e4), (0.8, 1.0)], ids=["learns at all", "fails at the first depth"])
+def test_points_without_a_depth_near_an_end_leave_the_law(xi: float, half: float) -> None:
+    """6ξ_c = 96 and L_½ > 120, or 4.8 and L_½ < 4: both may be within a factor 1.5; the point is counted."""
+    depths, lengths = 6.0 * XI, XI.copy()
+    lengths[0], depths[0] = xi, half
+    outcome = DEPTH_LAW.measure(made(depths, lengths), OPTIONS)
+    assert [verdict.holds for verdict in outcome.verdicts] == ["holds", "holds"]
+    assert outcome.verdicts[0].details["censored"] == 1 and outcome.verdicts[0].details["contradicting"] == 0
+    assert "1 points with 6ξ_c within the depths never pass half-way or fail at the first depth" in outcome.verdicts[0].note
+
+
 def test_networks_that_learn_at_every_depth_measure_nothing() -> None:
     outcome = DEPTH_LAW.measure(made(np.full(len(XI), 1e4)), OPTIONS)
     assert [verdict.measured for verdict in outcome.verdicts] == [None, None]
