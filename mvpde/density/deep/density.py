@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -21,6 +21,7 @@ from mvpde.density.auto import suitable
 from mvpde.density.deep.features import DeepFeatures, EulerField
 from mvpde.density.deep.fluxes import EdgeAveragedFluxes
 from mvpde.density.deep.layers import layer_meshes
+from mvpde.density.deep.names import by_label
 from mvpde.density.deep.start import projected
 from mvpde.density.density import MASS_TOLERANCE, outer_mass
 from mvpde.density.explicit import FluxCorrected, Fluxes, PotentialFluxes
@@ -325,9 +326,9 @@ class DeepDensity:
             if values.size > _MANY:
                 continue
             if number == 1:
-                fields |= _by_label(1, "a", self.labels.a, np.einsum("b,abn->an", shares.sum(0), values))
+                fields |= by_label(1, "a", self.labels.a, np.einsum("b,abn->an", shares.sum(0), values))
             if number == len(self._layers):
-                fields |= _by_label(number, "b", self.labels.b[:, None], np.einsum("a,abn->bn", shares.sum(1), values))
+                fields |= by_label(number, "b", self.labels.b[:, None], np.einsum("a,abn->bn", shares.sum(1), values))
         together = [fields[f"layer{number}"] for number in self._whole() if fields]
         return {"rho": np.mean(together, axis=0), **fields} if together else {}
 
@@ -359,12 +360,6 @@ class DeepDensity:
         self.values = self.domain.from_mesh(np.asarray(state["values"], float))
         self.mass_defect, self.minimum = map(float, np.asarray(state["extremes"]))
         self.features.a, self.features.b = np.array(state["a"], float), np.array(state["b"], float)
-
-
-def _by_label(number: int, name: str, labels: Array, values: Array) -> Mapping[str, Array]:
-    """The fields of a layer at each label, shape (labels, points), by a name that tells the label."""
-    texts = [", ".join(f"{x:.4g}" for x in label) for label in labels]
-    return {f"layer{number} at {name} = {text}": row for text, row in zip(texts, values, strict=True)}
 
 
 def _check(

@@ -16,6 +16,7 @@ from typing import cast
 import numpy as np
 
 from mvpde.density.deep.layers import LayerMesh, mesh_of_layer
+from mvpde.density.deep.names import told_apart
 from mvpde.density.deep.start import projected
 from mvpde.density.density import MASS_TOLERANCE, outer_mass
 from mvpde.density.explicit import FluxCorrected, PotentialFluxes
@@ -248,7 +249,7 @@ class ResidualDensity:
         if values is None:
             return {}
         rows = values.reshape(len(self.depths.nodes), -1)
-        by_depth = {f"rho at s = {s:.4g}": row for s, row in zip(self.depths.nodes, rows, strict=True)}
+        by_depth = {f"rho at s = {s}": row for s, row in zip(told_apart(self.depths.nodes[:, None]), rows, strict=True)}
         return {"rho": self.depths.weights @ rows, **by_depth}
 
     def state(self) -> State | None:
