@@ -12,7 +12,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
@@ -159,30 +160,43 @@ class DeepDensity:
 
     def _turn_with_ends(self, end: float, between_steps: Callable[[], None]) -> None:
         """The ends for half a step, all laws for one, the ends for half: of second order, as neither waits for the other."""
-        length = self._scheme.longest(self.values, end - self.time)
-        self.features.turn_ends(self._nodal_masses(), 0.5 * length)
-        until = min(end, self.time + length) if length < end - self.time else end
-        while self.time < until:
-            self._go(until, between_steps)
-        self.features.turn_ends(self._nodal_masses(), 0.5 * length)
+        with self._whole_or_not_at_all():
+            length = self._scheme.longest(self.values, end - self.time)
+            self.features.turn_ends(self._nodal_masses(), 0.5 * length)
+            until = min(end, self.time + length) if length < end - self.time else end
+            while self.time < until:
+                self._go(until, nothing)
+            self.features.turn_ends(self._nodal_masses(), 0.5 * length)
+        between_steps()
 
     def _take(self, number: int, samples: Samples, between_steps: Callable[[], None]) -> None:
         """One step of Euler's method on one data point, for all laws and ends from where they are now."""
-        whole, features = self._scheme, self.features
-        features.pull = samples.pull(self.network, number)
-        masses = self._nodal_masses()
-        swept, moments = features.swept(masses), features.moments(masses)
-        potential = np.empty(len(self.values))
-        features.potential(moments, potential)
-        potential += 0.25 * samples.step * features.squared_slope(moments)
-        if self.network.train_ends:
-            rates = end_rates(self.network, swept, features.a)
-            features.a, features.b = features.a + samples.step * rates[0], features.b + samples.step * rates[1]
-        features.pull, self._scheme = self.network.pull, self._steps_with(EulerField(self.model, potential))
-        until = self.time + samples.step
-        while self.time < until:
-            self._go(until, between_steps)
-        self._scheme = whole
+        features = self.features
+        with self._whole_or_not_at_all():
+            features.pull = samples.pull(self.network, number)
+            masses = self._nodal_masses()
+            self._scheme = self._steps_with(features.euler_field(masses, samples.step))
+            if self.network.train_ends:
+                rates = end_rates(self.network, features.swept(masses), features.a)
+                features.a, features.b = features.a + samples.step * rates[0], features.b + samples.step * rates[1]
+            until = self.time + samples.step
+            while self.time < until:
+                self._go(until, nothing)
+        between_steps()
+
+    @contextmanager
+    def _whole_or_not_at_all(self) -> Iterator[None]:
+        """Around steps of several parts, between which no state is one to go on from: an error goes back to where all began."""
+        scheme, pull, ends = self._scheme, self.features.pull, (self.features.a, self.features.b)
+        kept = {name: getattr(self, name) for name in ("values", "time", "steps", "step", "mass_defect", "minimum")}
+        try:
+            yield
+        except BaseException:
+            vars(self).update(kept)
+            self.features.a, self.features.b = ends
+            raise
+        finally:
+            self._scheme, self.features.pull = scheme, pull
 
     def _accept(self, values: Array) -> None:
         defect = np.abs(self._masses_of(values) - self.domain.weights) / self.domain.weights

@@ -108,6 +108,12 @@ class DeepFeatures:
             layer.squared_slope(m, z, result)
         return result
 
+    def euler_field(self, masses: Array, step: float) -> EulerField:
+        """The field whose flow for a time ``step`` is a step of Euler's method in the present potential. Collective."""
+        moments, values = self.moments(masses), np.empty(len(self.union.coordinates))
+        self.potential(moments, values)
+        return EulerField(self.model, values + 0.25 * step * self.squared_slope(moments))
+
     def unpacked(self, moments: Array) -> tuple[list[Array], list[Array]]:
         """z^ℓ, shapes (A or 1, 1, P), and M^ℓ, shapes (1, B or 1, P), from their flat form."""
         points = len(self.network.data.weights)

@@ -9,6 +9,7 @@ import pytest
 
 from at_hand.deep import S2, S3D, S4, S4S, S5, Reference, characteristics_of, density_of, laws_of
 from mvpde.density.deep.density import DeepDensity
+from mvpde.density.explicit import FluxCorrected
 from mvpde.mesh.box import box
 from mvpde.models.deep.network import DeepNetwork, FirstLayer, repeated
 from mvpde.models.deep.sweeps import labels
@@ -16,7 +17,7 @@ from mvpde.models.deep.units import DeepLayer
 from mvpde.models.laws import Normal, Uniform
 from mvpde.particles.deep.characteristics import DeepCharacteristics
 from mvpde.particles.deep.samples import Samples
-from mvpde.runtime import MPI, ArgumentError
+from mvpde.runtime import MPI, ArgumentError, SolverError
 
 S4N = Reference(replace(S4S.network, temperature=0.05, base={"w": Normal(1.0, 0.5)}), S4S.laws, {})
 ENDS = replace(S4S, network=replace(S4S.network, train_ends=True))
@@ -217,6 +218,52 @@ def test_the_number_of_ranks_does_not_matter_and_a_state_goes_on(comm: MPI.Intra
     assert np.array_equal(rest.moments(), shared.moments())
     with pytest.raises(ValueError, match="checkpoint is none of a density"):
         density_of(ENDS, 24, -2.5, 5.5, 7, comm).restore(shared.state())
+
+
+class _Stop(Exception):
+    """What a request to stop raises."""
+
+
+@pytest.mark.parametrize("samples", [None, Samples((3, 1), 0.1)])
+def test_a_stop_between_steps_goes_on_as_if_there_was_none(comm: MPI.Intracomm, samples: Samples | None) -> None:
+    """Steps of several parts, in turns with the ends or on one sample, stop before or after."""
+    whole, stopped, rest = (density_of(ENDS, 24, -2.5, 5.5, 6, comm, samples=samples, step=0.07) for _ in range(3))
+    whole.advance(0.6)
+    calls = iter(range(3))
+
+    def stop() -> None:
+        if next(calls) == 2:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        stopped.advance(0.6, stop)
+    rest.restore(stopped.state())
+    for measure in (stopped, rest):
+        assert 0.0 < measure.time < 0.6
+        measure.advance(0.6)
+        assert np.array_equal(measure.values, whole.values)
+        for found, expected in zip(measure.ends(), whole.ends(), strict=True):
+            assert np.array_equal(found, expected)
+        assert measure.steps == whole.steps
+
+
+@pytest.mark.serial
+def test_an_error_in_the_middle_of_a_step_leaves_the_state_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for samples in (None, Samples((3, 1), 0.1)):
+        whole, broken = (density_of(ENDS, 24, -2.5, 5.5, 6, MPI.COMM_SELF, samples=samples) for _ in range(2))
+        whole.advance(0.2)
+        with monkeypatch.context() as patch:
+            patch.setattr(FluxCorrected, "step", _fails)
+            with pytest.raises(SolverError):
+                broken.advance(0.2)
+        assert broken.time == 0.0
+        broken.advance(0.2)
+        assert np.array_equal(broken.values, whole.values)
+        assert np.array_equal(broken.ends()[1], whole.ends()[1])
+
+
+def _fails(*_: object) -> None:
+    raise SolverError("no step")
 
 
 @pytest.mark.ranks
