@@ -24,6 +24,7 @@ from mvpde.models.data import Data
 from mvpde.runs import folder as output
 from mvpde.runs import pictures as plots
 from mvpde.runs import stopping
+from mvpde.runs.cautions import cautions
 from mvpde.runs.progress import Progress, silent
 from mvpde.runs.record import Record, Wanted, record
 from mvpde.runtime import MPI, InvariantError, SolverError, on_first_rank
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from mvpde.runs.optimality import Optimality
 
 Summary = dict[str, Any]  # the content of summary.json
-
-OUTER_MASS = 1e-3  # a larger share of the mass at the walls means that the domain is too small
 
 
 @dataclass(frozen=True)
@@ -343,23 +342,8 @@ def _summary(job: Run, status: str, message: str = "") -> Summary:
 
 
 def _warnings(job: Run) -> list[str]:
-    texts = []
-    outer = max((numbers.get("outer_mass", 0.0) for row in job.records for numbers in row.numbers.values()), default=0.0)
-    if outer > OUTER_MASS:
-        texts.append(
-            f"domain: {outer:.1e} of the mass reached the outer layer of cells; widen [domain] lower and upper, or its mesh"
-        )
-    if job.long_time is not None and job.long_time.law.outer_mass > OUTER_MASS:
-        texts.append(
-            f"stationary: {job.long_time.law.outer_mass:.1e} of the mass of the stationary law lies in the outer layer of cells; "
-            "the model does not confine it to this box: widen [domain] lower and upper, or add confinement"
-        )
-    bad_edges = [said["negative_edges"] for said in job.statistics.values() if said.get("negative_edges")]
-    texts += [
-        f"mesh: {count} edges have a negative weight (obtuse angles) and are treated by upwinding; use a better mesh"
-        for count in bad_edges
-    ]
-    return texts
+    outer = 0.0 if job.long_time is None else job.long_time.law.outer_mass
+    return cautions(job.problem, job.records, job.statistics, outer)
 
 
 def _finite(states: Mapping[str, State]) -> bool:

@@ -87,3 +87,46 @@ def test_the_error_of_one_network_alone_is_unknown(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["network"]["loss_standard_error"] == [None]
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert {row["network_standard_error"] for row in rows} == {""}
+
+
+QUICK = {
+    "labels.a": 4,
+    "labels.b": 4,
+    "characteristics.nodes": [3, 3],
+    "network.width": 8,
+    "network.runs": 2,
+    "output.pictures": False,
+}
+SHIPPED = {**QUICK, "domain.cells": [16, 16], "time.end": 1.0, "time.outputs": [0.0, 0.5, 1.0]}
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("mode", ["descent", "heun"])
+def test_steps_that_make_the_loss_rise_are_warned_of(tmp_path: Path, mode: str) -> None:
+    """A step of 20: the loss of the network rises, which no gradient flow does; that of the limit falls."""
+    changes = {**QUICK, "network.mode": mode, "network.step": 20.0, "model.output": "relu", "time.end": 20.0}
+    warnings = run(case(tmp_path), out=tmp_path / "out", set={**changes, "time.outputs": [0.0, 20.0]}).summary["warnings"]
+    assert len(warnings) == 1 and "network: the loss rises from" in warnings[0]
+    assert warnings[0].endswith("choose a smaller [network] step")
+
+
+@pytest.mark.serial
+def test_a_loss_that_falls_is_not_warned_of(tmp_path: Path) -> None:
+    """The shipped case, smaller: density, characteristics and networks."""
+    shipped = Path(__file__).parents[2] / "cases" / "deep_network.toml"
+    summary = run(shipped, out=tmp_path / "out", set=SHIPPED).summary
+    assert not [text for text in summary["warnings"] if "the loss rises" in text]
+    assert {"density", "characteristics", "network"} <= set(summary)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("mode", ["sgd", "prescribed"])
+def test_a_loss_that_may_rise_is_not_warned_of(tmp_path: Path, mode: str) -> None:
+    """With samples one by one it does, at a large step."""
+    changes = {**QUICK, "network.mode": mode, "network.step": 4.0, "model.output": "relu", "time.end": 4.0}
+    times = {"time.outputs": [0.0, 4.0]} | (
+        {"network.order": [4]} if mode == "prescribed" else {}
+    )  # of point 0 the unit sees nothing
+    summary = run(case(tmp_path), out=tmp_path / "out", set={**changes, **times}, without=["characteristics"]).summary
+    assert summary["network"]["loss"][1] > summary["network"]["loss"][0]
+    assert not [text for text in summary["warnings"] if "the loss rises" in text]
