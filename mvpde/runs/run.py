@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mvpde.cases.file import Case, changed, load
-from mvpde.cases.kinds import KINDS, Computation
+from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import chosen_measures, left_out, measures, on_mesh
-from mvpde.cases.messages import about, in_file
+from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem, problem, stationary_starts
 from mvpde.fields import FieldSeries
 from mvpde.files import write_arrays, write_csv, write_json
@@ -25,6 +25,7 @@ from mvpde.runs import folder as output
 from mvpde.runs import pictures as plots
 from mvpde.runs import stopping
 from mvpde.runs.cautions import cautions
+from mvpde.runs.computed import computed, refuse_without
 from mvpde.runs.progress import Progress, silent
 from mvpde.runs.record import Record, Wanted, record
 from mvpde.runtime import MPI, InvariantError, SolverError, on_first_rank
@@ -125,7 +126,8 @@ def run(
     folder = Path(out) if out is not None else output.default_folder(case)
     on_first_rank(comm, lambda: output.check_folder(folder, overwrite))
     if (computation := KINDS[case.sections.model.kind].computation) is not None:
-        return Result(folder, _computed(computation, case, folder, comm, command))
+        refuse_without(case, without)
+        return Result(folder, computed(computation, case, folder, comm, command))
     described = problem(case, comm)
     names = chosen_measures(described, without)
     importlib.import_module("dolfinx")  # on all ranks, and now: PETSc starts collectively, and with signal handlers of its own
@@ -141,26 +143,6 @@ def run(
             job.long_time.write(folder, described.model.directions)
         summary = _carry(job, request, progress)
     return Result(folder, summary)
-
-
-def _computed(computation: Computation, case: Case, folder: Path, comm: MPI.Intracomm, command: Sequence[str]) -> Summary:
-    """A case without laws that move: its folder and summary. Collective."""
-    began = time.perf_counter()
-    with in_file(case.path):
-        computation.sizes(case)
-    provenance = output.provenance(case, comm.size, command)
-    on_first_rank(comm, lambda: output.create_folder(folder, case, provenance))
-    summary: Summary = {"status": "running", "message": "", "title": case.sections.title, "ranks": comm.size}
-    on_first_rank(comm, lambda: write_json(folder / "summary.json", summary))
-    try:
-        found = computation.compute(case, folder, comm)
-    except (SolverError, InvariantError) as error:
-        failed = {**summary, "status": "failed", "message": str(error)}
-        on_first_rank(comm, lambda: write_json(folder / "summary.json", failed))
-        raise
-    summary |= {"status": "done", "wall_seconds": time.perf_counter() - began, "warnings": [], **found}
-    on_first_rank(comm, lambda: write_json(folder / "summary.json", summary))
-    return summary
 
 
 def _mesh(job: Run) -> Mesh | None:

@@ -25,7 +25,7 @@ LINE_END = 9.6  # the Gaussian weight is 1e-20 there
 PLANE_STEP = 0.25
 PLANE_END = 8.6  # its square root: a product of two weights is what counts
 DIGITS = 45.0  # exp(−45) = 3e-20, for the fourth powers of φ that have stronger singularities
-LARGEST = 1e6  # variance of weights and biases: that of layers is resolved far beyond
+LARGEST = 1e3  # variance of weights and biases: beyond, means over two inputs take minutes
 ORDERS = 256  # terms of the series in c
 HERMITE_STEP = 0.04
 HERMITE_END = 13.0  # exp(−z²/4) is 5e-19 there

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,8 @@ class Neuron:
 
     Attributes:
         value: u → act(u), of any shape; it may write into a second argument, as ufuncs do.
-        slope: act(u) → act′(u); None where there is none, so that nothing can be trained through it.
+        slope: act(u) → act′(u), a function of the value and not of u; None where there is none, so that nothing can be trained
+            through it.
         kinked: whether act′ jumps, so that the rates of weights jump as they move.
     """
 
@@ -59,7 +61,18 @@ def differentiable(table: Registry[Neuron], name: str) -> tuple[Callable[[Array]
     entry = table[name]
     if entry.slope is None:
         raise ValueError(f"{table.what} '{name}' has no slope, and gradients go through it; give it one, or choose another")
+    if not _slope_fits(entry):
+        raise ValueError(f"the slope of {table.what} '{name}' is not its derivative; it must be a function of act(u), not of u")
     return entry.value, entry.slope
+
+
+@cache
+def _slope_fits(neuron: Neuron) -> bool:
+    """Whether the slope agrees with differences of the value, to 1e-5 at a few places away from 0."""
+    u, h = np.array([-2.3, -1.1, -0.4, 0.3, 0.9, 1.7]), 1e-5
+    assert neuron.slope is not None
+    differences = (neuron.value(u + h) - neuron.value(u - h)) / (2.0 * h)
+    return bool(np.all(np.abs(neuron.slope(neuron.value(u)) - differences) <= 1e-5 * (1.0 + np.abs(differences))))
 
 
 @dataclass(frozen=True)

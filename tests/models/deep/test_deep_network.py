@@ -12,8 +12,9 @@ from at_hand.deep import S4, five_points
 from mvpde.models.data import points
 from mvpde.models.deep.network import DeepNetwork, FirstLayer, repeated
 from mvpde.models.deep.sweeps import Labels, Sweep, end_rates, labels, nodes, sweep
-from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS, DeepLayer, Neuron
+from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS, DeepLayer, Neuron, differentiable
 from mvpde.models.laws import Normal, Uniform
+from mvpde.registry import Registry
 
 pytestmark = pytest.mark.serial
 
@@ -170,3 +171,10 @@ def test_layers_with_different_trained_weights_share_their_coordinates() -> None
     model = network.mean_field()
     assert model.coordinates == network.coordinates
     assert model.outer_energy(np.zeros((1, 5)))[0] == pytest.approx(float(network.energy(np.zeros(5))))
+
+
+def test_a_slope_that_is_no_derivative_is_refused() -> None:
+    """It is a function of act(u); one of u trains with wrong gradients."""
+    table = Registry("activation", {"wrong": Neuron(np.tanh, lambda u: 1.0 - np.tanh(u) ** 2)})
+    with pytest.raises(ValueError, match="the slope of activation 'wrong' is not its derivative; it must be a function of act"):
+        differentiable(table, "wrong")

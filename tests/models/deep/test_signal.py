@@ -276,7 +276,7 @@ def test_relu_has_its_variance_in_closed_form() -> None:
 def test_arguments_that_cannot_be_are_refused() -> None:
     for made, said in (
         (lambda: mvpde.fixed_point("tanhh", 1.0, 0.0), "activation: .*did you mean 'tanh'"),
-        (lambda: mvpde.fixed_point("tanh", -1.0, 0.0), "weight_variance: is -1; a variance must be a number from 0 to 1e\\+06"),
+        (lambda: mvpde.fixed_point("tanh", -1.0, 0.0), "weight_variance: is -1; a variance must be a number from 0 to 1000"),
         (lambda: mvpde.fixed_point("tanh", 1.0, math.inf), "bias_variance: is inf"),
         (lambda: mvpde.critical_line("tanh", [-0.1]), "bias_variance: is -0.1"),
         (lambda: mvpde.critical_line("tanh", "a few"), "bias_variances: 'a few' are no numbers"),

@@ -207,3 +207,9 @@ def test_an_activation_without_a_derivative_is_refused(tmp_path: Path) -> None:
         RANDOM_ACTIVATIONS["step"] = ActivationFunction("step z", lambda z: np.where(z.real > 0.0, 1.0, 0.0))
         with pytest.raises(CaseError, match=r"\[model\] activation: step z has no derivative .* choose another"):
             validate(load(written(tmp_path), {"model.activation": "step"}))
+
+
+def test_nothing_of_a_computation_can_be_left_out_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match="--without network: .* has no measures to leave out; remove the section"):
+        mvpde.run(CASE, out=tmp_path / "out", without=["network"])
+    assert not (tmp_path / "out").exists()
