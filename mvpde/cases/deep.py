@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import cast
 
-from mvpde.cases.kinds.deep_network import DeepCompanionSection, DeepNetworkModel, LabelsSection, deep_network
+from mvpde.cases.kinds.deep_network import DeepCompanionSection, DeepNetworkModel, LabelsSection, check_outputs, deep_network
 from mvpde.cases.kinds.mean_field_resnet import DepthsSection, MeanFieldResnetModel, ResidualRunsSection, residual_limit
 from mvpde.cases.on_mesh import domain
 from mvpde.cases.problem import Problem
@@ -163,10 +163,14 @@ def networks(
         mode, step, runs: instead of those of [network].
         stratified: whether a and b are drawn one from each of N parts of equal mass.
         limit: drives the weights instead of their own network.
+
+    Raises:
+        CaseError: output times that a mode with samples does not reach in whole steps.
     """
     section = cast("DeepCompanionSection | None", getattr(problem.sections, "network", None))
     assert section is not None
-    described, chosen = network_of(problem), mode or section.mode
+    described, chosen, length = network_of(problem), mode or section.mode, section.step if step is None else step
+    check_outputs(problem.sections.time.outputs, chosen, length)
     ends = [problem.frozen[name] for name in described.first_names]
     return Network(
         described,
@@ -175,7 +179,7 @@ def networks(
         runs=section.runs if runs is None else runs,
         seed=section.seed,
         mode=chosen,
-        step=section.step if step is None else step,
+        step=length,
         samples=samples_of(problem) if MODES[chosen].prescribed else None,
         limit=limit,
         comm=comm,

@@ -182,6 +182,15 @@ WRONG = {
     r"annealing": {"time": {"end": 1.0, "annealing": [[0.5, 0.1]]}},
     r"\[density\] scheme: .*use \"auto\" or \"flux_corrected\"": {"density__scheme": "galerkin"},
     r"\[network\] order: names data point 7, and there are 5": {"network__mode": "prescribed", "network__order": [7]},
+    r"\[time\] outputs: 0\.25, 0\.5 are no multiples of network\.step = 0\.2; .*give multiples": {
+        "network__mode": "prescribed",
+        "network__step": 0.2,
+        "time": {"end": 1.0, "outputs": [0.25, 0.5, 1.0]},
+    },
+    r"\[time\] outputs: 0\.4 is no multiple of network\.step = 0\.3; in the mode \"sgd\"": {
+        "network__mode": "sgd",
+        "network__step": 0.3,
+    },
     r"order.*is for mode = \"prescribed\" alone": {"network__order": [1]},
     r"mode.*is not one of": {"network__mode": "adam"},
     r"\[characteristics\] nodes: has 1 entries, but the model has 2 coordinates": {"characteristics__nodes": [4]},

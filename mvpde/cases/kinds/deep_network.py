@@ -20,7 +20,9 @@ from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS, WEIGHTS, DeepLayer
 from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import MeanField
 from mvpde.particles.deep.modes import MODES
+from mvpde.particles.deep.samples import is_whole
 from mvpde.registry import At
+from mvpde.runtime import CaseError
 
 
 class FirstLayerSection(Section):
@@ -199,8 +201,26 @@ def deep_network(model: DeepNetworkModel, data: Data) -> DeepNetwork:
     )
 
 
+def check_outputs(outputs: Sequence[float], mode: str, step: float) -> None:
+    """Steps on samples are part of the model: output times do not cut them.
+
+    Raises:
+        CaseError: output times between two of them.
+    """
+    between = [t for t in outputs if not is_whole(t, step)] if MODES[mode].sampled else []
+    if between:
+        said = "is no multiple" if len(between) == 1 else "are no multiples"
+        raise CaseError(
+            f"[time] outputs: {', '.join(f'{t:g}' for t in between)} {said} of network.step = {step:g}; "
+            f'in the mode "{mode}" steps are not cut: give multiples, or another network.step'
+        )
+
+
 def _build(model: DeepNetworkModel, given: Given) -> MeanField:
     assert given.data is not None
+    section = cast("DeepCompanionSection | None", getattr(given.sections, "network"))  # noqa: B009  (of this kind's own)
+    if section is not None:
+        check_outputs(given.sections.time.outputs, section.mode, section.step)
     base = None if given.base_measure is not None else {"base_measure": None}  # it is checked once the coordinates are known
     return deep_network(model if base is None else model.model_copy(update=base), given.data).mean_field()
 

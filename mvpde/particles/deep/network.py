@@ -24,7 +24,7 @@ from mvpde.particles.deep.kernels import Integers
 from mvpde.particles.deep.modes import MODES
 from mvpde.particles.deep.passes import Scratch, ahead
 from mvpde.particles.deep.rows import groups
-from mvpde.particles.deep.samples import Samples
+from mvpde.particles.deep.samples import Samples, whole_steps
 from mvpde.particles.deep.steps import SCHEMES, Motion, RunGroup, Start, drawn
 from mvpde.particles.deep.weights import (
     ConditionalMoments,
@@ -103,22 +103,29 @@ class Network:
     # -- steps
 
     def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
-        """Carry the weights to time t in equal steps no longer than ``step``. Collective.
+        """Carry the weights to time t in equal steps no longer than ``step``; on samples, of just that length. Collective.
 
         Raises:
-            ValueError: t lies before the present time, or is no finite number.
+            ValueError: t lies before the present time, or is no finite number; no whole number of steps on samples.
             InvariantError: a weight became infinite or NaN, on all ranks. Weights and time stay those before that step.
         """
         require_ahead("a network", self.time, t)
         start, work = self.time, len(self.network.layers) * self.runs * self.width**2
         often = max(1, UPDATES // work)
-        count = math.ceil((t - start) / self._longest_step * (1.0 - 1e-12))
+        count, h = self._count(start, t)
         for k in range(1, count + 1):
             began = time.perf_counter()
-            self._one_step(t if k == count else start + (t - start) * k / count, (t - start) / count)
+            self._one_step(t if k == count else start + (t - start) * k / count, h)
             self._seconds += time.perf_counter() - began
             if k % often == 0:
                 between_steps()
+
+    def _count(self, start: float, t: float) -> tuple[int, float]:
+        """How many steps, and how long: on samples their length is part of the model."""
+        if MODES[self.mode].sampled:
+            return whole_steps(start, t, self._longest_step), self._longest_step
+        count = math.ceil((t - start) / self._longest_step * (1.0 - 1e-12))
+        return count, (t - start) / max(count, 1)
 
     def _one_step(self, t: float, h: float) -> None:
         step, total = SCHEMES[MODES[self.mode].scheme], 0.0

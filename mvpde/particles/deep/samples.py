@@ -13,6 +13,22 @@ from mvpde.models.deep.units import Array
 _WHOLE = 1e-6  # of a step: how far an output time may lie from a whole number of them
 
 
+def is_whole(time: float, step: float) -> bool:
+    """Whether a time is a whole number of steps on one sample each, which are part of the model and not cut."""
+    return abs(time / step - round(time / step)) <= _WHOLE
+
+
+def whole_steps(start: float, end: float, step: float) -> int:
+    """How many there are from one time to another.
+
+    Raises:
+        ValueError: no whole number.
+    """
+    if not is_whole(end - start, step):
+        raise ValueError(f"from t = {start:g} to {end:g} is no whole number of steps of {step:g} on one sample each")
+    return round((end - start) / step)
+
+
 @dataclass(frozen=True)
 class Samples:
     """Steps of length ``step`` in the time of the limit, each on one data point.
@@ -39,9 +55,8 @@ class Samples:
         Raises:
             ValueError: the end is no whole number of steps.
         """
-        first, last = round(start / self.step), round(end / self.step)
-        if abs(end / self.step - last) > _WHOLE:
-            raise ValueError(f"t = {end:g} is no whole number of steps of {self.step:g} on one sample each")
+        first = round(start / self.step)
+        last = whole_steps(0.0, end, self.step)
         return [self.order[k % len(self.order)] for k in range(first, last)]
 
     def pull(self, network: DeepNetwork, number: int) -> Callable[[Array], Array]:

@@ -162,6 +162,21 @@ def test_the_same_samples_move_networks_and_their_limit():
 
 
 @pytest.mark.serial
+@pytest.mark.parametrize("keys", [{"mode": "sgd", "step": 0.2}, {"mode": "prescribed", "samples": Samples((0, 3), 0.2)}])
+def test_steps_on_samples_are_not_cut(keys: dict[str, object]) -> None:
+    """ε is part of the model: five steps of .2 until t = 1 with outputs between or without, and none until .25."""
+    once, often = (wide(S4, **{"width": 4, "runs": 2, **keys}) for _ in range(2))
+    once.advance(1.0)
+    for t in (0.2, 0.6, 0.8, 1.0):
+        often.advance(t)
+        assert often.step == 0.2
+    assert once.statistics()["steps"] == often.statistics()["steps"] == 5
+    assert np.array_equal(once.moments(), often.moments())
+    with pytest.raises(ValueError, match=r"from t = 1 to 1\.25 is no whole number of steps of 0\.2"):
+        often.advance(1.25)
+
+
+@pytest.mark.serial
 def test_langevin_networks_reach_the_law_of_noisy_weights():
     """Means and variances of w from the Hermite–Galerkin solution of each labelled law."""
     network = wide(S4S, network=WARM, width=80, runs=8, mode="langevin", step=0.1, seed=1)

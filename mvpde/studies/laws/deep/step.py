@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from mvpde.cases.deep import networks
+from mvpde.cases.messages import in_file
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Positive, Section
 from mvpde.particles.deep.network import Network
@@ -43,9 +44,14 @@ class StepResult:
 
 
 def step(problem: Problem, options: StepOptions, comm: MPI.Intracomm) -> StepResult:
-    """Distances of descent and of SGD with network.step to the flow, in all layers together and in each. Collective."""
-    flow = networks(problem, comm, mode="heun", step=options.reference)
-    moved = {mode: networks(problem, comm, mode=mode) for mode in ("descent", "sgd")}
+    """Distances of descent and of SGD with network.step to the flow, in all layers together and in each. Collective.
+
+    Raises:
+        CaseError: output times that SGD does not reach in whole steps.
+    """
+    with in_file(problem.case.path):
+        flow = networks(problem, comm, mode="heun", step=options.reference)
+        moved = {mode: networks(problem, comm, mode=mode) for mode in ("descent", "sgd")}
     found: dict[str, list[Json]] = {}
     for t in problem.sections.time.outputs:
         for made in (flow, *moved.values()):

@@ -274,6 +274,16 @@ def test_descent_errs_like_the_step_and_sgd_like_its_root(tmp_path: Path) -> Non
     assert all_hold(found), found
 
 
+def test_steps_of_sgd_are_not_cut_by_output_times() -> None:
+    from mvpde.cases.file import load
+    from mvpde.cases.problem import problem
+    from mvpde.runtime import MPI
+    from mvpde.studies.laws.deep.step import StepOptions, step
+
+    with pytest.raises(CaseError, match=r"deep_network\.toml: \[time\] outputs: 1 is no multiple of network\.step = 0\.4"):
+        step(problem(load(BASE, {**SMALL, "network.step": 0.4})), StepOptions(), MPI.COMM_SELF)
+
+
 def test_the_verdicts_on_steps_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Descent by steps of second order, and SGD that sees all samples at once."""
     monkeypatch.setitem(steps.SCHEMES, "euler", steps.heun)
