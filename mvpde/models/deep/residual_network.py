@@ -29,7 +29,9 @@ from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import Activation, SgdNetwork, diffusion_model, sgd
 
 FEATURE = "x"
-FLOW_STEPS = 8  # of order 8 that the flow is integrated with: about 1e-10 where |h_x| is a few units
+FLOW_STEPS = 8  # of order 8, twice as many until |h_x| is no more: errors of 1e-10 at |h_x| ≈ 3, 1e-6 at 12, where h expands
+MOST_STEPS = 4096  # beyond |h_x| = 4096 the flow is not followed
+Rates = Callable[[Array, Array], tuple[Array, Array]]  # (x, θ) of the entries, state → its derivative in s, and h_x
 _STAGES = DOP853.n_stages
 
 
@@ -54,7 +56,7 @@ class SharedWeights:
         d, shape, points = len(self.coordinates), *_points(columns, x)
         state = np.zeros((1 + d, points.shape[1]))
         state[0] = points[0]
-        end = self._through(lambda y: _first_rates(self.first, points, y), state)
+        end = self._through(lambda at, y: _first_rates(self.first, at, y), points, state)
         return end[0].reshape(shape), [row.reshape(shape) for row in end[1:]]
 
     def second(self, sigma: Activation, columns: Sequence[Array], x: Array) -> dict[tuple[int, int], Array]:
@@ -62,18 +64,41 @@ class SharedWeights:
         d, shape, points = len(self.coordinates), *_points(columns, x)
         state = np.zeros((1 + d + d * d, points.shape[1]))
         state[0] = points[0]
-        end = self._through(lambda y: _second_rates(self.both, points, y, d), state)[1 + d :]
+        end = self._through(lambda at, y: _second_rates(self.both, at, y, d), points, state)[1 + d :]
         return {(j, k): end[j * d + k].reshape(shape) for j in range(d) for k in range(d)}
 
-    def _through(self, rates: Callable[[Array], Array], state: Array) -> Array:
+    def _through(self, rates: Rates, points: Array, state: Array) -> Array:
         """The state after all layers, or at s = 1."""
-        if self.layers is not None:
-            for _ in range(self.layers):
-                state = state + rates(state) / self.layers
-            return state
-        for _ in range(FLOW_STEPS):
-            state = _step_of_order_eight(rates, state, 1.0 / FLOW_STEPS)
+        if self.layers is None:
+            return _flow(rates, points, state)
+        for _ in range(self.layers):
+            state = state + rates(points, state)[0] / self.layers
         return state
+
+
+def _flow(rates: Rates, points: Array, state: Array) -> Array:
+    """The state at s = 1, entry by entry in steps of length 1/|h_x| or less: longer ones are unstable where h contracts."""
+    end, steps, left = np.empty_like(state), FLOW_STEPS, np.arange(state.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):  # of entries that are gone through again
+        while len(left):
+            end[:, left], steep = _in_steps(rates, points[:, left], state[:, left], steps)
+            left = left[~(steep <= steps)] if steps < MOST_STEPS else left[:0]
+            steps *= 2
+    return end
+
+
+def _in_steps(rates: Rates, points: Array, state: Array, steps: int) -> tuple[Array, Array]:
+    """The state at s = 1 after so many steps, and the largest |h_x| met on the way, shape (entries,)."""
+    steep = np.zeros(state.shape[1])
+
+    def watched(y: Array) -> Array:
+        slope, h_x = rates(points, y)
+        np.maximum(steep, np.abs(h_x), out=steep)
+        return slope
+
+    for _ in range(steps):
+        state = _step_of_order_eight(watched, state, 1.0 / steps)
+    return state, steep
 
 
 def _points(columns: Sequence[Array], x: Array) -> tuple[tuple[int, ...], Array]:
@@ -82,16 +107,16 @@ def _points(columns: Sequence[Array], x: Array) -> tuple[tuple[int, ...], Array]
     return everything[0].shape, np.stack([part.ravel() for part in everything])
 
 
-def _first_rates(run: Program, points: Array, state: Array) -> Array:
-    """h and h_x S + h_θ."""
+def _first_rates(run: Program, points: Array, state: Array) -> tuple[Array, Array]:
+    """h and h_x S + h_θ; and h_x."""
     points[0] = state[0]
     values = run.at(points.T)
     h, h_x, h_w = values[0], values[1], values[2:]
-    return np.concatenate([h[None], h_x * state[1:] + h_w])
+    return np.concatenate([h[None], h_x * state[1:] + h_w]), h_x
 
 
-def _second_rates(run: Program, points: Array, state: Array, d: int) -> Array:
-    """These and h_x T + h_xx SSᵀ + h_xθ Sᵀ + S h_xθᵀ + h_θθ."""
+def _second_rates(run: Program, points: Array, state: Array, d: int) -> tuple[Array, Array]:
+    """These and h_x T + h_xx SSᵀ + h_xθ Sᵀ + S h_xθᵀ + h_θθ; and h_x."""
     points[0] = state[0]
     values = run.at(points.T)
     h, h_x, h_w = values[0], values[1], values[2 : 2 + d]
@@ -99,7 +124,7 @@ def _second_rates(run: Program, points: Array, state: Array, d: int) -> Array:
     s, t = state[1 : 1 + d], state[1 + d :]
     mixed = h_xw[:, None] * s[None] + s[:, None] * h_xw[None]
     rates = h_x * t + (h_xx * s[:, None] * s[None] + mixed).reshape(d * d, -1) + h_ww
-    return np.concatenate([h[None], h_x * s + h_w, rates])
+    return np.concatenate([h[None], h_x * s + h_w, rates]), h_x
 
 
 def _step_of_order_eight(rates: Callable[[Array], Array], state: Array, h: float) -> Array:
