@@ -132,7 +132,8 @@ class Network:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below
             for group in self._groups:
                 step(self._motion, group, self.time, h, self._samples(group))
-                total += sum(float(theta.sum()) for theta in group.other.layers) + float(group.other.last.sum())
+                new = group.other
+                total += sum(float(weights.sum()) for weights in (*new.layers, new.first, new.last))
         if not math.isfinite(self.comm.allreduce(total)):
             raise InvariantError(
                 f"network: weights became infinite or NaN in the step ({self.mode}) from t = {self.time:g} of length {h:g}; the "

@@ -20,6 +20,7 @@ from mvpde.models.deep.sweeps import labels
 from mvpde.models.deep.sweeps import nodes as nodes_of
 from mvpde.models.deep.units import ACTIVATIONS, DeepLayer, Neuron
 from mvpde.models.laws import Normal, Uniform
+from mvpde.particles.deep import steps
 from mvpde.particles.deep.characteristics import DeepCharacteristics
 from mvpde.particles.deep.driven import between, limit_path
 from mvpde.particles.deep.kernels import activate
@@ -350,6 +351,22 @@ def test_weights_that_become_infinite_stop_all_ranks_and_are_kept_as_they_were(c
     assert state is None or np.isfinite(np.concatenate([state[f"layer{k}"].ravel() for k in (1, 2, 3)])).all()
     assert kept < 10.0
     assert kept > 0.0 or np.array_equal(network.moments(), before)
+
+
+@pytest.mark.serial
+def test_first_weights_that_become_infinite_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of trained ends, as those of the layers are."""
+    right = steps.Motion.put
+
+    def put(self, group, moved, h, noise, t):  # type: ignore[no-untyped-def]
+        right(self, group, moved, h, noise, t)
+        group.other.first[0, 1, 0] = np.inf
+
+    network = wide(S4, network=replace(S4.network, train_ends=True), width=3, mode="descent")
+    monkeypatch.setattr(steps.Motion, "put", put)
+    with pytest.raises(InvariantError, match=r"network\.step"):
+        network.advance(0.05)
+    assert network.time == 0.0
 
 
 def test_the_cloud_holds_weights_of_run_zero(comm: MPI.Intracomm) -> None:
