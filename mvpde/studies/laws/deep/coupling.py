@@ -23,7 +23,7 @@ from mvpde.cases.values import Count
 from mvpde.models.mean_field import Array
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.figures import draw_errors, finish, look
-from mvpde.studies.laws.deep.limit import coarse, needs, network_section, path_of
+from mvpde.studies.laws.deep.limit import coarse, needs, network_section, path_of, trained
 from mvpde.studies.laws.deep.step import distances
 from mvpde.studies.laws.limits.chaos import rates
 from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, Picture, title
@@ -74,7 +74,7 @@ def coupling(described: Problem, options: CouplingOptions, comm: MPI.Intracomm) 
         CaseError: depths for a case whose layers differ.
     """
     mode = "langevin" if hot(described) else "heun"
-    times = described.sections.time.outputs
+    described, times = trained(described, mode), described.sections.time.outputs
     limit, rough = path_of(described, comm), path_of(coarse(described), comm)
     made, copies = networks(described, comm, mode=mode), networks(described, comm, mode=mode, limit=limit)
     few, shadows = (networks(described, comm, mode=mode, limit=path, runs=COMPARED) for path in (limit, rough))
@@ -95,7 +95,7 @@ def _by_depth(described: Problem, depths: Sequence[int], mode: str, comm: MPI.In
     section = network_section(described)
     scaled, errors = [], []
     for depth in depths:
-        there = problem(_of_depth(described, depth), comm)
+        there = trained(problem(_of_depth(described, depth), comm), mode)
         made, copies = networks(there, comm, mode=mode), networks(there, comm, mode=mode, limit=path_of(there, comm))
         rows = []
         for t in described.sections.time.outputs:

@@ -28,7 +28,7 @@ from mvpde.particles.deep.driven import between
 from mvpde.particles.deep.network import Network
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.figures import draw_errors, finish, look, plain_ticks
-from mvpde.studies.laws.deep.limit import limit_of, mean_and_error, needs
+from mvpde.studies.laws.deep.limit import limit_of, mean_and_error, needs, of_the_flow
 from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, Picture, title
 from mvpde.studies.quantities import axis
 from mvpde.studies.task import over_times, task_of
@@ -113,6 +113,13 @@ def _check(problem: Problem, options: DependenceOptions, made: Network) -> None:
     for number in {1, options.layer, options.layer + 1, len(layers)}:
         if options.weight not in layers[number - 1].trained:
             raise CaseError(f"{path}: options.weight: layer {number} does not train {options.weight}; choose another")
+    if made.width < 2:
+        raise CaseError(f"{path}: [network] width: is 1, and covariances are over the units of a layer; give 2 or more")
+    if options.bins > made.runs * made.width:
+        raise CaseError(
+            f"{path}: options.bins: {options.bins}: there are {made.runs * made.width} values of b, one for each unit of each "
+            "run; give no more bins than these, or more runs"
+        )
 
 
 def path_covariances(made: Network, options: DependenceOptions) -> Array:
@@ -173,7 +180,8 @@ def _in_bin(chosen: Array, b: Array, expected: Array, residuals: Array) -> tuple
     return float((b * chosen).sum() / count), float((expected * chosen).sum() / count), mean, error
 
 
-DEPENDENCE = task_of(DependenceOptions, dependence, needs("deep_dependence"))
+NEEDS = [*needs("deep_dependence"), *of_the_flow("deep_dependence")]
+DEPENDENCE = task_of(DependenceOptions, dependence, NEEDS)
 
 
 # --- the law --------------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from mvpde.runtime import MPI
 from mvpde.studies.coarser import HALF, THREE_QUARTERS, fewer, with_fewer
 from mvpde.studies.needs import Need, hot, kind, runs_of_networks, section, sections, where
 
+FOLLOWED = ("heun", "langevin", "prescribed")  # modes whose error in the step is not seen beside that in the width
 FEWEST, FEWEST_LABELS = 3, 4  # cells or nodes in a direction, and labels, that a coarse limit keeps
 
 
@@ -32,6 +33,22 @@ def needs(task: str, *, limit: bool = True) -> list[Need]:
         asked += where(hot, sections("density", "domain", task=task))
         asked += where(lambda problem: not hot(problem), sections("characteristics", task=task))
     return asked
+
+
+def of_the_flow(task: str) -> list[Need]:
+    """Networks whose steps are those of their limit: of second order, or on the same samples."""
+    asked = (
+        f'[network] mode: the task "{task}" compares networks with their limit, which is a flow or on prescribed samples; '
+        'mode must be heun, langevin or prescribed: write mode = "heun", or "langevin" at positive temperature'
+    )
+    return [Need(lambda problem: network_section(problem).mode in FOLLOWED, asked)]
+
+
+def trained(problem: Problem, mode: str) -> Problem:
+    """The same with networks, and so their limit, trained in another mode."""
+    section = network_section(problem).model_copy(update={"mode": mode, "order": None})
+    sections = problem.sections.model_copy(update={"network": section})
+    return replace(problem, case=replace(problem.case, sections=sections))
 
 
 def network_section(problem: Problem) -> DeepCompanionSection:

@@ -21,7 +21,7 @@ from mvpde.measure import Measure
 from mvpde.models.mean_field import Array
 from mvpde.particles.deep.network import Network
 from mvpde.runtime import MPI
-from mvpde.studies.laws.deep.limit import limit_of, mean_and_error, needs
+from mvpde.studies.laws.deep.limit import limit_of, mean_and_error, needs, of_the_flow
 from mvpde.studies.task import over_times, task_of
 from mvpde.studies.verdict import Json
 
@@ -96,4 +96,5 @@ def _flat(inputs: Array | Sequence[Array]) -> Array:
     return np.asarray(inputs, float).ravel()
 
 
-WIDTH = task_of(WidthOptions, width, needs("deep_width"))
+NEEDS = [*needs("deep_width"), *of_the_flow("deep_width")]
+WIDTH = task_of(WidthOptions, width, NEEDS)

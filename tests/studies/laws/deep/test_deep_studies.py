@@ -188,6 +188,37 @@ def test_copies_of_a_wrong_limit_or_start_do_not_come_near(tmp_path: Path, monke
     assert found["coupling.layer3 ~ (network.width)^-0.5, t = 2"]["holds"] != "holds", found
 
 
+def test_copies_have_the_limit_of_their_own_mode() -> None:
+    """Copies and networks are of the flow; samples that [network] prescribes drive neither."""
+    from mvpde.cases.file import load
+    from mvpde.cases.problem import problem
+    from mvpde.runtime import MPI
+    from mvpde.studies.laws.deep.coupling import CouplingOptions, coupling
+
+    small = {**SMALL, "network.width": 6, "network.runs": 2, "time.end": 1.0, "time.outputs": [1.0], "labels.a": 4, "labels.b": 4}
+    found = [
+        coupling(problem(load(BASE, {**small, "network.mode": mode})), CouplingOptions(depths=[2]), MPI.COMM_SELF)
+        for mode in ("heun", "prescribed", "descent")
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("task", ["deep_width", "deep_dependence"])
+@pytest.mark.parametrize("mode", ["descent", "sgd"])
+def test_networks_in_long_steps_are_not_compared_with_the_flow(task: str, mode: str) -> None:
+    from mvpde.cases.file import load
+    from mvpde.cases.problem import problem
+    from mvpde.studies.laws.deep import dependence, width
+    from mvpde.studies.needs import check
+
+    needs = {"deep_width": width.NEEDS, "deep_dependence": dependence.NEEDS}[task]
+    small = {**SMALL, "network.width": 6, "network.runs": 2}
+    for good in ("heun", "prescribed"):
+        check(problem(load(BASE, {**small, "network.mode": good})), needs)
+    with pytest.raises(CaseError, match=r"\[network\] mode: .*mode must be heun, langevin or prescribed"):
+        check(problem(load(BASE, {**small, "network.mode": mode})), needs)
+
+
 def test_growth_in_time_and_depth_is_bounded_by_what_came_first() -> None:
     options, t = DeepGrowthOptions(kind="deep_growth", fitted_until=1.0), np.array([0.0, 0.5, 1.0, 2.0, 4.0])
     assert _in_time(t, np.expm1(0.3 * t), options).holds == "holds"
@@ -246,7 +277,13 @@ def test_the_last_layer_is_not_independent_of_b(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"layer": 3}, r"options\.layer"), ({"weight": "c"}, r"options\.weight: layer \d does not train c")]
+    ("options", "said"),
+    [
+        ({"layer": 3}, r"options\.layer"),
+        ({"weight": "c"}, r"options\.weight: layer \d does not train c"),
+        ({"bins": 9}, r"options\.bins: 9: there are 8 values of b"),
+        ({"width": 1}, r"\[network\] width: is 1, .*give 2 or more"),
+    ],
 )
 def test_what_is_not_there_has_no_covariance(options: dict[str, Any], said: str) -> None:
     from mvpde.cases.file import load
@@ -254,8 +291,10 @@ def test_what_is_not_there_has_no_covariance(options: dict[str, Any], said: str)
     from mvpde.runtime import MPI
     from mvpde.studies.laws.deep.dependence import DependenceOptions, dependence
 
+    changes = {**SMALL, "network.width": options.get("width", 4), "network.runs": 2}
+    chosen = DependenceOptions(**{key: value for key, value in options.items() if key != "width"})
     with pytest.raises(CaseError, match=said):
-        dependence(problem(load(BASE, {**SMALL, "network.width": 4})), DependenceOptions(**options), MPI.COMM_SELF)
+        dependence(problem(load(BASE, changes)), chosen, MPI.COMM_SELF)
 
 
 # --- steps ----------------------------------------------------------------------------------------------------------------------
