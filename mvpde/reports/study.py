@@ -18,10 +18,16 @@ from mvpde.reports.page import MEDIA_TYPES, aspect, data_uri, joined, picture, s
 from mvpde.reports.read import Content, Table, read_json, read_toml
 from mvpde.reports.run import provenance_cards, warnings
 from mvpde.studies.points import DONE, FAILED, HALF_CELLS, POINTS, WAITING, Point, State, read_points, state
-from mvpde.studies.verdict import BIASED, COARSE, FAILS, HOLDS
+from mvpde.studies.verdict import BIASED, COARSE, FAILS, HOLDS, UNRESOLVED
 
 # Sign and word beside the colour, for any kind of colour vision and for paper.
-SIGNS = {HOLDS: ("good", "✓"), FAILS: ("bad", "✗"), COARSE: ("unsure", "▲"), BIASED: ("unsure", "◆")}
+SIGNS = {
+    HOLDS: ("good", "✓"),
+    FAILS: ("bad", "✗"),
+    COARSE: ("unsure", "▲"),
+    BIASED: ("unsure", "◆"),
+    UNRESOLVED: ("unsure", "●"),
+}
 POINT_SIGNS = {DONE: ("good", "✓"), FAILED: ("bad", "✗"), WAITING: ("none", "…")}
 MAIN = ("law", "predicted", "measured", "interval", "holds", "note", "measure", "relation")  # keys with a place of their own
 LONGEST = 8  # entries of a list that is shown beside a verdict; longer ones are in verdict.json

@@ -14,6 +14,7 @@ Array = NDArray[np.float64]
 type Json = str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None
 
 HOLDS, FAILS, COARSE, BIASED = "holds", "does not hold", "mesh too coarse", "bias dominates"
+UNRESOLVED = "not resolved"
 SMALL_SHARE = 1.0 / 3.0  # of the smallest error shown: a discretisation error or a bias below it does not carry the fit
 
 
@@ -26,7 +27,7 @@ class Verdict:
         predicted: its number.
         measured: what was found; None where nothing could be measured.
         interval: confidence interval of the measured number; None where its spread is unknown.
-        holds: "holds", "does not hold", "mesh too coarse" or "bias dominates".
+        holds: "holds", "does not hold", "mesh too coarse", "bias dominates" or "not resolved".
         note: what the reader should know beside it.
         details: more keys of the entry, such as the time.
         relation: how the measured number is to compare with the predicted one: "=", "<", "≤" or ">".

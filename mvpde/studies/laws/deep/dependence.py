@@ -70,9 +70,11 @@ class Dependence:
     path_standard_error: float
     path_size: float  # its absolute value
     with_a: float  # Cov(θ¹_ij, A_i), the largest over the components of a
+    with_a_limit: float
     with_a_difference: float  # minus its limit
     with_a_standard_error: float
     with_b: float  # Cov(θ^{L−1}_ij, B_j)
+    with_b_limit: float
     with_b_difference: float
     with_b_standard_error: float
     label: list[float]  # mean b of each bin
@@ -145,9 +147,11 @@ def _dependence(made: Network, limit: LabelledLimit, options: DependenceOptions,
         path_error,
         abs(path),
         of_a,
+        float(expected[component]),
         of_a - float(expected[component]),
         a_error,
         of_b,
+        float(expected[-1]),
         of_b - float(expected[-1]),
         b_error,
         *given_b(made, limit, last, options.bins),

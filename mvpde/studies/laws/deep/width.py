@@ -45,13 +45,16 @@ class Differences:
 
     loss: float  # mean over runs
     limit_loss: float
+    loss_limit: float  # the same, beside its difference
     loss_difference: float
     loss_standard_error: float
     loss_distance: float  # mean over runs of |E_N − E|
     loss_distance_standard_error: float
-    prediction_difference: list[float]  # at each data point
+    prediction_limit: list[float]  # at each data point
+    prediction_difference: list[float]
     prediction_standard_error: list[float]
-    input_difference: list[float]  # of z̄² … z̄^L at each data point
+    input_limit: list[float]  # of z̄² … z̄^L at each data point
+    input_difference: list[float]
     input_standard_error: list[float]
 
 
@@ -78,17 +81,21 @@ def _differences(made: Network, limit: Measure) -> Differences:
     """At the present time of both. Collective."""
     losses, expected = made.losses(), float(limit.losses()[0])
     inputs = np.concatenate([z.mean(axis=2) for z in made.units()[1:]], axis=1)
+    of_inputs = _flat(limit.arrays()["inputs"])
     (mean,), (error,) = mean_and_error(losses[:, None])
     (distance,), (distance_error,) = mean_and_error(np.abs(losses - expected)[:, None])
     return Differences(
         mean,
         expected,
+        expected,
         mean - expected,
         error,
         distance,
         distance_error,
+        limit.moments().tolist(),
         *mean_and_error(made.moments() - limit.moments()),
-        *mean_and_error(inputs - _flat(limit.arrays()["inputs"])),
+        of_inputs.tolist(),
+        *mean_and_error(inputs - of_inputs),
     )
 
 

@@ -35,7 +35,7 @@ WIDTHS = "network.width,network.runs,network.seed"
 
 
 def towards(y: str, **keys: Any) -> dict[str, Any]:
-    return {"kind": "towards_limit", "name": y.replace(".", "_"), "y": y, "times": [2.0], **keys}
+    return {"kind": "towards_limit", "name": y.replace(".", "_"), "y": y, "times": [2.0], "resolution": 0.5, **keys}
 
 
 def slope(x: str, y: str, predicted: float, tolerance: float, **keys: Any) -> dict[str, Any]:
@@ -134,10 +134,23 @@ def test_trained_ends_at_rate_n_go_to_their_limit(tmp_path: Path) -> None:
 def test_an_extrapolated_difference_is_judged_by_its_standard_error() -> None:
     n = np.array([25.0, 50.0, 100.0])
     for a, holds in ((2e-4, "holds"), (5e-3, "does not hold")):
-        fit = extrapolation(1.0, n, (a + 0.3 / n)[:, None], np.full((3, 1), 2e-4))
+        fit = extrapolation(1.0, n, (a + 0.3 / n)[:, None], np.full((3, 1), 2e-4), 0.04)
         assert fit.a[0] == pytest.approx(a)
         assert fit.b[0] == pytest.approx(0.3)
         assert judged(fit, TowardsOptions(kind="towards_limit", y="width.loss")).holds == holds
+
+
+def test_a_limit_is_not_held_by_errors_of_its_own_size() -> None:
+    """.5 ± .4 and .4 ± .4 at N = 3 and 4 tell nothing of a limit of .1; what is far off is refuted at any resolution."""
+    options, n = TowardsOptions(kind="towards_limit", y="width.loss"), np.array([3.0, 4.0])
+    vague = judged(extrapolation(1.0, n, np.array([[0.5], [0.4]]), np.full((2, 1), 0.4), 0.1), options)
+    assert vague.holds == "not resolved"
+    assert "more than 0.05 of the limit 0.1" in vague.note
+    assert judged(extrapolation(1.0, n, np.array([[50.0], [50.0]]), np.full((2, 1), 0.4), 0.1), options).holds == "does not hold"
+    sharp = np.full((2, 1), 1e-4)
+    assert judged(extrapolation(1.0, n, np.array([[0.4], [0.3]]), sharp, 0.1), options).holds == "holds"
+    two = np.column_stack([sharp, np.full((2, 1), 0.4)])  # the second number is no farther off, but not known
+    assert judged(extrapolation(1.0, n, np.array([[0.4, 0.4], [0.3, 0.3]]), two, 0.1), options).holds == "not resolved"
 
 
 # --- coupling -------------------------------------------------------------------------------------------------------------------
