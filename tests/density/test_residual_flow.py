@@ -63,7 +63,7 @@ def error(density: Density, flow: Flow) -> float:
 @pytest.mark.serial
 @pytest.mark.parametrize(
     ("flow", "means", "coarse", "fine", "bound"),
-    [(LINE, LINE_MEANS, 64, 128, 1e-3), (PLANE, PLANE_MEANS, 48, 96, 1e-3), (SPACE, SPACE_MEANS, 12, 18, 2e-3)],
+    [(LINE, LINE_MEANS, 64, 128, 1e-3), (PLANE, PLANE_MEANS, 48, 96, 1e-3), (SPACE, SPACE_MEANS, 16, 24, 2e-3)],
     ids=["line", "plane", "space"],
 )
 def test_density_follows_the_closed_form_at_second_order(flow, means, coarse, fine, bound):

@@ -195,7 +195,7 @@ def test_models_that_make_no_sense_are_refused() -> None:
     data = classes(1)
     wrong: list[tuple[Callable[[], MeanField], str]] = [
         (lambda: network("sigmod", data), "did you mean 'sigmoid'"),
-        (lambda: network("tanh", data, loss="huber"), "no 'huber'"),
+        (lambda: network("tanh", data, loss="huber"), "no loss 'huber'"),
         (lambda: network("circle_rbf", data, kapa=1.0), "did you mean 'kappa'"),
         (lambda: network("gaussian", data, bias=False), "no 'bias'"),
         (lambda: network("gaussian", data, variance=-1.0), "must be positive"),

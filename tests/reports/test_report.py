@@ -308,7 +308,7 @@ def seen(browser: Any, page: Path, tmp_path: Path) -> dict[str, Any]:
     return dict(json.loads(found[1].replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")))
 
 
-@pytest.mark.parametrize(("folder", "pictures"), [("run_folder", 3), ("study_folder", 1)])
+@pytest.mark.parametrize(("folder", "pictures"), [("run_folder", 4), ("study_folder", 1)])
 def test_a_browser_shows_the_page(
     folder: str, pictures: int, request: pytest.FixtureRequest, browser: Any, tmp_path: Path
 ) -> None:

@@ -104,7 +104,7 @@ def test_folder_and_summary(comm: MPI.Intracomm, shared_tmp_path: Path) -> None:
     files = (
         "case.toml provenance.json series.csv predictions.csv summary.json density.h5 density.xdmf particles.h5 particles.xdmf"
     )
-    pictures = "density.png loss.png prediction.png"
+    pictures = "density.png loss.png optimality.png prediction.png"
     assert {path.name for path in result.folder.iterdir()} == {*files.split(), *pictures.split(), "checkpoint"}
     summary = json.loads((result.folder / "summary.json").read_text())
     assert summary == json.loads(json.dumps(result.summary))

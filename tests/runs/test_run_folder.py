@@ -54,7 +54,7 @@ def test_the_folder_is_complete(finished: Result) -> None:
     names = {path.relative_to(finished.folder).as_posix() for path in finished.folder.rglob("*") if path.is_file()}
     tables = {"case.toml", "provenance.json", "series.csv", "predictions.csv", "summary.json", "checkpoint/state.h5"}
     fields = {f"{name}.{suffix}" for name in ("density", "particles") for suffix in ("h5", "xdmf")}
-    assert names == tables | fields | {"density.png", "loss.png", "prediction.png"}
+    assert names == tables | fields | {"density.png", "loss.png", "optimality.png", "prediction.png"}
 
 
 def test_the_dataset_holds_what_the_summary_says(finished: Result) -> None:

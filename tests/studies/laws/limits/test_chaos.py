@@ -81,7 +81,7 @@ def test_the_verdict_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brok
     """Half too large a drift moves the particles away from the limit that drives the copies; a common shift correlates pairs."""
     right, sample = Ensemble._velocity, Product.sample
     if broken == "drift":
-        monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments: [1.5 * b for b in right(*arguments)])
+        monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments, **keys: [1.5 * b for b in right(*arguments, **keys)])
     else:
         monkeypatch.setattr(Product, "sample", lambda law, rng, n: sample(law, rng, n) + 0.5 * rng.standard_normal())
     fewer = {**COLD, "options": {}, "vary": {KEYS: [[25, 64, 1], [100, 32, 2], [400, 16, 3]]}, "measure": SLOPES}

@@ -52,7 +52,7 @@ def test_the_verdict_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brok
     """Half too large a drift has another limit; a common random shift is no independent start; R'' = 0 is no interaction."""
     right, sample = Ensemble._velocity, Product.sample
     if broken == "drift":
-        monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments: [1.5 * b for b in right(*arguments)])
+        monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments, **keys: [1.5 * b for b in right(*arguments, **keys)])
     elif broken == "start":
         monkeypatch.setattr(Product, "sample", lambda law, rng, n: sample(law, rng, n) + 0.3 * rng.standard_normal())
     else:

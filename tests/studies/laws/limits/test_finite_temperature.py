@@ -147,7 +147,7 @@ def test_the_verdict_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brok
     """Half too large a drift is another temperature and base measure; half as much noise a lower temperature."""
     right, noise = Ensemble._velocity, Ensemble._noise
     if broken == "drift":
-        monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments: [1.5 * b for b in right(*arguments)])
+        monkeypatch.setattr(Ensemble, "_velocity", lambda *arguments, **keys: [1.5 * b for b in right(*arguments, **keys)])
     else:
         monkeypatch.setattr(Ensemble, "_noise", lambda *arguments: [0.5 * dw for dw in noise(*arguments)])
     lengths = STUDY["options"] if broken == "drift" else {"equilibration": 1.0, "averaging": 1.0}

@@ -64,9 +64,9 @@ def test_the_verdict_turns_when_the_simulator_is_broken(
     """A wrong factor has another path to the same target; a decay of the weights, another target; still particles do not heal."""
     right, sample = Ensemble._block_velocity, mvpde.models.laws.Product.sample
     drifts = {
-        "factor": lambda ensemble, z, m: 1.5 * right(ensemble, z, m),
-        "decay": lambda ensemble, z, m: right(ensemble, z, m) - 1e-4 * z,
-        "frozen": lambda ensemble, z, m: 0.0 * z,
+        "factor": lambda ensemble, model, z, m: 1.5 * right(ensemble, model, z, m),
+        "decay": lambda ensemble, model, z, m: right(ensemble, model, z, m) - 1e-4 * z,
+        "frozen": lambda ensemble, model, z, m: 0.0 * z,
         "start": right,
     }
     monkeypatch.setattr(Ensemble, "_block_velocity", drifts[broken])
