@@ -167,6 +167,12 @@ WRONG = {
     },
     r"c is neither trained nor fixed; add fixed = \{ c = 0.0 \}": {"model__layers": [{"trained": ["v", "w"]}]},
     r"unit: \"tahn\" is not one of .*did you mean `tanh`": {"model__layers": [{"unit": "tahn", "trained": ["v"]}]},
+    r"the law `chi` of v needs `dimension` here": {
+        "model__layers": [{"trained": ["v", "w"], "fixed": {"c": 0.0}, "v": {"law": "chi", "scale": 0.5}}]
+    },
+    r"the law of v is that of a point on a sphere, and v is a number": {
+        "model__layers": [{"trained": ["v", "w"], "fixed": {"c": 0.0}, "v": {"law": "sphere"}}]
+    },
     r"initial has a law of c, which this layer does not train": {
         "model__layers": [{"trained": ["v", "w"], "fixed": {"c": 0.0}, "initial": {"c": NORMAL}}]
     },

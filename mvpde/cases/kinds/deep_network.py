@@ -69,9 +69,14 @@ class DeepLayerSection(Section):
             layer = self.layer
         except ValueError as error:
             raise refuse(str(error)) from None
-        for name in self.initial:
+        for name, law in self.initial.items():
             if name not in layer.trained:
                 raise refuse(f"initial has a law of {name}, which this layer does not train (it trains {listed(layer.trained)})")
+            missing = [key for key, value in law.model_dump().items() if value is None]
+            if missing:
+                raise refuse(f"the law `{law.law}` of {name} needs `{missing[0]}` here; add it")
+            if law.law == "sphere":
+                raise refuse(f"the law of {name} is that of a point on a sphere, and {name} is a number; choose another law")
         return self
 
     @property
