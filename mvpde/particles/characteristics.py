@@ -30,6 +30,38 @@ def weighted_moments(model: MeanField, z: Array, weights: Array, rows: int) -> A
     return np.asarray(sum(in_pieces(lambda piece: piece[:, d] @ model.profile(piece[:, :d]), weighted, rows)))
 
 
+def integrated(
+    velocity: Callable[[float, Array], Array], start: Array, time: float, t: float, *, step: float, tolerance: float
+) -> tuple[DOP853, int]:
+    """scipy's DOP853 where it has come from ``start`` at ``time`` to t, and the number of its steps.
+
+    Args:
+        velocity: (time, nodes as one array) → dnodes/dt.
+        start: nodes as one array.
+        time, t: from and to; t > time.
+        step: length of the first step to try; 0: chosen.
+        tolerance: relative error of one step.
+
+    Raises:
+        SolverError: a velocity that is not finite, or an integrator that stops on the way.
+    """
+    if not np.isfinite(velocity(time, start)).all():  # the integrator would never return
+        raise SolverError(f"characteristics: the velocity at t = {time:g} is not finite; check the model and its data")
+    # atol: a node near the origin counts against the spread of the whole cloud, not against itself.
+    absolute = tolerance * max(float(np.sqrt(np.mean(start**2))), np.finfo(float).tiny)
+    solver = DOP853(velocity, time, start, t, rtol=tolerance, atol=absolute, first_step=min(step, t - time) or None)
+    steps = 0
+    while solver.status == "running":
+        message = solver.step()
+        steps += 1
+    if solver.status == "failed":
+        raise SolverError(
+            f"characteristics: the integrator stopped at t = {solver.t:g} on the way to {t:g} ({message}); the nodes at "
+            f"t = {time:g} are kept. The flow blows up, or characteristics.tolerance = {tolerance:g} is too small."
+        )
+    return solver, steps
+
+
 class Characteristics:
     """The law without noise as N = Π nodes points with constant weights, all on rank 0.
 
@@ -80,22 +112,7 @@ class Characteristics:
 
     def _integrate(self, t: float) -> tuple[float, int, int]:
         """Carry the nodes of rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""
-        start = self._z.ravel()
-        if not np.isfinite(self._velocity(self.time, start)).all():  # the integrator would never return
-            raise SolverError(f"characteristics: the velocity at t = {self.time:g} is not finite; check the model and its data")
-        # atol: a node near the origin counts against the spread of the whole cloud, not against itself.
-        absolute = self.tolerance * max(float(np.sqrt(np.mean(start**2))), np.finfo(float).tiny)
-        first = min(self.step, t - self.time) or None
-        solver = DOP853(self._velocity, self.time, start, t, rtol=self.tolerance, atol=absolute, first_step=first)
-        steps = 0
-        while solver.status == "running":
-            message = solver.step()
-            steps += 1
-        if solver.status == "failed":
-            raise SolverError(
-                f"characteristics: the integrator stopped at t = {solver.t:g} on the way to {t:g} ({message}); the nodes at "
-                f"t = {self.time:g} are kept. The flow blows up, or characteristics.tolerance = {self.tolerance:g} is too small."
-            )
+        solver, steps = integrated(self._velocity, self._z.ravel(), self.time, t, step=self.step, tolerance=self.tolerance)
         self._z = solver.y.reshape(self._z.shape)
         return float(solver.h_abs), steps, solver.nfev
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
-from scipy.integrate import DOP853
 
 from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.deep.network import DeepNetwork
@@ -22,6 +21,7 @@ from mvpde.models.deep.sweeps import Labels, Sweep, end_rates, sweep
 from mvpde.models.deep.units import Array, DeepLayer
 from mvpde.models.laws import Product
 from mvpde.particles.blocks import whole
+from mvpde.particles.characteristics import integrated
 from mvpde.particles.deep.samples import Samples
 
 KINKED = 1e-6  # smallest tolerance of a step where rates jump
@@ -147,21 +147,12 @@ class DeepCharacteristics:
     def _integrate(self, t: float) -> tuple[float, int, int]:
         """Carry everything on rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""
         start = self._pack(self._parts())
-        if not np.isfinite(self._velocity(self.time, start)).all():  # the integrator would never return
-            raise SolverError(f"characteristics: the velocity at t = {self.time:g} is not finite; check the model and its data")
-        absolute = self.tolerance * max(float(np.sqrt(np.mean(start**2))), np.finfo(float).tiny)
-        first = min(self.step, t - self.time) or None
-        solver = DOP853(self._velocity, self.time, start, t, rtol=self.tolerance, atol=absolute, first_step=first)
-        steps = 0
-        while solver.status == "running":
-            message = solver.step()
-            steps += 1
-        self._unpack(start if solver.status == "failed" else solver.y)
-        if solver.status == "failed":
-            raise SolverError(
-                f"characteristics: the integrator stopped at t = {solver.t:g} on the way to {t:g} ({message}); the nodes at "
-                f"t = {self.time:g} are kept. The flow blows up, or characteristics.tolerance = {self.tolerance:g} is too small."
-            )
+        try:
+            solver, steps = integrated(self._velocity, start, self.time, t, step=self.step, tolerance=self.tolerance)
+        except SolverError:
+            self._unpack(start)
+            raise
+        self._unpack(solver.y)
         return float(solver.h_abs), steps, solver.nfev
 
     def _euler(self, samples: Samples, t: float) -> tuple[float, int, int]:

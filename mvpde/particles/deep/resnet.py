@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
-from scipy.integrate import DOP853
 
 from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.deep.resnet import DepthRule, Passage, ResidualLimit, passage, told
 from mvpde.models.deep.units import ACTIVATIONS, Array
 from mvpde.models.laws import Product
 from mvpde.particles.blocks import whole
+from mvpde.particles.characteristics import integrated
 from mvpde.particles.deep.characteristics import KINKED, LayerNodes
 
 
@@ -88,22 +88,12 @@ class ResidualCharacteristics:
     def _integrate(self, t: float) -> tuple[float, int, int]:
         """Carry the nodes of rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""
         start = self._nodes.theta.ravel().copy()
-        if not np.isfinite(self._velocity(self.time, start)).all():  # the integrator would never return
-            raise SolverError(f"characteristics: the velocity at t = {self.time:g} is not finite; check the model and its data")
-        absolute = self.tolerance * max(float(np.sqrt(np.mean(start**2))), np.finfo(float).tiny)
-        first = min(self.step, t - self.time) or None
-        solver = DOP853(self._velocity, self.time, start, t, rtol=self.tolerance, atol=absolute, first_step=first)
-        steps = 0
-        while solver.status == "running":
-            message = solver.step()
-            steps += 1
-        failed = solver.status == "failed"
-        self._nodes.theta[...] = (start if failed else solver.y).reshape(self._nodes.theta.shape)
-        if failed:
-            raise SolverError(
-                f"characteristics: the integrator stopped at t = {solver.t:g} on the way to {t:g} ({message}); the nodes at "
-                f"t = {self.time:g} are kept. The flow blows up, or characteristics.tolerance = {self.tolerance:g} is too small."
-            )
+        try:
+            solver, steps = integrated(self._velocity, start, self.time, t, step=self.step, tolerance=self.tolerance)
+        except SolverError:
+            self._nodes.theta[...] = start.reshape(self._nodes.theta.shape)
+            raise
+        self._nodes.theta[...] = solver.y.reshape(self._nodes.theta.shape)
         return float(solver.h_abs), steps, solver.nfev
 
     def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
