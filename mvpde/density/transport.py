@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mvpde.density.explicit import AFFORDABLE, TINY, FluxCorrected, PotentialFluxes
 from mvpde.density.features import NodalFeatures
 from mvpde.density.galerkin import edge_geometry
+from mvpde.density.implicit import Coefficients
 from mvpde.density.schemes import Options
 from mvpde.mesh.domain import Domain
 
@@ -27,31 +28,23 @@ Integers = NDArray[np.int32]
 
 def flux_corrected(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> FluxCorrected:
     """The scheme at work, see `mvpde.density.schemes`. Collective."""
-    fluxes = PotentialFluxes if features.model.gradient_flow else DriftFluxes
-    return FluxCorrected(domain, features, fluxes(domain, features), cfl=options.cfl, step=options.step)
+    fluxes = (PotentialFluxes if features.model.gradient_flow else drift_fluxes)(domain, features)
+    return FluxCorrected(domain, features, fluxes, cfl=options.cfl, step=options.step)
 
 
-class DriftFluxes:
-    """Those of −∇·(bρ), from the drift at the nodes; see `explicit.Fluxes`.
+class CoefficientFluxes:
+    """Those of given coefficients, F_ij = k_ij ρ_j − k_ji ρ_i; see `explicit.Fluxes`."""
 
-    Where a flow compresses the law in some directions, waves a few cells long matter: three sharpenings cut the error in three
-    dimensions to a third, at a tenth of the cost of a step.
-    """
-
-    sharpenings = 3
-
-    def __init__(self, domain: Domain, features: NodalFeatures) -> None:
-        """Integrate G_ij. Collective."""
-        graph, geometry = domain.graph, edge_geometry(domain)
-        self._model, self._z = features.model, domain.coordinates
-        self._into, self._out = geometry.inward, geometry.outward
+    def __init__(self, domain: Domain, coefficients_at: Coefficients, *, sharpenings: int = 0) -> None:
+        """Allocate k_ij and k_ji, which ``coefficients_at`` fills in from moments and time."""
+        graph = domain.graph
+        self.sharpenings, self._coefficients_at = sharpenings, coefficients_at
         self._rows, self._mass, self._lumped = (graph.offsets, graph.columns), graph.mass, graph.lumped
         self._inward, self._outward = np.zeros(len(graph.columns)), np.zeros(len(graph.columns))
 
     def evaluate(self, moments: Array, time: float) -> None:
         """k_ij and k_ji at these moments and at this time. Local."""
-        b = self._model.now(time).drift(self._z, moments)
-        coefficients(*self._rows, self._into, self._out, b, self._inward, self._outward)
+        self._coefficients_at(moments, self._inward, self._outward, time)
 
     def predict(self, density: Array, low: Array, rate: Array) -> float:
         """As `predict`."""
@@ -76,6 +69,21 @@ class DriftFluxes:
         """As `correct`."""
         edges = (*self._rows, self._inward, self._outward, self._mass, self._lumped)
         correct(*edges, density, step, low, rate, share, start, of_start, of_step, result)
+
+
+def drift_fluxes(domain: Domain, features: NodalFeatures) -> CoefficientFluxes:
+    """Those of −∇·(bρ), from the drift at the nodes. Collective.
+
+    Where a flow compresses the law in some directions, waves a few cells long matter: three sharpenings cut the error in three
+    dimensions to a third, at a tenth of the cost of a step.
+    """
+    graph, geometry, model, z = domain.graph, edge_geometry(domain), features.model, domain.coordinates
+
+    def at(moments: Array, inward: Array, outward: Array, time: float = 0.0) -> None:
+        b = model.now(time).drift(z, moments)
+        coefficients(graph.offsets, graph.columns, geometry.inward, geometry.outward, b, inward, outward)
+
+    return CoefficientFluxes(domain, at, sharpenings=3)
 
 
 @njit(cache=True)

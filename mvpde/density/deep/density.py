@@ -20,7 +20,7 @@ import numpy as np
 
 from mvpde.density.auto import suitable
 from mvpde.density.deep.features import DeepFeatures, EulerField
-from mvpde.density.deep.fluxes import EdgeAveragedFluxes
+from mvpde.density.deep.fluxes import edge_averaged_fluxes
 from mvpde.density.deep.layers import layer_meshes
 from mvpde.density.deep.names import by_label
 from mvpde.density.deep.start import projected
@@ -40,7 +40,7 @@ from mvpde.runtime import MPI, ArgumentError, InvariantError
 
 SCHEMES: dict[str, Callable[[Domain, NodalFeatures], Fluxes]] = {
     "flux_corrected": PotentialFluxes,
-    "edge_averaged": EdgeAveragedFluxes,
+    "edge_averaged": edge_averaged_fluxes,
 }
 _MANY = 2_000_000  # numbers of a field with all labels, above which only averages are written
 
@@ -199,7 +199,7 @@ class DeepDensity:
             self._scheme, self.features.pull = scheme, pull
 
     def _accept(self, values: Array) -> None:
-        defect = np.abs(self._masses_of(values) - self.domain.weights) / self.domain.weights
+        defect = np.abs(self.domain.part_masses(values) - self.domain.weights) / self.domain.weights
         if not np.isfinite(defect).all():
             raise InvariantError(
                 f"density: not a number after t = {self.time:g}; the drift is not finite there: check data and domain"
@@ -217,9 +217,6 @@ class DeepDensity:
     def _nodal_masses(self) -> Array:
         return self.domain.graph.lumped * self.values[: self.domain.owned]
 
-    def _masses_of(self, values: Array) -> Array:
-        return self.domain.part_sums(self.domain.graph.lumped * values[: self.domain.owned])
-
     # -- what it says
 
     def with_values(self, values: Array) -> DeepDensity:
@@ -230,7 +227,7 @@ class DeepDensity:
 
     def masses(self) -> Array:
         """Mass of every label of every layer, over the share that it must have, one layer after the other. Collective."""
-        return self._masses_of(self.values) / self.domain.weights
+        return self.domain.part_masses(self.values) / self.domain.weights
 
     def swept(self) -> Sweep:
         """Inputs, multipliers and prediction as they are now, the same on all ranks. Collective."""

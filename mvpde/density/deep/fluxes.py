@@ -6,53 +6,12 @@ Implicit steps extrapolate moments that are linear in the density, and those of 
 
 from __future__ import annotations
 
-import numpy as np
-
-from mvpde.density.edge_averaged import coefficients
+from mvpde.density.edge_averaged import edge_averaged
 from mvpde.density.features import NodalFeatures
-from mvpde.density.transport import afford, correct, predict
-from mvpde.mesh.domain import Array, Domain
+from mvpde.density.transport import CoefficientFluxes
+from mvpde.mesh.domain import Domain
 
 
-class EdgeAveragedFluxes:
-    """Those of ∇·(ρ∇V + τ∇ρ), τ > 0, with exponential fitting along the edges; see `explicit.Fluxes`."""
-
-    sharpenings = 0
-
-    def __init__(self, domain: Domain, features: NodalFeatures) -> None:
-        """Allocate V and the coefficients."""
-        graph = domain.graph
-        self._features, self._graph, self._potential = features, graph, np.zeros(len(domain.coordinates))
-        self._rows, self._mass, self._lumped = (graph.offsets, graph.columns), graph.mass, graph.lumped
-        self._inward, self._outward = np.zeros(len(graph.columns)), np.zeros(len(graph.columns))
-
-    def evaluate(self, moments: Array, time: float) -> None:
-        """k_ij and k_ji at these moments. Local."""
-        present = self._features.at(time)
-        present.potential(moments, self._potential)
-        temperature = present.model.temperature
-        coefficients(*self._rows, self._graph.stiffness, self._potential, temperature, self._inward, self._outward)
-
-    def predict(self, density: Array, low: Array, rate: Array) -> float:
-        """As `predict`."""
-        return float(predict(*self._rows, self._inward, self._outward, self._lumped, density, low, rate))
-
-    def afford(self, density: Array, step: float, low: Array, rate: Array, share: Array) -> None:
-        """As `afford`."""
-        afford(*self._rows, self._inward, self._outward, self._mass, self._lumped, density, step, low, rate, share)
-
-    def correct(
-        self,
-        density: Array,
-        step: float,
-        low: Array,
-        rate: Array,
-        share: Array,
-        start: Array,
-        of_start: float,
-        of_step: float,
-        result: Array,
-    ) -> None:
-        """As `correct`."""
-        edges = (*self._rows, self._inward, self._outward, self._mass, self._lumped)
-        correct(*edges, density, step, low, rate, share, start, of_start, of_step, result)
+def edge_averaged_fluxes(domain: Domain, features: NodalFeatures) -> CoefficientFluxes:
+    """Those of ∇·(ρ∇V + τ∇ρ), τ > 0, with exponential fitting along the edges."""
+    return CoefficientFluxes(domain, edge_averaged(domain, features, features.model.temperature))
