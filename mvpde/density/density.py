@@ -56,6 +56,7 @@ class Density:
         model, domain: what is solved, with the coefficients of the present time, and where.
         time: t.
         values: ρ at owned and ghost unknowns, local to the rank.
+        lengths: of the steps taken since the start of the last `advance`.
     """
 
     name = label = "density"
@@ -102,6 +103,7 @@ class Density:
         self._scheme = self._entry.build(domain, self._ruling, self.values, self._options)
         self._first, self._past = model, Counts()
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
+        self.lengths: list[float] = []
         smallest, largest = domain.extremes(self.values[: domain.owned])
         self.minimum = smallest / largest
 
@@ -129,6 +131,7 @@ class Density:
         """
         if not self.time <= t < math.inf:
             raise ValueError(f"a density at t = {self.time:g} cannot go to t = {t:g}")
+        self.lengths = []
         for until, model in self._first.stretches(self.time, t):
             self._follow(model)
             self._advance(until, between_steps)
@@ -157,6 +160,7 @@ class Density:
             self.time = end if length >= end - self.time else self.time + length
             self._see()
             self.steps, self.step = self.steps + 1, length
+            self.lengths.append(length)
             between_steps()
 
     def _accept(self, values: Array) -> None:

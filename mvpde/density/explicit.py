@@ -269,6 +269,16 @@ class FluxCorrected:
             "check the size of the targets and of the domain"
         )
 
+    def exactly(self, density: Array, length: float) -> Array:
+        """The density ``length`` later, by as few even steps as `step` would take. Collective."""
+        begin, done = self.time, 0.0
+        while done < length:
+            self.time = begin + done
+            density, taken = self.step(density, length - done)
+            done = length if taken >= length - done else done + taken
+        self.time = begin
+        return density
+
     def longest(self, density: Array, remaining: float) -> float:
         """The length of the step that `step` would begin with. Collective."""
         outflow = float(self._domain.comm.allreduce(self._predict(density, self.time), MPI.MAX))

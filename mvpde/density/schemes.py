@@ -76,6 +76,11 @@ class Steps(Protocol):
     def step(self, density: Array, remaining: float) -> tuple[Array, float]:
         """The density (owned + ghosts) one step later and the step's length ≤ remaining. Collective."""
 
+    def exactly(self, density: Array, length: float) -> Array:
+        """The density (owned + ghosts) just ``length`` later: one implicit step without error control, or as many explicit ones
+        as stay positive. The next `step` is as it would have been. Collective.
+        """
+
 
 Builder = Callable[["Domain", "NodalFeatures", Array, Options], Steps]
 

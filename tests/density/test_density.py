@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 
 from at_hand.models import TWO_PI, circle_network, free, kuramoto, order
 from mvpde.density.density import Density
-from mvpde.density.schemes import SCHEMES
+from mvpde.density.schemes import SCHEMES, Options
 from mvpde.mesh.assembly import from_mesh
 from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
@@ -293,6 +294,32 @@ def test_explicit_steps_have_order_three(comm: MPI.Intracomm) -> None:
     truth = values(0.1 / 32.0)
     errors = [domain.extremes(np.abs(values(step) - truth))[1] for step in (0.1, 0.05, 0.025)]
     assert 2.7 < order(errors) < 3.5
+
+
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "auto"])
+def test_a_step_of_a_given_length_has_no_error_control(comm: MPI.Intracomm, scheme: str) -> None:
+    """Steps of just the lengths that a run has taken lead where it went; one over all of them does too, but for its error."""
+    model, law = circle_network(0.05)
+    runs = [Density(model, circle(comm, 16), law, scheme=scheme) for _ in range(2)]
+    for t in (0.1, 0.25):
+        runs[0].advance(t)
+    steps, start = SCHEMES[scheme].build(runs[0].domain, runs[0].features, runs[0].values, Options()), runs[1].values
+    steps.time = 0.1
+    assert sum(runs[0].lengths) == pytest.approx(0.15) and len(runs[0].lengths) < runs[0].steps
+    runs[1].advance(0.1)
+    values = runs[1].values
+    for length in runs[0].lengths:
+        values = steps.exactly(values, length)
+    assert np.abs(values - runs[0].values).max() < 1e-9
+    assert steps.time == 0.1 and steps.proposal == math.inf
+    far = steps.exactly(start, 0.25)
+    lumped, owned = runs[0].domain.graph.lumped, runs[0].domain.owned
+    gap, mass = runs[0].domain.sum(np.array([lumped @ np.abs(far - values)[:owned], lumped @ (far - start)[:owned]]))
+    assert domain_minimum(runs[0], far) >= -1e-14 and abs(mass) < 1e-12 and 1e-12 < gap < 0.05
+
+
+def domain_minimum(density: Density, values: Array) -> float:
+    return density.domain.extremes(values[: density.domain.owned])[0]
 
 
 def test_error_control_follows_its_tolerance(comm: MPI.Intracomm) -> None:
