@@ -29,7 +29,7 @@ ORDER = (
     ("cli",),
 )
 # What all may use, and what stands above all.
-SHARED = ("files", "fields", "measure", "registry", "runtime")
+SHARED = ("files", "fields", "measure", "registry", "richardson", "runtime")
 ENTRANCES = ("__init__", "__main__", "points")
 
 FILES_IN_A_FOLDER = 16
