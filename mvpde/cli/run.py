@@ -25,5 +25,5 @@ def carry_out(case: Path, *, settings: Sequence[str], out: Path | None, overwrit
     with shown(comm.rank == 0, loaded.sections.title) as progress:
         result = run(loaded, out=folder, overwrite=overwrite, without=without, command=sys.argv, progress=progress)
     for warning in result.summary["warnings"] if comm.rank == 0 else []:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {warning['message']}", err=True)
     click.echo(f"{result.folder}: done in {result.summary['wall_seconds']:.1f} s")

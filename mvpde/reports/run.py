@@ -54,7 +54,7 @@ def run_content(folder: Path) -> Content:
         tag("h1", title),
         tag("p", badge(status)),
         tag("div", joined([tag("strong", STATES[status][2]), f": {message}"]), class_="banner bad") if message else Markup(),
-        warnings(summary.get("warnings") or []),
+        warnings(messages(summary)),
         section("What was solved", equation(case)),
         section("Figures", _figures(folder, summary, case)),
         section("Numbers over time", _over_time(summary)),
@@ -69,6 +69,11 @@ def badge(status: str) -> Markup:
     """A state as sign and word."""
     colour, sign, words = STATES.get(status, ("unsure", "?", status))
     return tag("span", f"{sign} {words}", class_=f"badge {colour}")
+
+
+def messages(summary: Table) -> list[str]:
+    """What its warnings say; runs of version 0.2 have texts alone."""
+    return [entry if isinstance(entry, str) else entry["message"] for entry in summary.get("warnings") or []]
 
 
 def warnings(texts: Sequence[str]) -> Markup:

@@ -16,7 +16,7 @@ from mvpde.reports.case import equation, values
 from mvpde.reports.figures import forest
 from mvpde.reports.page import MEDIA_TYPES, aspect, data_uri, joined, picture, section, shown, table, tag
 from mvpde.reports.read import Content, Table, read_json, read_toml
-from mvpde.reports.run import provenance_cards, warnings
+from mvpde.reports.run import messages, provenance_cards, warnings
 from mvpde.studies.points import DONE, FAILED, HALF_CELLS, POINTS, WAITING, Point, State, read_points, state
 from mvpde.studies.verdict import BIASED, COARSE, FAILS, HOLDS, UNRESOLVED
 
@@ -220,5 +220,5 @@ def _mark(reached: State) -> Markup:
 
 def _warnings(folders: Sequence[Path]) -> list[str]:
     """Warnings of the points, each once, with how many points have it."""
-    texts = Counter(text for folder in folders for text in read_json(folder / "summary.json").get("warnings") or [])
+    texts = Counter(text for folder in folders for text in messages(read_json(folder / "summary.json")))
     return [f"{text} ({count} of {len(folders)} points)" for text, count in texts.items()]

@@ -6,7 +6,7 @@ import importlib
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,15 +19,16 @@ from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem, problem, stationary_starts
 from mvpde.fields import FieldSeries
 from mvpde.files import write_arrays, write_csv, write_json
-from mvpde.measure import Measure, Mesh, Number, State
-from mvpde.models.data import Data
+from mvpde.measure import Mesh, Number, State
 from mvpde.runs import folder as output
 from mvpde.runs import pictures as plots
 from mvpde.runs import stopping
-from mvpde.runs.cautions import cautions
+from mvpde.runs.cautions import Caution
 from mvpde.runs.computed import computed, refuse_without
+from mvpde.runs.job import Run
 from mvpde.runs.progress import Progress, silent
 from mvpde.runs.record import Record, Wanted, record
+from mvpde.runs.summary import Summary, prediction_rows, row, summary_of
 from mvpde.runtime import MPI, InvariantError, SolverError, on_first_rank
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from mvpde.density.density import Density
     from mvpde.equilibrium.approach import LongTime
     from mvpde.equilibrium.deep import DeepLongTime
-    from mvpde.runs.optimality import Optimality
-
-Summary = dict[str, Any]  # the content of summary.json
 
 
 @dataclass(frozen=True)
@@ -59,39 +57,6 @@ class Result:
         from mvpde.runs.reading import open_run
 
         return open_run(self.folder)
-
-
-@dataclass
-class Run:
-    """A run in progress: what it is made of and what it has recorded.
-
-    Attributes:
-        problem: the case, its model and initial law.
-        measures: by name.
-        folder: output folder.
-        comm: communicator.
-        began: clock at the start.
-        records: one per output time so far (arrays of the last one only).
-        seconds: time spent in each measure's `advance`.
-        statistics: `statistics()` of each measure, as of the last output time.
-        series: the density's and the particles' files, rank 0.
-        warnings: what the user should know, beside what the numbers say.
-        long_time: stationary law and modes, where the case asks for them.
-        optimality: bounds on the gap to the best law, where the outer energy is convex.
-    """
-
-    problem: Problem
-    measures: dict[str, Measure]
-    folder: Path
-    comm: MPI.Intracomm
-    began: float
-    records: list[Record] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    statistics: dict[str, dict[str, Number]] = field(default_factory=dict)
-    series: dict[str, FieldSeries] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    long_time: LongTime | DeepLongTime | None = None
-    optimality: Optimality | None = None
 
 
 def run(
@@ -135,7 +100,7 @@ def run(
 
     with stopping.listening(comm) as request:
         job = Run(described, measures(described, names, comm), folder, comm, began)
-        job.warnings += _skipped(job, without)
+        job.passed_over += _skipped(job, without)
         job.long_time, job.optimality = _long_time(job), watch(job.measures)
         mesh = _mesh(job)
         on_first_rank(comm, lambda: _open(job, mesh, output.provenance(case, comm.size, command)))
@@ -166,14 +131,14 @@ def _long_time(job: Run) -> LongTime | DeepLongTime | None:
         return long_time(density, modes, stationary_starts(job.problem))
 
 
-def _skipped(job: Run, without: Collection[str]) -> list[str]:
+def _skipped(job: Run, without: Collection[str]) -> list[Caution]:
     """What the case asks for and the run leaves out."""
     s, skipped = job.problem.case.sections, left_out(job.problem, without)
     if (s.stationary is not None or s.spectrum is not None) and on_mesh(job.measures) is None:
         skipped.append("stationary, spectrum: left out, they are found on the mesh of a density")
     if s.time.outputs[-1] < s.time.end:
         skipped.append(f"time.end = {s.time.end:g}: nothing is computed after the last output time {s.time.outputs[-1]:g}")
-    return skipped
+    return [Caution("case.passed_over", text) for text in skipped]
 
 
 def _open(job: Run, mesh: Mesh | None, provenance: dict[str, Any]) -> None:
@@ -250,82 +215,16 @@ def _write(job: Run, recorded: Record, states: Mapping[str, State]) -> None:
         job.series["density"].append_on_mesh(recorded.time, recorded.fields)
     if recorded.particles is not None and wanted.particles > 0:
         job.series["particles"].append_points(recorded.time, recorded.particles, job.problem.model.coordinates)
-    write_csv(job.folder / "series.csv", [_row(at_t) for at_t in job.records])
+    write_csv(job.folder / "series.csv", [row(at_t) for at_t in job.records])
     data = job.problem.model.data
     if data is not None:
-        write_csv(job.folder / "predictions.csv", [row for at_t in job.records for row in _prediction_rows(data, at_t)])
+        write_csv(job.folder / "predictions.csv", [line for at_t in job.records for line in prediction_rows(data, at_t)])
     write_arrays(job.folder / "checkpoint" / "state.h5", states)
-    write_json(job.folder / "summary.json", _summary(job, "running"))
+    write_json(job.folder / "summary.json", summary_of(job, "running"))
 
 
 def _statistics(job: Run) -> dict[str, dict[str, Number]]:
     return {name: measure.statistics() for name, measure in job.measures.items()}
-
-
-def _row(recorded: Record) -> dict[str, float]:
-    columns = {"t": recorded.time}
-    for group in (recorded.numbers, recorded.comparison):
-        columns |= {f"{name}_{key}": value for name, numbers in group.items() for key, value in numbers.items()}
-    return columns
-
-
-def _prediction_rows(data: Data, recorded: Record) -> list[dict[str, float]]:
-    inputs = ["x"] if data.x.shape[1] == 1 else [f"x{k + 1}" for k in range(data.x.shape[1])]
-    rows = []
-    for p, (x, target) in enumerate(zip(data.x, data.target, strict=True)):
-        row = {"t": recorded.time, **dict(zip(inputs, x, strict=True)), "target": target}
-        row |= {name: f[p] for name, f in recorded.predictions.items()}
-        row |= {f"{name}_standard_error": error[p] for name, error in recorded.prediction_standard_error.items()}
-        rows.append(row)
-    return rows
-
-
-def _listed(records: Sequence[Record], name: str, keys: Sequence[str]) -> dict[str, list[float]]:
-    """Lists over the output times; a key that the measure does not have is left out."""
-    rows = [recorded.numbers[name] for recorded in records]
-    return {key: [row[key] for row in rows] for key in keys if all(key in row for row in rows)}
-
-
-def _over_time(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, list[float]]]:
-    """name → quantity → its values at the output times, for the names and quantities of the last one."""
-    last = tables[-1] if tables else {}
-    return {name: {key: [table[name][key] for table in tables] for key in numbers} for name, numbers in last.items()}
-
-
-def _summary(job: Run, status: str, message: str = "") -> Summary:
-    """The content of summary.json."""
-    model, records = job.problem.model, job.records
-    summary: Summary = {
-        "status": status,
-        "message": message,
-        "title": job.problem.case.sections.title,
-        "ranks": job.comm.size,
-        "wall_seconds": time.perf_counter() - job.began,
-        "times": [recorded.time for recorded in records],
-    }
-    for name, measure in job.measures.items():
-        lists = _listed(records, name, ("loss", *measure.listed, *model.observables))
-        known = records[-1].arrays[name] if records else {}
-        arrays = {key: [np.asarray(at_t.arrays[name][key]).tolist() for at_t in records] for key in known}
-        summary[name] = {**job.statistics[name], **lists, **arrays, "seconds": job.seconds.get(name, 0.0)}
-        for key, listed in arrays.items():  # beside each other too, as they are compared
-            summary.setdefault(key, {})[name] = listed
-    summary["comparison"] = _over_time([recorded.comparison for recorded in records])
-    if any(recorded.weak_errors for recorded in records):
-        summary["weak_errors"] = _over_time([recorded.weak_errors for recorded in records])
-    if model.facts:
-        summary["model"] = dict(model.facts)
-    if job.optimality is not None:
-        for name, entry in job.optimality.entries([recorded.numbers for recorded in records]).items():
-            summary[name] = {**summary.get(name, {}), **entry}
-    if job.long_time is not None:
-        summary |= job.long_time.summary(summary["times"])
-    return {**summary, "warnings": job.warnings + _warnings(job)}
-
-
-def _warnings(job: Run) -> list[str]:
-    outer = 0.0 if job.long_time is None else job.long_time.law.outer_mass
-    return cautions(job.problem, job.records, job.statistics, outer)
 
 
 def _finite(states: Mapping[str, State]) -> bool:
@@ -336,9 +235,9 @@ def _draw(job: Run, mesh: Mesh | None) -> None:
     try:
         title = job.problem.case.sections.title
         plots.draw(job.folder, job.problem.model, job.records, mesh, title)
-        plots.draw_optimality(job.folder, _summary(job, ""), title)
+        plots.draw_optimality(job.folder, summary_of(job, ""), title)
     except Exception as error:  # whatever a plotting library makes of numbers near overflow, the results and the exit code stand
-        job.warnings.append(f"pictures: not all could be drawn ({error})")
+        job.passed_over.append(Caution("output.pictures", f"pictures: not all could be drawn ({error})"))
 
 
 def _finish(job: Run, status: str, message: str = "") -> Summary:
@@ -351,10 +250,10 @@ def _finish(job: Run, status: str, message: str = "") -> Summary:
     def close() -> Summary:
         if status != "done" and _finite(states):  # later than the last output
             write_arrays(job.folder / "checkpoint" / "state.h5", states)
-        write_json(job.folder / "summary.json", _summary(job, status, message))  # before the pictures, which may fail
+        write_json(job.folder / "summary.json", summary_of(job, status, message))  # before the pictures, which may fail
         if wanted and job.records:
             _draw(job, mesh)
-        summary = _summary(job, status, message)
+        summary = summary_of(job, status, message)
         write_json(job.folder / "summary.json", summary)
         return summary
 

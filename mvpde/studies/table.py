@@ -57,7 +57,7 @@ def row(point: Point, state: State, summary: Mapping[str, Json]) -> Row:
             cells[f"{key}[-1]"] = cast("list[Json]", value)[-1]
         elif not isinstance(value, list):
             cells[key] = value
-    warnings = cast("Sequence[str]", summary.get("warnings", ()))
+    warnings = [str(entry["message"]) for entry in cast("Sequence[Mapping[str, Json]]", summary.get("warnings", ()))]
     return {**cells, "warnings": "; ".join(warnings)} if warnings else cells
 
 

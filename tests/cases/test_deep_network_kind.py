@@ -99,7 +99,7 @@ def test_a_run_lists_layers_of_every_measure_and_draws_them(tmp_path: Path) -> N
     assert set(found["comparison"]) == {"density_vs_characteristics", "network_vs_density", "network_vs_characteristics"}
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert pictures == {"density.png", "loss.png", "prediction.png"}
-    assert "pictures" not in " ".join(found["warnings"])
+    assert "pictures" not in str(found["warnings"])
     read = mvpde.open(tmp_path)
     assert read["density"].shape == (2, 13 * 13)
     assert set(outline(tmp_path / "density.h5").names) >= {"rho", "layer1", "layer2", "layer3"}

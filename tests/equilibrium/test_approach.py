@@ -90,7 +90,7 @@ def test_a_potential_that_does_not_confine_is_named(shared_tmp_path: Path) -> No
         out=shared_tmp_path / "run",
         without=["ensemble"],
     ).summary
-    assert any("outer layer" in warning for warning in summary["warnings"])
+    assert any("outer layer" in warning["message"] for warning in summary["warnings"])
 
 
 def test_a_network_with_noise_has_one_stationary_law(shared_tmp_path: Path, comm: MPI.Intracomm) -> None:

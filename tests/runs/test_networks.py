@@ -106,8 +106,8 @@ def test_steps_that_make_the_loss_rise_are_warned_of(tmp_path: Path, mode: str) 
     """A step of 20: the loss of the network rises, which no gradient flow does; that of the limit falls."""
     changes = {**QUICK, "network.mode": mode, "network.step": 20.0, "model.output": "relu", "time.end": 20.0}
     warnings = run(case(tmp_path), out=tmp_path / "out", set={**changes, "time.outputs": [0.0, 20.0]}).summary["warnings"]
-    assert len(warnings) == 1 and "network: the loss rises from" in warnings[0]
-    assert warnings[0].endswith("choose a smaller [network] step")
+    assert len(warnings) == 1 and "network: the loss rises from" in warnings[0]["message"]
+    assert warnings[0]["message"].endswith("choose a smaller [network] step")
 
 
 @pytest.mark.serial
@@ -115,7 +115,7 @@ def test_a_loss_that_falls_is_not_warned_of(tmp_path: Path) -> None:
     """The shipped case, smaller: density, characteristics and networks."""
     shipped = Path(__file__).parents[2] / "cases" / "deep_network.toml"
     summary = run(shipped, out=tmp_path / "out", set=SHIPPED).summary
-    assert not [text for text in summary["warnings"] if "the loss rises" in text]
+    assert not [w for w in summary["warnings"] if "the loss rises" in w["message"]]
     assert {"density", "characteristics", "network"} <= set(summary)
 
 
@@ -129,4 +129,4 @@ def test_a_loss_that_may_rise_is_not_warned_of(tmp_path: Path, mode: str) -> Non
     )  # of point 0 the unit sees nothing
     summary = run(case(tmp_path), out=tmp_path / "out", set={**changes, **times}, without=["characteristics"]).summary
     assert summary["network"]["loss"][1] > summary["network"]["loss"][0]
-    assert not [text for text in summary["warnings"] if "the loss rises" in text]
+    assert not [w for w in summary["warnings"] if "the loss rises" in w["message"]]

@@ -1,0 +1,80 @@
+"""What a run leaves in tables: the content of summary.json, and rows of series.csv and predictions.csv."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mvpde.models.data import Data
+from mvpde.runs.cautions import Findings, cautions
+from mvpde.runs.job import Run
+from mvpde.runs.record import Record
+
+Summary = dict[str, Any]  # the content of summary.json
+
+
+def row(recorded: Record) -> dict[str, float]:
+    """A row of series.csv."""
+    columns = {"t": recorded.time}
+    for group in (recorded.numbers, recorded.comparison):
+        columns |= {f"{name}_{key}": value for name, numbers in group.items() for key, value in numbers.items()}
+    return columns
+
+
+def prediction_rows(data: Data, recorded: Record) -> list[dict[str, float]]:
+    """Rows of predictions.csv, one for each data point."""
+    inputs = ["x"] if data.x.shape[1] == 1 else [f"x{k + 1}" for k in range(data.x.shape[1])]
+    rows = []
+    for p, (x, target) in enumerate(zip(data.x, data.target, strict=True)):
+        row = {"t": recorded.time, **dict(zip(inputs, x, strict=True)), "target": target}
+        row |= {name: f[p] for name, f in recorded.predictions.items()}
+        row |= {f"{name}_standard_error": error[p] for name, error in recorded.prediction_standard_error.items()}
+        rows.append(row)
+    return rows
+
+
+def _listed(records: Sequence[Record], name: str, keys: Sequence[str]) -> dict[str, list[float]]:
+    """Lists over the output times; a key that the measure does not have is left out."""
+    rows = [recorded.numbers[name] for recorded in records]
+    return {key: [row[key] for row in rows] for key in keys if all(key in row for row in rows)}
+
+
+def _over_time(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, list[float]]]:
+    """name → quantity → its values at the output times, for the names and quantities of the last one."""
+    last = tables[-1] if tables else {}
+    return {name: {key: [table[name][key] for table in tables] for key in numbers} for name, numbers in last.items()}
+
+
+def summary_of(job: Run, status: str, message: str = "") -> Summary:
+    """The content of summary.json."""
+    model, records = job.problem.model, job.records
+    summary: Summary = {
+        "status": status,
+        "message": message,
+        "title": job.problem.case.sections.title,
+        "ranks": job.comm.size,
+        "wall_seconds": time.perf_counter() - job.began,
+        "times": [recorded.time for recorded in records],
+    }
+    for name, measure in job.measures.items():
+        lists = _listed(records, name, ("loss", *measure.listed, *model.observables))
+        known = records[-1].arrays[name] if records else {}
+        arrays = {key: [np.asarray(at_t.arrays[name][key]).tolist() for at_t in records] for key in known}
+        summary[name] = {**job.statistics[name], **lists, **arrays, "seconds": job.seconds.get(name, 0.0)}
+        for key, listed in arrays.items():  # beside each other too, as they are compared
+            summary.setdefault(key, {})[name] = listed
+    summary["comparison"] = _over_time([recorded.comparison for recorded in records])
+    if any(recorded.weak_errors for recorded in records):
+        summary["weak_errors"] = _over_time([recorded.weak_errors for recorded in records])
+    if model.facts:
+        summary["model"] = dict(model.facts)
+    if job.optimality is not None:
+        for name, entry in job.optimality.entries([recorded.numbers for recorded in records]).items():
+            summary[name] = {**summary.get(name, {}), **entry}
+    if job.long_time is not None:
+        summary |= job.long_time.summary(summary["times"])
+    found = Findings(job.problem, records, job.statistics, job.long_time)
+    return {**summary, "warnings": [caution.entry() for caution in (*job.passed_over, *cautions(found))]}
