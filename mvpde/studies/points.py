@@ -20,12 +20,12 @@ from typing import cast
 
 from mvpde import runtime
 from mvpde.cases.additions import VARIABLE
+from mvpde.cases.coarser import HALF, fewer
 from mvpde.cases.file import Case, load, parse
 from mvpde.cases.values import Section, Table
 from mvpde.files import write_json
 from mvpde.runs.stopping import Stopped
 from mvpde.runtime import MPI, CaseError, InvariantError, SolverError, on_first_rank
-from mvpde.studies.coarser import HALF, fewer
 from mvpde.studies.file import OPTIONS, Study
 from mvpde.studies.laws import TASKS
 from mvpde.studies.measurement import COMPANION

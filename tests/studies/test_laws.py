@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from mvpde.cases.coarser import HALF, fewer, with_fewer
 from mvpde.cases.file import load
 from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Section
 from mvpde.runtime import CaseError
-from mvpde.studies.coarser import HALF, fewer, with_fewer
 from mvpde.studies.laws import MEASUREMENTS, TASKS
 from mvpde.studies.laws.sgd.driven import MINIBATCHES
 from mvpde.studies.measurement import MeasurementOptions

@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 
+from mvpde.cases.coarser import HALF, THREE_QUARTERS, fewer, with_fewer
 from mvpde.cases.kinds.deep_network import DeepCompanionSection, LabelsSection
 from mvpde.cases.measures import measures
 from mvpde.cases.problem import Problem
@@ -15,7 +16,6 @@ from mvpde.measure import Measure
 from mvpde.models.mean_field import Array
 from mvpde.particles.deep.driven import Limit, LimitPath, limit_path
 from mvpde.runtime import MPI
-from mvpde.studies.coarser import HALF, THREE_QUARTERS, fewer, with_fewer
 from mvpde.studies.needs import Need, hot, kind, runs_of_networks, section, sections, where
 
 FOLLOWED = ("heun", "langevin", "prescribed")  # modes whose error in the step is not seen beside that in the width

@@ -18,13 +18,13 @@ import numpy as np
 from pydantic import Field
 from scipy.interpolate import CubicSpline
 
+from mvpde.cases.coarser import HALF, with_fewer
 from mvpde.cases.measures import measures
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Number, Positive, Section
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI, CaseError
-from mvpde.studies.coarser import HALF, with_fewer
 from mvpde.studies.figures import finish, look, plain_ticks
 from mvpde.studies.laws.ensembles import ensemble_of
 from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, Picture, title

@@ -19,13 +19,13 @@ import numpy as np
 from pydantic import Field
 from scipy.special import kolmogi, ndtr, ndtri  # scipy.stats takes a second to import
 
+from mvpde.cases.coarser import HALF, fewer
 from mvpde.cases.measures import measures
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Positive, Section
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.fluctuations import Fluctuations, fluctuations
 from mvpde.runtime import MPI, on_first_rank
-from mvpde.studies.coarser import HALF, fewer
 from mvpde.studies.figures import GREY, draw_errors, finish, look
 from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Outcome, Picture, title
 from mvpde.studies.needs import cold, flat, given, runs, sections, with_data

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
+from mvpde.cases.coarser import TwoMeshes, coarser
 from mvpde.cases.measures import density_of
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Section
 from mvpde.measure import Cloud
 from mvpde.runs.compare import sliced_wasserstein, without_faint
 from mvpde.runtime import MPI, on_first_rank
-from mvpde.studies.coarser import TwoMeshes, coarser
 from mvpde.studies.laws.ensembles import ensemble_of
 from mvpde.studies.needs import Need, given
 from mvpde.studies.task import task_of

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from mvpde.cases.coarser import HALF, fewer
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Number, Positive, Section
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runs.compare import root_mean, squared_errors
 from mvpde.runtime import MPI
-from mvpde.studies.coarser import HALF, fewer
 from mvpde.studies.figures import bars, draw_series, finish, guide, look
 from mvpde.studies.laws.ensembles import ensemble_of
 from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Outcome, Picture, Table, title

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from pydantic import Field, model_validator
 
+from mvpde.cases.coarser import TwoMeshes, coarser
 from mvpde.cases.measures import density_of, training
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Positive, Section, refuse
@@ -23,7 +24,6 @@ from mvpde.models.mean_field import Array
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
 from mvpde.particles.sgd_runs import SgdRuns
 from mvpde.runtime import MPI, CaseError
-from mvpde.studies.coarser import TwoMeshes, coarser
 from mvpde.studies.laws.sgd.moment_distance import Yardstick, distance, expectations, yardstick
 from mvpde.studies.laws.sgd.training import later_times, needs_of_comparison, whole_steps
 from mvpde.studies.needs import given

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 from scipy.optimize import brentq
 
+from mvpde.cases.coarser import HALF, THREE_QUARTERS, TwoMeshes, coarser
 from mvpde.cases.measures import density_of
 from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem
@@ -26,7 +27,6 @@ from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork
 from mvpde.runtime import MPI
-from mvpde.studies.coarser import HALF, THREE_QUARTERS, TwoMeshes, coarser
 from mvpde.studies.figures import bars, finish, guide, plain_ticks
 from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, Picture, title
 from mvpde.studies.verdict import COARSE, FAILS, HOLDS, SMALL_SHARE, Estimate, Json, Verdict, decide, loglog_line

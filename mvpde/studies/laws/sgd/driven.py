@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from mvpde.cases.coarser import fewer
 from mvpde.cases.measures import measures
 from mvpde.cases.problem import Problem
 from mvpde.measure import Array, Measure
 from mvpde.particles.common_noise import CommonNoise, SteppedNodes, one_for_each_point
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI, CaseError
-from mvpde.studies.coarser import fewer
 from mvpde.studies.laws.ensembles import ensemble_of
 from mvpde.studies.needs import Need, cold, flat, given
 

@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field
 from scipy.special import ndtri
 
+from mvpde.cases.coarser import TwoMeshes, coarser
 from mvpde.cases.measures import density_of, measures, training
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Number, Positive, Section
@@ -27,7 +28,6 @@ from mvpde.models.mean_field import Array
 from mvpde.models.sgd_network import SgdNetwork
 from mvpde.particles.sgd_runs import SgdRuns
 from mvpde.runtime import MPI
-from mvpde.studies.coarser import TwoMeshes, coarser
 from mvpde.studies.figures import GREY, draw_errors, finish, plain_ticks
 from mvpde.studies.laws.sgd.training import later_times, needs_of_comparison, whole_steps
 from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Outcome, Picture, title

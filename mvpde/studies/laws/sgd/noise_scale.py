@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import Field
 
+from mvpde.cases.coarser import TwoMeshes
 from mvpde.cases.measures import training
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Section
@@ -21,7 +22,6 @@ from mvpde.models.mean_field import Array
 from mvpde.models.sgd_network import SgdNetwork
 from mvpde.particles.sgd_runs import SgdRuns
 from mvpde.runtime import MPI
-from mvpde.studies.coarser import TwoMeshes
 from mvpde.studies.laws.sgd.boltzmann import Boltzmann, boltzmann, laws_on_meshes
 from mvpde.studies.laws.sgd.moment_distance import Yardstick, distance, expectations, yardstick
 from mvpde.studies.laws.sgd.training import later_times, needs_of_comparison

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
+from mvpde.cases.coarser import HALF
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Number, Positive, Section
 from mvpde.particles.common_noise import CommonNoise
 from mvpde.runs.compare import root_mean, squared_errors
 from mvpde.runtime import MPI
-from mvpde.studies.coarser import HALF
 from mvpde.studies.figures import GREY, bars, draw_series, finish, guide
 from mvpde.studies.laws.sgd.driven import MINIBATCHES, carried, check_times, driven, sgd_ensemble, stepped_nodes
 from mvpde.studies.laws.sgd.sgd_path import Errors, errors

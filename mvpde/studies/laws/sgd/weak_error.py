@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import numpy as np
 from pydantic import Field
 
+from mvpde.cases.coarser import TwoMeshes, coarser
 from mvpde.cases.measures import density_of, measures, training
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Positive, Section, one_of
@@ -23,7 +24,6 @@ from mvpde.models.sgd_network import SgdNetwork, diffusion_model
 from mvpde.particles.exact_chain import batches, exact_chain
 from mvpde.particles.sgd_runs import SgdRuns, observed
 from mvpde.runtime import MPI, CaseError, on_first_rank
-from mvpde.studies.coarser import TwoMeshes, coarser
 from mvpde.studies.figures import fits
 from mvpde.studies.laws.sgd.training import needs_of_training, whole_steps
 from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Outcome, Picture, title

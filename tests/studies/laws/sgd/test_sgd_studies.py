@@ -18,6 +18,7 @@ from scipy.special import factorial, roots_hermitenorm
 import mvpde.models.sgd_network
 import mvpde.particles.sgd_runs
 from at_hand.studies import compute_here, entries, write_study
+from mvpde.cases.coarser import TwoMeshes, coarser
 from mvpde.cases.file import load
 from mvpde.cases.measures import measures, training
 from mvpde.cases.problem import Problem, problem
@@ -26,7 +27,6 @@ from mvpde.models.laws import Normal, Product
 from mvpde.models.sgd_network import SgdNetwork, sgd
 from mvpde.particles.exact_chain import exact_chain
 from mvpde.particles.sgd_runs import SgdRuns, observed
-from mvpde.studies.coarser import TwoMeshes, coarser
 from mvpde.studies.laws.sgd.boltzmann import best_fit, law_of
 from mvpde.studies.laws.sgd.moment_distance import distance, yardstick
 
