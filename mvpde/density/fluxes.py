@@ -39,23 +39,20 @@ def make_positive(offsets: Integers, columns: Integers, cut: Array, inward: Arra
 
 
 @njit(cache=True)
+def add_fluxes(
+    offsets: Integers, columns: Integers, weight: float, inward: Array, outward: Array, density: Array, fluxes: Array
+) -> None:
+    """``fluxes`` += weight·F_ij of ``density`` (owned + ghosts)."""
+    for i in range(offsets.size - 1):
+        for e in range(offsets[i], offsets[i + 1]):
+            fluxes[e] += weight * (inward[e] * density[columns[e]] - outward[e] * density[i])
+
+
+@njit(cache=True)
 def antidiffusive_fluxes(
-    offsets: Integers,
-    columns: Integers,
-    inward_1: Array,
-    outward_1: Array,
-    y1: Array,
-    inward_2: Array,
-    outward_2: Array,
-    y2: Array,
-    gamma: float,
-    low_inward: Array,
-    low_outward: Array,
-    low: Array,
-    length: float,
-    fluxes: Array,
+    offsets: Integers, columns: Integers, low_inward: Array, low_outward: Array, low: Array, length: float, fluxes: Array
 ) -> float:
-    """Fluxes of a step, h[(1 − γ)F(Y₁) + γF(Y₂)], less those of an implicit Euler step Y with its own coefficients.
+    """h(f_ij − F_ij) of the ``fluxes`` f_ij of a step and those of an implicit Euler step Y with its own coefficients, in place.
 
     Returns what they would be against Y's with upwinding at every edge, in the sum of absolute values over the entries.
     """
@@ -63,9 +60,7 @@ def antidiffusive_fluxes(
     for i in range(offsets.size - 1):
         for e in range(offsets[i], offsets[i + 1]):
             j = columns[e]
-            high = (1.0 - gamma) * (inward_1[e] * y1[j] - outward_1[e] * y1[i])
-            high += gamma * (inward_2[e] * y2[j] - outward_2[e] * y2[i])
-            fluxes[e] = length * (high - low_inward[e] * low[j] + low_outward[e] * low[i])
+            fluxes[e] = length * (fluxes[e] - low_inward[e] * low[j] + low_outward[e] * low[i])
             d = max(0.0, -low_inward[e], -low_outward[e])
             offered += abs(fluxes[e] - length * d * (low[j] - low[i]))
     return offered

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures
-from mvpde.density.fluxes import antidiffusive_fluxes, make_positive, rate
-from mvpde.density.limiter import add_limited_fluxes
+from mvpde.density.fluxes import rate
+from mvpde.density.positive import SAME, SOLVER_TOLERANCE, PositiveUpdate, Stage, with_ghosts
 from mvpde.density.schemes import Options
 from mvpde.density.systems import ShiftedSystem, for_steps
 from mvpde.mesh.domain import Domain
@@ -25,16 +25,8 @@ GAMMA = 1.0 - 1.0 / math.sqrt(2.0)  # L-stable, order 2 (Alexander 1977)
 _B1 = (1.0 / 6.0) / (GAMMA * (1.0 - GAMMA))
 _B2 = 0.5 - _B1 * GAMMA
 ERROR_WEIGHTS = (1.0 - _B1 - _B2, _B1 - (1.0 - GAMMA), _B2 - GAMMA)
-SOLVER_TOLERANCE = 1e-12
-_ROUNDS = 20  # of adding nodes to those with upwinding; two or three do
-_REFINEMENTS = 4  # of the positive step, where the linear solver has left negative values
-_PASSES = 200  # of the limiter; a few do unless the step is long and the density nearly empty
 _WORTHWHILE = 1.5  # growth of the step that pays for new factors where the old ones would do
-_SAME = 1e-11  # steps that differ by less than this part use one matrix; fluxes then differ by as much, the mass not at all
-_EMPTY = 1e-10  # part of the maximum below which it does not matter how a node diffuses
-_LEFT_OVER = 1e-6  # of the tolerance: fluxes of the limiter that small are not offered again
 _ROUNDING = 1e-14  # relative, of a free energy
-_NEGATIVE = -1e-15  # below this part of the maximum a value is negative by more than rounding
 
 
 class Coefficients(Protocol):
@@ -91,26 +83,31 @@ class ImplicitSteps:
         self._energy = energy
         self._solvers = partial(for_steps, domain, tensor=tensor, asked=options.solver)
         self._system, self._shift = ShiftedSystem(domain, self._solvers(stays=static)), math.nan
-        self._positive = np.zeros(entries), np.zeros(entries)
-        self._positive_system: ShiftedSystem | None = None
-        self._upwinded, self._positive_shift = np.zeros(len(domain.coordinates)), math.nan
+        self._update = PositiveUpdate(domain, options.tolerance, static=static, system=self._system_of_update)
         if static:
             moments = features.moments(graph.lumped / domain.sum(np.array([graph.lumped.sum()])))
             coefficients(moments, self._inward[0], self._outward[0])
             self._inward[1], self._outward[1] = self._inward[0], self._outward[0]
-        self.limited_steps = 0
         self.rejected_steps = 0
-        self._offered, self._cut = 0.0, 0.0
+
+    def _system_of_update(self) -> ShiftedSystem:
+        """For the Euler steps of the limiter: another one where the matrix of the stages stays."""
+        return ShiftedSystem(self._domain, self._solvers(stays=False)) if self._static else self._system
+
+    @property
+    def limited_steps(self) -> int:
+        """Steps so far whose fluxes were limited."""
+        return self._update.limited_steps
 
     @property
     def iterations(self) -> int:
         """Iterations of the linear solver so far."""
-        return sum(system.iterations for system in {self._system, self._positive_system} if system is not None)
+        return sum(system.iterations for system in {self._system, self._update.system} if system is not None)
 
     @property
     def limiter_share(self) -> float:
         """Part of the antidiffusive fluxes Σ|f_ij| that was cut, over all limited steps so far; the same on all ranks."""
-        return self._cut / self._offered if self._offered > 0.0 else 0.0
+        return self._update.share
 
     def step(self, density: Array, remaining: float) -> tuple[Array, float]:
         """The density (owned + ghosts) one step later and the step's length ≤ remaining. Collective.
@@ -176,7 +173,7 @@ class ImplicitSteps:
         right = start + (1.0 - GAMMA) * length * k1
         y2 = self._solve(1, GAMMA * length, lumped * right, right + GAMMA * length * (k1 + (1.0 - GAMMA) / GAMMA * (k1 - k0)))
         k2 = self._apply(y2, 1)
-        result = self._with_ghosts(right + GAMMA * length * k2)
+        result = with_ghosts(self._domain, right + GAMMA * length * k2)
         if controlled:
             error = length * (ERROR_WEIGHTS[0] * k0 + ERROR_WEIGHTS[1] * k1 + ERROR_WEIGHTS[2] * k2)
             if not self._static:  # where moments are stiffer than the step, their extrapolation is what goes wrong
@@ -186,8 +183,12 @@ class ImplicitSteps:
             estimate = self._norm(smooth)
         else:
             estimate = 0.0
-        if self._negative(result[:owned]) and estimate <= self._tolerance:
-            result = self._limited(density, y1, y2, result, length)
+        if estimate <= self._tolerance and self._update.needed(result[:owned]):
+            stages = [
+                Stage(weight, self._inward[k], self._outward[k], y)
+                for k, (weight, y) in enumerate(((1.0 - GAMMA, y1), (GAMMA, y2)))
+            ]
+            result = self._update.limited(density, stages, result, length)
         return result, estimate
 
     def _rises(self, density: Array, result: Array) -> bool:
@@ -196,68 +197,6 @@ class ImplicitSteps:
             return False
         before, after = (self._energy(values[: self._domain.owned]) for values in (density, result))
         return after > before + _ROUNDING * (1.0 + abs(before))
-
-    def _limited(self, density: Array, y1: Array, y2: Array, result: Array, length: float) -> Array:
-        """The step's fluxes limited against a positive implicit Euler step with the potential of its end."""
-        self.limited_steps += 1
-        fluxes, (offsets, columns) = np.empty(len(self._rows[1])), self._rows
-        euler, low = self._positive_euler(density, result, y2, length)
-        stages = [part for k, y in enumerate((y1, y2)) for part in (self._inward[k], self._outward[k], y)]
-        offered = antidiffusive_fluxes(offsets, columns, *stages, GAMMA, *self._positive, euler, length, fluxes)
-        limited = self._with_ghosts(low)
-        add_limited_fluxes(self._domain, fluxes, limited, passes=_PASSES, negligible=_LEFT_OVER * self._tolerance)
-        self._offered, self._cut = np.array([self._offered, self._cut]) + self._domain.sum(
-            np.array([offered, np.abs(fluxes).sum()])
-        )
-        return limited
-
-    def _positive_euler(self, density: Array, trial: Array, guess: Array, length: float) -> tuple[Array, Array]:
-        """Y ≥ 0 with M Y = M ρ + h 𝓕⁺Y, where 𝓕⁺ is 𝓕 with discrete upwinding at as few nodes as it takes; and ρ + hM⁻¹𝓕⁺Y.
-
-        It starts with the nodes where ``trial`` < 0 and adds those where Y < 0, until there are no more. Then Y ≥ 0 holds, for
-        the fluxes into the set of nodes with Y < 0 would all be ≥ 0, but their sum is that of M(Y − ρ) < 0 over the set.
-        Upwinding everywhere is positive at once, but far off under strong cross diffusion. Nodes of the last step that are as
-        good as empty stay, so that its matrix may serve again.
-        """
-        domain = self._domain
-        largest = domain.extremes(trial[: domain.owned])[1]
-        cut = self._negative_nodes(trial, np.where(trial < _EMPTY * largest, self._upwinded, 0.0))
-        for _ in range(_ROUNDS):
-            euler, low, more = self._solve_upwinded(density, cut, guess, length)
-            if more is None:
-                return euler, low
-            cut, guess = more, euler[: domain.owned]
-        return self._solve_upwinded(density, np.ones(len(trial)), guess, length)[:2]
-
-    def _solve_upwinded(self, density: Array, cut: Array, guess: Array, length: float) -> tuple[Array, Array, Array | None]:
-        """One solve of `_positive_euler`: Y, ρ + hM⁻¹𝓕⁺Y, and where to upwind next, if anywhere; leaves 𝓕⁺ in ``_positive``."""
-        (offsets, columns), owned, lumped = self._rows, self._domain.owned, self._lumped
-        if self._positive_system is None:
-            self._positive_system = ShiftedSystem(self._domain, self._solvers(stays=False)) if self._static else self._system
-        system, same = self._positive_system, self._static and math.isclose(length, self._positive_shift, rel_tol=_SAME)
-        if self._domain.sum(np.array(float(not same) + np.abs(cut - self._upwinded).sum())) > 0.0:
-            for mine, theirs in zip(self._positive, (self._inward[1], self._outward[1]), strict=True):
-                mine[:] = theirs
-            make_positive(offsets, columns, cut, *self._positive)
-            system.set(*self._positive, length)
-            self._upwinded, self._positive_shift = cut, length
-        euler = self._with_ghosts(system.solve(lumped * density[:owned], guess[:owned], SOLVER_TOLERANCE))
-        more, low = self._negative_nodes(euler, cut), np.empty(owned)
-        if self._domain.sum(np.array((more - cut)[:owned].sum())) > 0.0:
-            return euler, low, more
-        for _ in range(_REFINEMENTS):
-            rate(offsets, columns, lumped, *self._positive, euler, low)
-            low *= length
-            low += density[:owned]
-            if not self._negative(low):
-                break
-            euler = self._with_ghosts(euler[:owned] + system.solve(lumped * (low - euler[:owned]), np.zeros(owned), 1e-3))
-        return euler, low, None
-
-    def _negative_nodes(self, values: Array, known: Array) -> Array:
-        """1 at the nodes that are ``known`` or negative by more than rounding, 0 elsewhere (owned + ghosts)."""
-        largest = self._domain.extremes(values[: self._domain.owned])[1]
-        return np.maximum(known, np.where(values < _NEGATIVE * largest, 1.0, 0.0))
 
     def _moments(self, density: Array) -> Array:
         return self._features.moments(self._lumped * density[: self._domain.owned])
@@ -279,20 +218,10 @@ class ImplicitSteps:
         return result
 
     def _solve(self, stage: int, factor: float, right: Array, guess: Array) -> Array:
-        if not (self._static and math.isclose(factor, self._shift, rel_tol=_SAME)):
+        if not (self._static and math.isclose(factor, self._shift, rel_tol=SAME)):
             self._system.set(self._inward[stage], self._outward[stage], factor)
             self._shift = factor
-        return self._with_ghosts(self._system.solve(right, guess, SOLVER_TOLERANCE))
-
-    def _with_ghosts(self, owned: Array) -> Array:
-        values = np.empty(len(self._domain.coordinates))
-        values[: self._domain.owned] = owned
-        self._domain.exchange.update(values)
-        return values
+        return with_ghosts(self._domain, self._system.solve(right, guess, SOLVER_TOLERANCE))
 
     def _norm(self, values: Array) -> float:
         return float(self._domain.sum(np.array([self._lumped @ np.abs(values)]))[0])
-
-    def _negative(self, values: Array) -> bool:
-        smallest, largest = self._domain.extremes(values)
-        return smallest < _NEGATIVE * largest
