@@ -23,7 +23,20 @@ from mvpde.studies.measurement import (
     title,
 )
 from mvpde.studies.quantities import at, axis, columns, failures, largest
-from mvpde.studies.verdict import BIASED, COARSE, FAILS, Array, Estimate, Json, Line, Verdict, decide, loglog_line, mean
+from mvpde.studies.verdict import (
+    BIASED,
+    COARSE,
+    FAILS,
+    SMALL_SHARE,
+    Array,
+    Estimate,
+    Json,
+    Line,
+    Verdict,
+    decide,
+    loglog_line,
+    mean,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -128,7 +141,7 @@ _FLOORS = {COARSE: "discretisation error of the density", BIASED: "bias"}
 def judged(series: Series, options: SlopeOptions, failed: int) -> Verdict:
     """The verdict on one slope; `failed` points are mentioned in its note."""
     if series.line is None:
-        return unmeasured(options, f"fewer than two values of {options.x} have a positive {options.y}", series.time)
+        return _without_line(series, options)
     measured = series.line.slope
     interval = measured.interval(options.level)
     root = 1.0 / options.power
@@ -140,6 +153,16 @@ def judged(series: Series, options: SlopeOptions, failed: int) -> Verdict:
     details: dict[str, Json] = {"samples": list(series.samples), "smallest": smallest}
     details |= {name: floors[name] for name in floors if getattr(options, name) is not None}
     return _entry(options, series.time, measured.value, interval, holds, notes, details)
+
+
+def _without_line(series: Series, options: SlopeOptions) -> Verdict:
+    """What it says that no line goes through the points: nothing, where numbers that are not positive are the mesh's."""
+    reason = f"fewer than two values of {options.x} have a positive {options.y}"
+    sizes = [abs(estimate.value) for estimate in series.y]
+    if len(sizes) > 1 and not series.floor["discretisation"] < SMALL_SHARE**options.power * max(sizes):
+        notes = [reason, f"the {_FLOORS[COARSE]} is not below a third of the largest error shown"]
+        return _entry(options, series.time, None, None, COARSE, notes, {})
+    return unmeasured(options, reason, series.time)
 
 
 def _notes(series: Series, options: SlopeOptions, interval: tuple[float, float] | None) -> list[str]:

@@ -142,11 +142,14 @@ def boltzmann_distance(dataset: xarray.Dataset, options: BoltzmannOptions) -> Ou
     return Outcome(verdicts, Picture(title(dataset), [panel]))
 
 
+_NOTHING = 1.5  # times KL with isotropic noise, below which nothing is there but the mesh
+
+
 def _present(divergence: float, control: float, error: float) -> str:
     """Whether KL is told from 0: far above what isotropic noise leaves on the same mesh, its mesh error below a third."""
-    if not divergence > control / SMALL_SHARE:
+    if not divergence > _NOTHING * control:
         return FAILS
-    return HOLDS if error < SMALL_SHARE * divergence else COARSE
+    return HOLDS if max(control, error) < SMALL_SHARE * divergence else COARSE
 
 
 def _vanishing(law: str, control: Array, options: BoltzmannOptions) -> Verdict:

@@ -34,7 +34,7 @@ from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Ou
 from mvpde.studies.needs import Need
 from mvpde.studies.quantities import Key, at, axis, failures, grouped
 from mvpde.studies.task import task_of
-from mvpde.studies.verdict import FAILS, HOLDS, Json, Verdict, decide
+from mvpde.studies.verdict import COARSE, FAILS, HOLDS, SMALL_SHARE, Json, Verdict, decide
 
 if TYPE_CHECKING:
     import xarray
@@ -296,19 +296,21 @@ def _optimum_verdict(curve: Curve, options: GeneralisationLawOptions, where: str
     expected, found = (float(optimum(curve.g, loss)) for loss in (curve.density, curve.pooled(curve.loss)))
     share = float(np.isfinite(drawn).mean())
     details: dict[str, Json] = {"measure": options.name, "factor": options.factor, "share_with_optimum": share}
+    told_by_mesh = float(curve.mesh_error.max()) < SMALL_SHARE * options.tolerance * curve.span
+    fails = FAILS if told_by_mesh else COARSE
     if math.isnan(expected):
         least = float(curve.g[np.argmin(curve.density)])
         best = float(curve.g[np.argmin(curve.pooled(curve.loss))])
         law = f"the test loss has no optimum between the noise scales{where}: it is least at the same end"
-        return Verdict(law, least, best, None, HOLDS if best == least else FAILS, "; ".join(notes), details)
+        return Verdict(law, least, best, None, HOLDS if best == least else fails, "; ".join(notes), details)
     law = f"the test loss has an optimum at a noise scale g > 0, that of the density{where}"
     if math.isnan(found):
-        return Verdict(law, expected, None, None, FAILS, "; ".join([*notes, "the runs have none"]), details)
+        return Verdict(law, expected, None, None, fails, "; ".join([*notes, "the runs have none"]), details)
     ends = np.nanquantile(drawn, [0.5 - 0.5 * options.level, 0.5 + 0.5 * options.level])
     told = share >= options.level
     said = [*notes] + ([] if told else ["the errors do not tell the optimum from an end: more runs, or more noise scales"])
     holds = told and abs(math.log(found / expected)) <= math.log(options.factor)
-    return Verdict(law, expected, found, (float(ends[0]), float(ends[1])), HOLDS if holds else FAILS, "; ".join(said), details)
+    return Verdict(law, expected, found, (float(ends[0]), float(ends[1])), HOLDS if holds else fails, "; ".join(said), details)
 
 
 # --- the figure -----------------------------------------------------------------------------------------------------------------

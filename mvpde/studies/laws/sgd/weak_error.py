@@ -31,7 +31,7 @@ from mvpde.studies.needs import Need, given
 from mvpde.studies.quantities import axis, columns
 from mvpde.studies.slope import Series
 from mvpde.studies.task import task_of
-from mvpde.studies.verdict import COARSE, FAILS, Estimate, Json, Line, Verdict, decide, loglog_line
+from mvpde.studies.verdict import COARSE, FAILS, SMALL_SHARE, UNRESOLVED, Estimate, Json, Line, Verdict, decide, loglog_line
 
 if TYPE_CHECKING:
     import xarray
@@ -226,11 +226,25 @@ def _judged(options: WeakOrderOptions, name: str, eta: Array, error: Array, mesh
     series = Series(None, eta, estimates, (1,) * len(eta), {"discretisation": largest}, line)
     details = {"smallest": float(sizes.min()), "discretisation": largest}
     if line is None or len(np.unique(np.sign(error))) > 1:
-        return series, _entry(options, name, None, None, FAILS, "the error changes its sign", details)
+        return series, _entry(options, name, None, None, *_of_signs(error, mesh, spread), details)
     slope = line.slope.value
     holds = decide(slope, options.order, options.tolerance, smallest=float(sizes.min()), discretisation=largest)
-    note = "the error of mesh and time step is not below a third of the smallest error shown" if holds == COARSE else ""
+    note = _COARSE if holds == COARSE else ""
     return series, _entry(options, name, slope, _interval(options, line, eta, sizes, mesh), holds, note, details)
+
+
+_COARSE = "the error of mesh and time step is not below a third of the smallest error shown"
+
+
+def _of_signs(error: Array, mesh: Array, spread: Array) -> tuple[str, str]:
+    """What errors of two signs say: nothing about the law, where the mesh or the sampling of the runs may have made them."""
+    sizes, sampled = np.abs(error), 2.0 * np.nan_to_num(spread)
+    clear = SMALL_SHARE * sizes > mesh
+    if len(np.unique(np.sign(error[clear & (sizes > sampled)]))) > 1:
+        return FAILS, "the error changes its sign"
+    if clear.all():
+        return UNRESOLVED, "the error changes its sign, which is not told from the sampling of the runs: more runs"
+    return COARSE, f"the error changes its sign, but {_COARSE}"
 
 
 def _interval(options: WeakOrderOptions, line: Line, eta: Array, sizes: Array, mesh: Array) -> tuple[float, float]:
