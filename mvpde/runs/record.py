@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import wrap
 from mvpde.particles.sgd_runs import SgdRuns
 from mvpde.runs.compare import differences, weak_errors
+from mvpde.runs.errors.means import Mean, means_under
 from mvpde.runtime import MPI, on_first_rank
 
 ROWS = 2048  # of a feature matrix in work at once
@@ -35,6 +37,9 @@ class Record:
         clouds: measure → points (N, D) and weights (N,).
         weak_errors: test function → its mean over runs of SGD, the standard error, and its mean under the density.
         labels: measure → its name in legends.
+        means: measure → quantity → its mean, of moments of the coordinates and observables; where they were asked for.
+        mean_errors: measure → quantity → error of that mean beside sampling, where companions tell it.
+        bias: measure made of samples → by how much the loss of n particles is above that of their law, to leading order.
     """
 
     time: float
@@ -48,6 +53,9 @@ class Record:
     clouds: dict[str, Cloud] = field(default_factory=dict)
     weak_errors: dict[str, dict[str, float]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    means: dict[str, dict[str, Mean]] = field(default_factory=dict)
+    mean_errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    bias: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,13 @@ class Wanted:
         particles: how many particles of run 0 to keep.
         projections: directions of the sliced Wasserstein distances; 0: none are computed.
         lower: lower end of each coordinate; periodic ones are given in [lower, lower + period).
+        means: whether moments of all coordinates are compared.
     """
 
     particles: int
     projections: int
     lower: tuple[float, ...]
+    means: bool = False
 
 
 def record(model: MeanField, measures: Mapping[str, Measure], t: float, wanted: Wanted, comm: MPI.Intracomm) -> Record:
@@ -77,6 +87,8 @@ def record(model: MeanField, measures: Mapping[str, Measure], t: float, wanted: 
         recorded.fields |= measure.fields()
         recorded.arrays[name] = measure.arrays()
     recorded.weak_errors = _weak_errors(measures)
+    if wanted.means and len(measures) > 1:
+        recorded.means = means_under(model, measures, _points(measures))
     on_first_rank(comm, lambda: _derive(recorded, model, moments, wanted.particles))
     recorded.comparison = on_first_rank(comm, lambda: _comparison(recorded, model, moments, wanted.projections))
     return recorded
@@ -86,6 +98,13 @@ def _numbers(model: MeanField, measure: Measure) -> dict[str, float]:
     """Loss, step, what the measure says of itself, and the means that the model asks for. Collective."""
     always = {"loss": float(np.mean(measure.losses())), "step": measure.step, **measure.numbers()}
     return always | {key: float(np.mean(measure.expectation(h))) for key, h in model.observables.items()}
+
+
+def _points(measures: Mapping[str, Measure]) -> dict[str, int]:
+    """How many independent points each measure has that is made of samples."""
+    said = {name: measure.statistics() for name, measure in measures.items() if MEASURES[name].exactness == SAMPLES}
+    sizes = {name: [numbers.get(key, 1) for key in ("runs", "particles", "layers", "width")] for name, numbers in said.items()}
+    return {name: math.prod(size for size in counts if isinstance(size, int)) for name, counts in sizes.items()}
 
 
 def _weak_errors(measures: Mapping[str, Measure]) -> dict[str, dict[str, float]]:
@@ -106,6 +125,16 @@ def _derive(recorded: Record, model: MeanField, moments: Mapping[str, Array], pa
     recorded.prediction_standard_error = {
         name: _prediction_standard_error(model, moments[name], recorded.clouds[name][0]) for name in sampled
     }
+    for name, errors in recorded.prediction_standard_error.items():
+        recorded.bias[name] = _bias(model, moments[name], errors * math.sqrt(len(moments[name])))
+
+
+def _bias(model: MeanField, moments: Array, spread: Array) -> float:
+    """½ Σ_p R''_pp δ_p² ≈ ½[R(m + δ) + R(m − δ)] − R(m): what predictions that scatter by δ, shape (P,), add to the mean loss."""
+    centre, step = moments.mean(axis=0), np.zeros(moments.shape[1])
+    step[: len(spread)] = spread
+    above, at, below = (float(model.outer_energy(centre + sign * step)) for sign in (1.0, 0.0, -1.0))
+    return 0.5 * (above + below) - at
 
 
 def _comparison(

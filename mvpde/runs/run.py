@@ -178,7 +178,9 @@ def _advance(job: Run, t: float, between_steps: Callable[[], None]) -> None:
 
 def _record(job: Run, t: float) -> None:
     section = job.problem.case.sections.output
-    wanted = Wanted(section.particles, section.projections if section.sliced_wasserstein else 0, _lower(job.problem))
+    times = job.problem.case.sections.time.outputs
+    projections = section.projections if section.sliced_wasserstein else 0
+    wanted = Wanted(section.particles, projections, _lower(job.problem), means=t in (times[0], times[-1]))
     recorded = record(job.problem.model, job.measures, t, wanted, job.comm)
     for name, numbers in recorded.numbers.items():
         if not math.isfinite(numbers["loss"]):

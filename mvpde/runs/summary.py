@@ -10,6 +10,7 @@ import numpy as np
 
 from mvpde.models.data import Data
 from mvpde.runs.cautions import Findings, cautions
+from mvpde.runs.errors.agreement import agreements
 from mvpde.runs.job import Run
 from mvpde.runs.record import Record
 
@@ -48,6 +49,13 @@ def _over_time(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str,
     return {name: {key: [table[name][key] for table in tables] for key in numbers} for name, numbers in last.items()}
 
 
+def _compared(job: Run) -> dict[str, dict[str, Any]]:
+    """Pair → its numbers at the output times, and whether its measures agree."""
+    over_time = _over_time([recorded.comparison for recorded in job.records])
+    agree = agreements(job.records, job.statistics, job.problem.model.data)
+    return {f"{a}_vs_{b}": {**over_time.get(f"{a}_vs_{b}", {}), "agrees": found.entry()} for (a, b), found in agree.items()}
+
+
 def summary_of(job: Run, status: str, message: str = "") -> Summary:
     """The content of summary.json."""
     model, records = job.problem.model, job.records
@@ -66,7 +74,7 @@ def summary_of(job: Run, status: str, message: str = "") -> Summary:
         summary[name] = {**job.statistics[name], **lists, **arrays, "seconds": job.seconds.get(name, 0.0)}
         for key, listed in arrays.items():  # beside each other too, as they are compared
             summary.setdefault(key, {})[name] = listed
-    summary["comparison"] = _over_time([recorded.comparison for recorded in records])
+    summary["comparison"] = _compared(job)
     if any(recorded.weak_errors for recorded in records):
         summary["weak_errors"] = _over_time([recorded.weak_errors for recorded in records])
     if model.facts:
