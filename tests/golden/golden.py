@@ -10,8 +10,7 @@ processor, or another number of threads, adds in another order. Implicit densiti
 equal to SOLVED: linear systems are solved to 1e-12, and one that smooths the error estimate, on which step lengths depend, to
 1e-3 of that estimate. (Complete factors instead of the iteration change no number by more than 2e-9.) Text and keys are always
 the same. Wall times and the iterations of linear solvers are left out, and so is by how many errors measures differ, where
-another
-quantity may be the worst by a little; of warnings the codes are kept.
+another quantity may be the worst by a little; of warnings the codes are kept.
 """
 
 from __future__ import annotations
