@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
-from mvpde.cases.kinds.deep_network import DeepCompanionSection, DeepNetworkModel, LabelsSection, check_outputs, deep_network
-from mvpde.cases.kinds.mean_field_resnet import DepthsSection, MeanFieldResnetModel, ResidualRunsSection, residual_limit
+from mvpde.cases.kinds.deep_network import (
+    DeepCompanionSection,
+    DeepDensitySection,
+    DeepNetworkModel,
+    LabelsSection,
+    check_outputs,
+    deep_network,
+    label_counts,
+    sample_order,
+)
+from mvpde.cases.kinds.mean_field_resnet import (
+    DepthsSection,
+    MeanFieldResnetModel,
+    ResidualDensitySection,
+    ResidualRunsSection,
+    residual_limit,
+)
 from mvpde.cases.on_mesh import domain
 from mvpde.cases.problem import Problem
-from mvpde.cases.schema import DensitySection
 from mvpde.density.deep.density import DeepDensity
 from mvpde.density.deep.resnet import ResidualDensity
 from mvpde.mesh.box import box
@@ -26,9 +39,7 @@ from mvpde.particles.deep.residual_runs import ResidualRuns
 from mvpde.particles.deep.resnet import ResidualCharacteristics
 from mvpde.particles.deep.samples import Samples
 from mvpde.particles.deep.steps import Start
-from mvpde.runtime import MPI, CaseError
-
-_MOST_LABELS = 100_000  # of a layer: more take hours, and mean that there are many inputs
+from mvpde.runtime import MPI
 
 
 def network_of(problem: Problem) -> DeepNetwork:
@@ -54,40 +65,19 @@ def labels_of(problem: Problem, network: DeepNetwork) -> Labels:
         CaseError: another number of entries than of inputs, or more labels than there is time for.
     """
     section = cast("LabelsSection", getattr(problem.sections, "labels"))  # noqa: B009  (of this kind's own)
-    names = network.first_names
-    counts = section.a * len(names) if len(section.a) == 1 else section.a
-    if len(counts) != len(names):
-        raise CaseError(
-            f"[labels] a: has {len(counts)} entries, and the data have {len(names)} inputs; give one for each, or one number"
-        )
-    if math.prod(counts) * (section.b if network.depth == 2 else 1) > _MOST_LABELS:
-        raise CaseError(
-            f"[labels] a: {' × '.join(map(str, counts))} nodes are too many labels; give fewer, or leave out [density] and "
-            "[characteristics]: [network] takes any number of inputs"
-        )
-    return labels(network, problem.frozen, counts, section.b)
+    return labels(network, problem.frozen, label_counts(problem, network.first_names), section.b)
 
 
 def samples_of(problem: Problem) -> Samples | None:
     """The prescribed data points of a case whose networks are trained on them; their limit then is, too."""
     section = cast("DeepCompanionSection | None", getattr(problem.sections, "network", None))
-    if section is None or section.mode != "prescribed" or problem.data is None:
+    if section is None or section.mode != "prescribed":
         return None
-    count = len(problem.data.weights)
-    order = tuple(section.order or range(count))
-    if max(order) >= count:
-        raise CaseError(
-            f"[network] order: names data point {max(order)}, and there are {count}; give numbers from 0 to {count - 1}"
-        )
-    return Samples(order, section.step)
+    return Samples(sample_order(problem), section.step)
 
 
 def meshes_of(problem: Problem, network: DeepNetwork, comm: MPI.Intracomm) -> list[Domain]:
-    """The mesh of each layer: that of the case in the directions of the weights that the layer trains. Collective.
-
-    Raises:
-        CaseError: a mesh from a file where layers train different weights.
-    """
+    """The mesh of each layer: that of the case in the directions of the weights that the layer trains. Collective."""
     section, every = problem.sections.domain, network.coordinates
     assert section is not None  # `problem` has checked it
     made: dict[tuple[str, ...], Domain] = {}
@@ -96,12 +86,8 @@ def meshes_of(problem: Problem, network: DeepNetwork, comm: MPI.Intracomm) -> li
             continue
         if layer.trained == every:
             made[every] = domain(problem, comm)
-        elif section.lower is None or section.upper is None or section.cells is None:
-            raise CaseError(
-                f"[domain] mesh: is a mesh of {', '.join(every)}, and one layer trains {', '.join(layer.trained)} alone; "
-                "give `lower`, `upper` and `cells`"
-            )
         else:
+            assert section.lower is not None and section.upper is not None and section.cells is not None  # `problem` has checked
             lower, upper, cells = (
                 [side[k] for k in network.columns(layer)] for side in (section.lower, section.upper, section.cells)
             )
@@ -111,7 +97,7 @@ def meshes_of(problem: Problem, network: DeepNetwork, comm: MPI.Intracomm) -> li
 
 def density(problem: Problem, comm: MPI.Intracomm) -> DeepDensity:
     """The laws of all layers on copies of the mesh of the case. Collective."""
-    s, network = problem.sections.density or DensitySection(), network_of(problem)
+    s, network = cast("DeepDensitySection", problem.sections.density or DeepDensitySection()), network_of(problem)
     laws, known = laws_of(problem, network), labels_of(problem, network)
     return DeepDensity(
         network,
@@ -199,7 +185,7 @@ def _limit_of(problem: Problem) -> tuple[ResidualLimit, DepthRule, Product]:
 
 def residual_density(problem: Problem, comm: MPI.Intracomm) -> ResidualDensity:
     """The law at every depth on a mesh. Collective."""
-    s = problem.sections.density or DensitySection()
+    s = cast("ResidualDensitySection", problem.sections.density or ResidualDensitySection())
     limit, depths, law = _limit_of(problem)
     return ResidualDensity(limit, domain(problem, comm), depths, law, scheme=s.scheme, cfl=s.cfl, step=s.step)
 

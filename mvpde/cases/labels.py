@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -10,8 +11,11 @@ from pydantic import Field
 from mvpde.cases.messages import listed, nearest
 from mvpde.cases.schema import CaseSections
 from mvpde.cases.values import Count
-from mvpde.models.mean_field import MeanField
+from mvpde.models.laws import Law, Product
+from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import CaseError
+
+MOST_LABELS = 100_000  # more take hours, and mean that there are many frozen numbers
 
 # The section of kinds of models with `frozen` coordinates, as `Kind.fields` has it.
 SECTION: tuple[object, object] = (
@@ -26,8 +30,8 @@ SECTION: tuple[object, object] = (
 )
 
 
-def check_labels(sections: CaseSections, model: MeanField) -> None:
-    """Refuse [labels] of other coordinates than the frozen ones, and a density without them.
+def check_labels(sections: CaseSections, model: MeanField, law: Law) -> None:
+    """Refuse [labels] of other coordinates than the frozen ones, a density without them, and more than a law has nodes for.
 
     Raises:
         CaseError: with the remedy.
@@ -46,6 +50,29 @@ def check_labels(sections: CaseSections, model: MeanField) -> None:
         raise CaseError(
             f"[labels] {missing[0]}: is missing; add [labels] with {missing[0]} = 24, the number of quadrature nodes of its law"
         )
+    if math.prod((given or {}).values()) > MOST_LABELS:
+        raise CaseError(f"[labels]: {math.prod((given or {}).values())} labels in all take hours; give fewer")
+    if sections.density is not None and isinstance(law, Product):
+        for name, factor in zip(still, law.factors[len(model.directions) :], strict=True):
+            check_positive(name, (given or {})[name], factor.quadrature)
+
+
+def check_positive(name: str, count: int, rule: Callable[[int], tuple[Array, Array]]) -> None:
+    """Refuse so many nodes of a law that some have no mass: far out, weights of Gaussian rules are 0 to rounding.
+
+    Args:
+        name: of the label.
+        count: how many nodes there are to be.
+        rule: number → nodes and weights.
+
+    Raises:
+        CaseError: with a number that serves.
+    """
+    fewer = count
+    while fewer > 1 and not rule(fewer)[1].min() > 0.0:
+        fewer //= 2
+    if fewer < count:
+        raise CaseError(f"[labels] {name}: {count} nodes reach where the law has no mass to rounding; give {fewer}, or fewer")
 
 
 def label_nodes(sections: CaseSections, model: MeanField) -> list[int]:

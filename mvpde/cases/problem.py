@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -17,12 +18,16 @@ from mvpde.cases.measures import check_observables
 from mvpde.cases.messages import blaming, in_file, listed, nearest
 from mvpde.cases.schema import CaseSections, DomainSection, ModelSection
 from mvpde.cases.sources import data_of
+from mvpde.density.schemes import SCHEMES
 from mvpde.models.data import Data
-from mvpde.models.laws import Law, Law1D, Product
+from mvpde.models.expressions.vocabulary import check_finite
+from mvpde.models.laws import Law, Law1D, Product, mass_between
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.shell import ShellLaw
 from mvpde.particles.schemes import PARTICLE_SCHEMES
 from mvpde.runtime import MPI, CaseError, on_first_rank
+
+_HELD = 0.9895  # of the initial law: less than what a density asks for by more than rounding
 
 Periods = tuple[float | None, ...]
 Start = Array | Law
@@ -77,11 +82,14 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
             law = _own_law(sections) or _law("initial", moving, sections.model, model)
         with blaming("[model] observables"):
             check_observables(model)
-        check_labels(sections, model)
+        check_labels(sections, model, law)
         _check_nodes(sections, model)
         _check_companions(sections, model)
         _starts(sections, model)
-        return Problem(_with_periodic(case, model), model, law, data, frozen)
+        described = Problem(_with_periodic(case, model), model, law, data, frozen)
+        _check_density(described)
+        KINDS[sections.model.kind].check(described)
+        return described
 
 
 def _own_law(sections: CaseSections) -> Law | None:
@@ -198,6 +206,66 @@ def _check_companions(sections: CaseSections, model: MeanField) -> None:
         raise CaseError(f"[ensemble] scheme: {reason}")
     if sections.sgd is not None and KINDS[sections.model.kind].training is None:
         raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
+
+
+def _check_density(problem: Problem) -> None:
+    """A scheme that can solve the model, noise where a stationary law is sought, a box that holds the initial law."""
+    sections, model, law = problem.sections, problem.model, problem.law
+    if sections.density is None:
+        return
+    scheme, solver = sections.density.scheme, getattr(sections.density, "solver", None)
+    reason = SCHEMES[scheme].refuses(model)
+    if reason is not None:
+        raise CaseError(f"[density] scheme: {reason}")
+    if solver and (scheme == "flux_corrected" or (scheme == "auto" and model.deterministic)):
+        raise CaseError("[density] solver: explicit steps solve no linear systems; remove it")
+    for name in ("stationary", "spectrum"):
+        if getattr(sections, name) is not None and model.deterministic:
+            raise CaseError(f"[{name}]: model.temperature is 0, so the law ends in points; raise it, or remove the section")
+    if isinstance(law, Product):
+        check_held(sections, model.directions, law.factors[: len(model.directions)])
+
+
+def check_held(sections: CaseSections, names: Sequence[str], laws: Sequence[Law1D], *, independent: bool = True) -> None:
+    """Refuse a box that does not hold the initial law.
+
+    Args:
+        sections: with the box.
+        names: of the coordinates.
+        laws: of each of them.
+        independent: whether the law is their product; of another its marginals tell a bound.
+
+    Raises:
+        CaseError: as the density itself would, with the share that is missed.
+    """
+    domain = sections.domain
+    if domain is None or domain.lower is None or domain.upper is None:
+        return
+    shares = [mass_between(law, low, high) for law, low, high in zip(laws, domain.lower, domain.upper, strict=True)]
+    share = math.prod(shares) if independent else min(shares)
+    if share < _HELD:
+        said = f"{'' if independent else 'at most '}{100 * share:.1f} %"
+        raise CaseError(
+            f"[domain] lower, upper: the domain holds {said} of the initial law of {', '.join(names)}; "
+            "enlarge it or narrow [initial]"
+        )
+
+
+def check_block(problem: Problem, times: Sequence[float] = (0.0,), points: int = 256) -> None:
+    """Refuse an expression `block` that gives no finite numbers where the law is, at points spread over the box or the law.
+
+    Raises:
+        CaseError: with the first such place.
+    """
+    domain, factors = problem.sections.domain, cast("Product", problem.law).factors
+    box = None if domain is None or problem.sections.density is None else domain.box
+    lower, upper = box or tuple(zip(*(factor.extent() for factor in factors), strict=True))
+    try:
+        for t in times:
+            check_finite(problem.model.at(t), lower, upper, points)
+    except ValueError as error:
+        what, _, text = str(error).partition(": ")
+        raise CaseError(f"[model] block: {text} ({what})") from None
 
 
 def stationary_starts(problem: Problem) -> list[Start] | None:

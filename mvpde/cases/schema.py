@@ -133,6 +133,24 @@ class DensitySection(Section):
     )
 
 
+class ExplicitDensitySection(Section):
+    """A density that is carried by explicit steps alone."""
+
+    scheme: str = Field("auto", description="the scheme", examples=["auto"])
+    cfl: Annotated[Number, Field(gt=0, le=1)] = Field(
+        0.8, description="explicit step as a share of the largest positive one, in (0, 1]", examples=[0.8]
+    )
+    step: Positive | None = Field(None, description="longest step, > 0; absent: chosen by the scheme", examples=[0.01])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_implicit_steps(cls, section: object) -> object:
+        for key in ("tolerance", "solver"):
+            if isinstance(section, dict) and key in section:
+                raise refuse(f"`{key}` is of implicit steps, and this density takes explicit ones alone; remove it")
+        return section
+
+
 class EnsembleSection(Section):
     """Independent runs of the interacting particles."""
 
@@ -147,7 +165,9 @@ class CharacteristicsSection(Section):
     """Quadrature nodes of the initial law carried by the flow (temperature 0)."""
 
     nodes: list[Count] = Field(description="quadrature nodes per coordinate, whole numbers ≥ 1", examples=[[128, 32]])
-    tolerance: Positive = Field(1e-10, description="relative error of the time integration, > 0", examples=[1e-10])
+    tolerance: Annotated[Number, Field(gt=0, le=1e-2)] = Field(
+        1e-10, description="relative error of the time integration, in (0, 0.01]", examples=[1e-10]
+    )
 
 
 class SgdSection(Section):

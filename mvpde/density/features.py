@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
+from mvpde.runtime import ArgumentError
 
 Array = NDArray[np.float64]
 
@@ -81,15 +82,23 @@ class NodalFeatures:
 
 
 def nodal_features(model: MeanField, coordinates: Array, comm: MPI.Intracomm) -> NodalFeatures:
-    """Features of ``model`` at local nodes, shape (owned + ghosts, D). Collective."""
+    """Features of ``model`` at local nodes, shape (owned + ghosts, D). Collective.
+
+    Raises:
+        ArgumentError: one is not finite; on all ranks alike.
+    """
     y = coordinates[:, : model.profile_dimension]
     first, place = _distinct(y)
     triangle = np.zeros((0, 0))
-    for start in range(0, len(first), _ROWS):
-        block = model.profile(y[first[start : start + _ROWS]])
-        stacked = block if triangle.size == 0 else np.vstack([triangle, block])
-        triangle = np.linalg.qr(stacked, mode="r")
-    right = _right_factor([t for t in comm.allgather(triangle) if t.size])
+    with np.errstate(all="ignore"):  # what is not finite is found below
+        for start in range(0, len(first), _ROWS):
+            block = model.profile(y[first[start : start + _ROWS]])
+            stacked = block if triangle.size == 0 else np.vstack([triangle, block])
+            triangle = np.linalg.qr(stacked, mode="r")
+    triangles = [t for t in comm.allgather(triangle) if t.size]
+    if not all(np.isfinite(t).all() for t in triangles):
+        raise ArgumentError("domain", "a feature of the model is no finite number at some node of the mesh; make it smaller")
+    right = _right_factor(triangles)
     right = comm.bcast(right)
     left = np.empty((len(first), right.shape[1]))
     for start in range(0, len(first), _ROWS):

@@ -20,6 +20,8 @@ from mvpde.registry import Registry
 
 Array = NDArray[np.float64]
 
+_MIDPOINTS = 8192
+
 
 @dataclass(frozen=True)
 class Key:
@@ -75,6 +77,19 @@ class Law1D(Protocol):
 
     def extent(self) -> tuple[float, float]:
         """Ends of an interval that holds all of the law, or all but 2e-9 of it."""
+
+
+def mass_between(law: Law1D, low: float, high: float) -> float:
+    """∫ρ over [low, high], by midpoints, to about 1e-4 where ρ jumps."""
+    start, end = law.extent()
+
+    def mass(a: float, b: float) -> float:
+        h = max(b - a, 0.0) / _MIDPOINTS
+        points: Array = a + h * (np.arange(_MIDPOINTS, dtype=float) + 0.5)
+        return float(law.density(points).sum()) * h
+
+    whole = mass(start, end)
+    return mass(max(start, low), min(end, high)) / whole if whole > 0.0 else 1.0
 
 
 @dataclass(frozen=True)

@@ -268,7 +268,7 @@ def test_at_positive_temperature_characteristics_are_left_out() -> None:
 
 
 def test_a_base_measure_at_zero_temperature_does_nothing() -> None:
-    setting = problem(load(CASES / "circle_rbf_warm.toml", {"model.temperature": 0}))
+    setting = problem(load(CASES / "circle_rbf_warm.toml", {"model.temperature": 0, "density.scheme": "auto"}))
     z = setting.law.quadrature([4, 4])[0]
     assert not setting.model.external_potential(z).any() and not setting.model.external_gradient(z).any()
 

@@ -186,7 +186,7 @@ WRONG = {
     r"stationary.*remove `starts`": {"stationary": {"starts": [[1.0]]}},
     r"\[stationary\].*temperature is 0": {"stationary": {}},
     r"annealing": {"time": {"end": 1.0, "annealing": [[0.5, 0.1]]}},
-    r"\[density\] scheme: .*use \"auto\" or \"flux_corrected\"": {"density__scheme": "galerkin"},
+    r"\[density\] scheme: .*is not one of `auto`": {"density__scheme": "galerkin"},
     r"\[network\] order: names data point 7, and there are 5": {"network__mode": "prescribed", "network__order": [7]},
     r"\[time\] outputs: 0\.25, 0\.5 are no multiples of network\.step = 0\.2; .*give multiples": {
         "network__mode": "prescribed",
@@ -201,7 +201,7 @@ WRONG = {
     r"mode.*is not one of": {"network__mode": "adam"},
     r"\[characteristics\] nodes: has 1 entries, but the model has 2 coordinates": {"characteristics__nodes": [4]},
     r"\[model\]: loss 'logistic' needs targets \+1 or -1": {"model__loss": "logistic"},
-    r"\[domain\] lower, upper: .*holds .* % of the initial law; enlarge it": {
+    r"\[domain\] lower, upper: .*holds .* % of the initial law of v, w; enlarge it": {
         "domain": {"lower": [1.0, 1.0], "upper": [4.5, 4.5], "cells": [8, 8]}
     },
 }

@@ -20,6 +20,7 @@ from mvpde.runtime import MPI
 
 if TYPE_CHECKING:
     from mvpde.cases.file import Case
+    from mvpde.cases.problem import Problem
 
 if TYPE_CHECKING:  # the models of other kinds than a case's are not loaded
     from mvpde.models.isotropic_gaussians import Classification
@@ -80,6 +81,10 @@ def none_frozen(_: ModelSection, __: Data | None) -> Sequence[str]:
     return ()
 
 
+def nothing_more(_: Problem) -> None:
+    """What is checked for all kinds is enough."""
+
+
 @dataclass(frozen=True)
 class Kind[Model: ModelSection]:
     """A kind of model.
@@ -99,6 +104,7 @@ class Kind[Model: ModelSection]:
         sizes: (sections, model) → what `mvpde check` says of sizes in other words than of other kinds.
         computation: for a kind without laws that move; [initial] and [time] are then in ``fields`` if it has them at all.
         law: [model] → the initial law, for a kind where that is no product; [initial] is then in ``fields`` and stays away.
+        check: refuses, with a `CaseError`, what a run of this kind would, before the solver is loaded.
     """
 
     schema: type[Model]
@@ -114,6 +120,7 @@ class Kind[Model: ModelSection]:
     long_time: At | None = None
     sizes: Callable[[CaseSections, MeanField], Mapping[str, int | str]] | None = None
     law: Callable[[Model], Law] | None = None
+    check: Callable[[Problem], None] = nothing_more
 
     @property
     def sentence(self) -> str:

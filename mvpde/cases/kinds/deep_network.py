@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mvpde.cases.kinds import Equation, Given, Kind
+from mvpde.cases.labels import MOST_LABELS, check_positive
 from mvpde.cases.laws import Law
 from mvpde.cases.messages import listed, toml_value
-from mvpde.cases.schema import CaseSections, MeanFieldSection, StationarySection, TimeSection
+from mvpde.cases.problem import Problem, check_held
+from mvpde.cases.schema import CaseSections, ExplicitDensitySection, MeanFieldSection, StationarySection, TimeSection
 from mvpde.cases.sources import SOURCES
-from mvpde.cases.values import Count, Number, Positive, Section, one_of, refuse
+from mvpde.cases.values import Count, Number, Positive, Section, absent, one_of, refuse
 from mvpde.models.data import Data
 from mvpde.models.deep.network import DeepNetwork, FirstLayer
+from mvpde.models.deep.sweeps import nodes
 from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS, WEIGHTS, DeepLayer
+from mvpde.models.laws import Product
 from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import MeanField
 from mvpde.particles.deep.modes import MODES
 from mvpde.particles.deep.samples import is_whole
 from mvpde.registry import At
 from mvpde.runtime import CaseError
+
+EXPLICIT = ("auto", "flux_corrected", "edge_averaged")  # schemes whose steps may be explicit
 
 
 class FirstLayerSection(Section):
@@ -151,7 +158,7 @@ class DeepCompanionSection(Section):
     )
     step: Positive = Field(0.05, description="length of a step in the time of the limit, > 0", examples=[0.05])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
-    order: list[Annotated[int, Field(ge=0)]] | None = Field(
+    order: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
         None,
         description='mode = "prescribed": numbers of the data points of the steps, from 0 on, repeated; absent: in turn',
         examples=[[0, 1, 2, 3, 4]],
@@ -162,17 +169,13 @@ class DeepCompanionSection(Section):
     def _prescribed(cls, order: list[int] | None, info: ValidationInfo) -> list[int] | None:
         if order is not None and info.data.get("mode") != "prescribed":
             raise refuse('is for mode = "prescribed" alone; remove it, or change `mode`')
-        return order or None
+        return order
 
 
-def _without(text: str) -> object:
-    """The type of a section that this kind does not have."""
+class DeepDensitySection(ExplicitDensitySection):
+    """The laws of all layers as finite elements."""
 
-    def check(section: object) -> None:
-        if section is not None:
-            raise refuse(text)
-
-    return Annotated[None, BeforeValidator(check)]
+    scheme: Annotated[str, one_of(EXPLICIT)] = Field("auto", description="one of {names}", examples=["auto"])
 
 
 def _no_starts(section: StationarySection | None) -> StationarySection | None:
@@ -223,11 +226,88 @@ def check_outputs(outputs: Sequence[float], mode: str, step: float) -> None:
 
 def _build(model: DeepNetworkModel, given: Given) -> MeanField:
     assert given.data is not None
-    section = cast("DeepCompanionSection | None", getattr(given.sections, "network"))  # noqa: B009  (of this kind's own)
+    section = _companion(given.sections)
     if section is not None:
         check_outputs(given.sections.time.outputs, section.mode, section.step)
     base = None if given.base_measure is not None else {"base_measure": None}  # it is checked once the coordinates are known
     return deep_network(model if base is None else model.model_copy(update=base), given.data).mean_field()
+
+
+def _companion(sections: CaseSections) -> DeepCompanionSection | None:
+    return cast("DeepCompanionSection | None", getattr(sections, "network"))  # noqa: B009  (of this kind's own)
+
+
+def label_counts(problem: Problem, names: Sequence[str]) -> list[int]:
+    """Nodes of each of the components of a, whose names these are.
+
+    Raises:
+        CaseError: another number of entries than of inputs, or more labels than there is time for.
+    """
+    section = cast("LabelsSection", getattr(problem.sections, "labels"))  # noqa: B009  (of this kind's own)
+    counts = section.a * len(names) if len(section.a) == 1 else section.a
+    if len(counts) != len(names):
+        raise CaseError(
+            f"[labels] a: has {len(counts)} entries, and the data have {len(names)} inputs; give one for each, or one number"
+        )
+    layers = len(cast("DeepNetworkModel", problem.sections.model).each)
+    if math.prod(counts) * (section.b if layers == 1 else 1) > MOST_LABELS:
+        raise CaseError(
+            f"[labels] a: {' × '.join(map(str, counts))} nodes are too many labels; give fewer, or leave out [density] and "
+            "[characteristics]: [network] takes any number of inputs"
+        )
+    return counts
+
+
+def sample_order(problem: Problem) -> tuple[int, ...]:
+    """The data points that networks of the mode "prescribed" are trained on, in turn.
+
+    Raises:
+        CaseError: one that there is not.
+    """
+    assert problem.data is not None
+    section, count = _companion(problem.sections), len(problem.data.weights)
+    order = tuple((section.order if section is not None else None) or range(count))
+    if max(order) >= count:
+        raise CaseError(
+            f"[network] order: names data point {max(order)}, and there are {count}; give numbers from 0 to {count - 1}"
+        )
+    return order
+
+
+def _check(problem: Problem) -> None:
+    """Refuse what networks, labels or meshes of layers would, before they are made."""
+    sections, section = problem.sections, _companion(problem.sections)
+    model = cast("DeepNetworkModel", sections.model)
+    reason = None if section is None else MODES[section.mode].refuses(section.mode, model.temperature)
+    if reason is not None:
+        raise CaseError(f"[network] mode: {reason}")
+    sample_order(problem)
+    *first, _ = problem.frozen
+    counts = label_counts(problem, first) if sections.density is not None or sections.characteristics is not None else []
+    if sections.density is None:
+        return
+    known = cast("LabelsSection", getattr(sections, "labels"))  # noqa: B009  (of this kind's own)
+    for (name, law), count in zip(problem.frozen.items(), [*counts, known.b], strict=True):
+        check_positive(name, count, partial(nodes, law))
+    _check_meshes(problem, model)
+    if sections.stationary is not None and model.train_ends:
+        raise CaseError("[stationary]: with trained ends no stationary law is sought; write train_ends = false, or remove it")
+
+
+def _check_meshes(problem: Problem, model: DeepNetworkModel) -> None:
+    """Refuse a mesh from a file where layers train different weights, and a box that does not hold a layer's own law."""
+    domain, every = problem.sections.domain, model.coordinates
+    assert domain is not None  # checked before
+    general = dict(zip(problem.model.coordinates, cast("Product", problem.law).factors, strict=True))
+    for section in model.layers:
+        trained = section.layer.trained
+        if domain.box is None and trained != every:
+            raise CaseError(
+                f"[domain] mesh: is a mesh of {', '.join(every)}, and one layer trains {', '.join(trained)} alone; "
+                "give `lower`, `upper` and `cells`"
+            )
+        own = {name: law.factor() for name, law in section.initial.items()}
+        check_held(problem.sections, every, [own.get(name, general[name]) for name in every])
 
 
 def _sizes(sections: CaseSections, model: MeanField) -> Mapping[str, int | str]:
@@ -271,10 +351,11 @@ KIND = Kind(
     equation=_equation,
     fields={
         "labels": (LabelsSection, LabelsSection()),
+        "density": (DeepDensitySection | None, None),
         "network": (DeepCompanionSection | None, None),
-        "ensemble": (_without(_ENSEMBLE), None),
-        "sgd": (_without(_ENSEMBLE), None),
-        "spectrum": (_without("the modes of deep networks are not computed; remove it"), None),
+        "ensemble": (absent(_ENSEMBLE), None),
+        "sgd": (absent(_ENSEMBLE), None),
+        "spectrum": (absent("the modes of deep networks are not computed; remove it"), None),
         "stationary": (Annotated[StationarySection | None, AfterValidator(_no_starts)], None),
         "time": (Annotated[TimeSection, AfterValidator(_no_annealing)], ...),
     },
@@ -284,6 +365,7 @@ KIND = Kind(
         "network": At("mvpde.cases.deep:network"),
     },
     frozen=_frozen,
+    check=_check,
     sizes=_sizes,
     long_time=At("mvpde.equilibrium.deep:deep_long_time"),
 )

@@ -80,6 +80,8 @@ class InteractionModel(ModelSection):
             raise refuse("`drift` and `potential` exclude each other; write the force of the potential into `drift`")
         if self.interaction is not None and self.features:
             raise refuse("`interaction` and `features` exclude each other; remove one of them")
+        if len(set(self.frozen)) < len(self.frozen):
+            raise refuse(f"`frozen` names a coordinate twice ({', '.join(self.frozen)}); name each once")
         return self
 
 

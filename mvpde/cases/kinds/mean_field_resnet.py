@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.messages import listed
-from mvpde.cases.schema import CaseSections, ModelSection, TimeSection
+from mvpde.cases.schema import CaseSections, ExplicitDensitySection, ModelSection, TimeSection
 from mvpde.cases.sources import SOURCES
 from mvpde.cases.values import Count, Number, Positive, Section, absent, one_of, refuse
 from mvpde.models.data import Data
@@ -59,6 +59,12 @@ class ResidualRunsSection(Section):
     mode: str = Field("descent", description=f"how they are trained, one of {', '.join(MODES)}", examples=["descent"])
     step: Positive = Field(0.05, description="length of a step in the time of the limit, > 0", examples=[0.05])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
+
+
+class ResidualDensitySection(ExplicitDensitySection):
+    """The law at every depth as finite elements."""
+
+    scheme: Annotated[str, one_of(("auto", "flux_corrected"))] = Field("auto", description="one of {names}", examples=["auto"])
 
 
 def _known_mode(section: ResidualRunsSection | None) -> ResidualRunsSection | None:
@@ -117,6 +123,7 @@ KIND = Kind(
     equation=_equation,
     fields={
         "labels": (DepthsSection, DepthsSection()),
+        "density": (ResidualDensitySection | None, None),
         "network": (Annotated[ResidualRunsSection | None, AfterValidator(_known_mode)], None),
         "ensemble": (absent(_ENSEMBLE), None),
         "sgd": (absent(_ENSEMBLE), None),

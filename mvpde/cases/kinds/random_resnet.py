@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.laws import Law
+from mvpde.cases.problem import Problem, check_held
 from mvpde.cases.schema import ModelSection
-from mvpde.cases.values import Number, one_of, refuse
+from mvpde.cases.values import Number, absent, one_of, refuse
 from mvpde.models.deep.activations import RANDOM_ACTIVATIONS
-from mvpde.models.deep.random_resnet import ENTRIES, CentredNormal, covariance_at, random_resnet
+from mvpde.models.deep.random_resnet import ENTRIES, CentredNormal, LimitFacts, random_resnet
 from mvpde.models.deep.signal_maps import LARGEST
+from mvpde.models.laws import Normal
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import ArgumentError, CaseError
 
@@ -50,22 +53,26 @@ class RandomResnetModel(ModelSection):
 
 def _build(model: RandomResnetModel, given: Given) -> MeanField:
     try:
-        return _with_limit(model, given)
+        start, end = np.array(model.covariance), given.sections.time.outputs[-1]
+        flow = random_resnet(model.activation, model.weight_variance, model.bias_variance, inputs=len(start))
+        return replace(flow, facts=LimitFacts(model.activation, start, model.weight_variance, model.bias_variance, end))
     except ArgumentError as error:
         raise CaseError(f"[model] {error.argument}: {error.text}") from None
-
-
-def _with_limit(model: RandomResnetModel, given: Given) -> MeanField:
-    """The model, with K at the last output time, which Gaussian means alone give."""
-    variances, start = (model.weight_variance, model.bias_variance), np.array(model.covariance)
-    flow = random_resnet(model.activation, *variances, inputs=len(start))
-    k = covariance_at(model.activation, start, *variances, [given.sections.time.outputs[-1]])[-1]
-    return replace(flow, facts={f"limit_K{i + 1}{j + 1}": float(k[i, j]) for i, j in ENTRIES[len(start)]})
 
 
 def _law(model: RandomResnetModel) -> CentredNormal:
     return CentredNormal(np.array(model.covariance))
 
+
+def _check(problem: Problem) -> None:
+    """The marginals of the law are normal."""
+    k = np.diagonal(cast("CentredNormal", problem.law).covariance)
+    if problem.sections.density is not None:
+        marginals = [Normal(0.0, math.sqrt(variance)) for variance in k]
+        check_held(problem.sections, problem.model.coordinates, marginals, independent=False)
+
+
+_LONG_TIME = "covariances grow with depth, so no law is stationary but that of the walls; remove it"
 
 _EQUATION = Equation(
     "The law p of what one unit of a random residual network has for its inputs, as depth and width go to infinity.",
@@ -76,6 +83,11 @@ KIND = Kind(
     RandomResnetModel,
     _build,
     equation=lambda _: _EQUATION,
-    fields={"initial": (dict[str, Law] | None, None)},
+    fields={
+        "initial": (dict[str, Law] | None, None),
+        "stationary": (absent(_LONG_TIME), None),
+        "spectrum": (absent(_LONG_TIME), None),
+    },
     law=_law,
+    check=_check,
 )

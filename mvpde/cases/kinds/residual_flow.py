@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from mvpde.cases.kinds import Equation, Given, Kind
+from mvpde.cases.problem import Problem, check_block
 from mvpde.cases.schema import CaseSections, Count, EnsembleSection, ModelSection, Number, one_of, refuse
 from mvpde.models.data import columns
 from mvpde.models.deep.depth_weights import DEPTH, DepthWeights, WeightValues, depth_weights
@@ -27,6 +28,7 @@ from mvpde.particles.schemes import SCHEMES
 from mvpde.runtime import CaseError
 
 _ROUNDING = 1e-9  # part of a layer by which a depth may miss its end
+_DEPTHS = 8  # at which the block is looked at before a run
 
 
 def _entry(value: object) -> object:
@@ -86,8 +88,15 @@ class ResidualFlowModel(ModelSection):
             raise refuse(f"a block is `inner` with `outer`, or `matrix`, or `block`, and there is {said}; give exactly one")
         if (self.inner is None) != (self.outer is None):
             raise refuse("`inner` and `outer` belong together; give both or none")
+        if self.bias is not None and self.block is not None:
+            raise refuse("`bias` is of `inner` and `outer`, or of `matrix`; write it into `block`")
+        if self.activation != "tanh" and self.inner is None:
+            raise refuse("`activation` is of `inner` and `outer`; remove it, or write it into `block`")
         if self.weights and self.weights_file is not None:
             raise refuse("`weights` and `weights_file` exclude each other; remove one of them")
+        listed = self.weights_file is not None or any(isinstance(value, list) for value in self.weights.values())
+        if self.interpolation != "constant" and not listed:
+            raise refuse("`interpolation` is between the rows of a table, and `weights` is none; remove it, or give a table")
         return self
 
     def dimension(self) -> int:
@@ -185,6 +194,11 @@ def _check_layers(sections: CaseSections, weights: DepthWeights) -> None:
                 )
 
 
+def _check(problem: Problem) -> None:
+    outputs = problem.sections.time.outputs
+    check_block(problem, [0.0, *outputs[:: max(1, len(outputs) // _DEPTHS)]])
+
+
 _EQUATION = Equation(
     "The law p of the features x at depth s of a residual network whose layers are many and thin.",
     "∂_sp + ∇·(h(·, θ(s)) p) = 0,   x' = h(x, θ(s)),   x_{k+1} = x_k + h(x_k, θ(k/L))/L",
@@ -195,4 +209,5 @@ KIND = Kind(
     _build,
     equation=lambda _: _EQUATION,
     fields={"ensemble": (ResidualNetworkParticles | None, None)},
+    check=_check,
 )

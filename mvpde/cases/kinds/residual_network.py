@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, cast
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.kinds.sgd_network import SAMPLED
+from mvpde.cases.problem import Problem, check_block
 from mvpde.cases.schema import Count, ModelSection, Number, Positive, one_of, refuse
 from mvpde.cases.sources import SOURCES
 from mvpde.models.data import Data
-from mvpde.models.deep.residual_network import FEATURE, isotropic_model, observed_weights, residual_network, shared_weights
+from mvpde.models.deep.residual_network import (
+    FEATURE,
+    MOST_STEPS,
+    isotropic_model,
+    observed_weights,
+    residual_network,
+    shared_weights,
+)
 from mvpde.models.losses import SAMPLE_LOSSES
 from mvpde.models.mean_field import MeanField
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
 from mvpde.runtime import CaseError
+
+_WORK = 300_000  # layers that a check goes through, of all points and data together
 
 
 def _depth(value: object) -> object:
@@ -57,6 +67,9 @@ class ResidualNetworkModel(ModelSection):
         if self.temperature is None and len(given) < len(sgd):
             missing = next(key for key in sgd if key not in given)
             raise refuse(f"`{missing}` is missing; give `learning_rate` and `batch_size`, or `temperature`")
+        for key in ("replacement", "order"):
+            if self.temperature is not None and getattr(self, key) != type(self).model_fields[key].default:
+                raise refuse(f"`{key}` is of SGD, and with `temperature` the noise is isotropic; remove one of them")
         return self
 
 
@@ -95,11 +108,24 @@ def _build(model: ResidualNetworkModel, given: Given) -> MeanField:
     return observed_weights(isotropic_model(problem, model.temperature), problem)
 
 
+def _check(problem: Problem) -> None:
+    """The block is finite where the weights are, at as many points as there is time for."""
+    layers = cast("ResidualNetworkModel", problem.sections.model).layers
+    assert problem.data is not None
+    each = len(problem.data.weights) * (MOST_STEPS if layers == "infinity" else int(layers))
+    check_block(problem, points=min(256, max(16, _WORK // each)))
+
+
 _EQUATION = Equation(
     "The law ρ of the weights θ that all layers of a residual network share; V_L is its loss with L layers and weight decay.",
     "∂_tρ = ∇·(ρ ∇V_L + ∇·(Aρ)),   A = T or ½ηΣ,   x_{k+1} = x_k + h(x_k, θ)/L,   f = x_L",
 )
 
 KIND = Kind(
-    ResidualNetworkModel, _build, {name: SOURCES[name] for name in SAMPLED}, training=_training, equation=lambda _: _EQUATION
+    ResidualNetworkModel,
+    _build,
+    {name: SOURCES[name] for name in SAMPLED},
+    training=_training,
+    equation=lambda _: _EQUATION,
+    check=_check,
 )

@@ -13,8 +13,9 @@ as N, L → ∞. From a Gaussian the law stays one: p = N(0, K), K' = 2A = σ_w�
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
@@ -149,3 +150,39 @@ def covariance_at(activation: str, start: Array, weight_variance: float, bias_va
     end = max(times[-1], 1e-12)
     found = solve_ivp(rate, (0.0, end), k.ravel(), method="DOP853", t_eval=[*times], rtol=1e-11, atol=1e-13)
     return np.asarray(found.y.T.reshape(len(times), *k.shape))
+
+
+@dataclass(frozen=True)
+class LimitFacts(Mapping[str, float]):
+    """K at one time by `covariance_at` as `limit_K11`, …, integrated when they are first asked for.
+
+    Attributes:
+        activation, start, weight_variance, bias_variance: as for `covariance_at`.
+        end: the time, ≥ 0.
+    """
+
+    activation: str
+    start: Array
+    weight_variance: float
+    bias_variance: float
+    end: float
+
+    @cached_property
+    def _entries(self) -> dict[str, float]:
+        k = covariance_at(self.activation, self.start, self.weight_variance, self.bias_variance, [self.end])[-1]
+        return {name: float(k[i, j]) for name, (i, j) in self._places().items()}
+
+    def _places(self) -> dict[str, tuple[int, int]]:
+        return {f"limit_K{i + 1}{j + 1}": (i, j) for i, j in ENTRIES[len(self.start)]}
+
+    def __getitem__(self, name: str) -> float:
+        """One entry."""
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names; nothing is integrated."""
+        return iter(self._places())
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._places())

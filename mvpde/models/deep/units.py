@@ -99,6 +99,8 @@ class DeepLayer:
             check_known(name, WEIGHTS, "a unit v·act(wz + c)")
         if not self.trained:
             raise ValueError('trained is empty, so the layer does not move; name at least one of v, w, c, as in ["v", "w"]')
+        if len(set(self.trained)) < len(self.trained):
+            raise ValueError(f"trained names a weight twice ({', '.join(self.trained)}); name each once")
         for name in WEIGHTS:
             if (name in self.trained) == (name in self.fixed):
                 said = "both in trained and in fixed; remove it from one" if name in self.fixed else "neither trained nor fixed"

@@ -194,13 +194,13 @@ def observed(words: Vocabulary, features: Sequence[Node], observables: Mapping[s
     return functions
 
 
-def check_finite(model: MeanField, lower: Sequence[float], upper: Sequence[float]) -> None:
+def check_finite(model: MeanField, lower: Sequence[float], upper: Sequence[float], count: int = 256) -> None:
     """Refuse a model with a potential, feature, drift or outer energy that is no finite number at generic points of a box.
 
     Raises:
         ValueError: naming the first such thing and the place.
     """
-    z = Vocabulary(model.coordinates, {}, {}).points(lower, upper, 256)
+    z = Vocabulary(model.coordinates, {}, {}).points(lower, upper, count)
     with np.errstate(all="ignore"):
         features = model.feature_values(z)
         m = np.nan_to_num(features).mean(axis=0)

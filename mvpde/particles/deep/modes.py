@@ -26,6 +26,14 @@ class Mode:
     hot: bool = False
     cold: bool = True
 
+    def refuses(self, name: str, temperature: float) -> str | None:
+        """Why networks are not trained in this way, called ``name``, at a temperature; None where they are."""
+        if temperature > 0.0 and not self.hot:
+            return f'is "{name}", and the model is at positive temperature; choose "langevin", or temperature 0'
+        if temperature == 0.0 and not self.cold:
+            return f'is "{name}", and the model is at temperature 0; choose "descent", or a temperature'
+        return None
+
 
 MODES: Registry[Mode] = Registry(
     "mode",

@@ -284,10 +284,9 @@ def _check_motion(network: DeepNetwork, mode: str, step: float, samples: Samples
         raise ArgumentError("step", f"must be positive, not {step!r}")
     if mode not in MODES:
         raise ArgumentError("mode", f"must be one of {', '.join(MODES)}, not {mode!r}")
-    if network.temperature > 0.0 and not MODES[mode].hot:
-        raise ArgumentError("mode", f'is "{mode}", and the model is at positive temperature; choose "langevin", or temperature 0')
-    if network.temperature == 0.0 and not MODES[mode].cold:
-        raise ArgumentError("mode", f'is "{mode}", and the model is at temperature 0; choose "descent", or a temperature')
+    reason = MODES[mode].refuses(mode, network.temperature)
+    if reason is not None:
+        raise ArgumentError("mode", reason)
     if (samples is not None) != MODES[mode].prescribed:
         raise ArgumentError("samples", 'belong to the mode "prescribed", which needs them; leave them out, or change the mode')
     if samples is not None and max(samples.order) >= len(network.data.weights):
