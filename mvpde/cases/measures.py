@@ -90,7 +90,8 @@ MEASURES: Registry[MeasureEntry] = Registry(
             (
                 *("free_energy", "outer_mass", "mass_defect", "minimum", "steps", "scheme", "nodes", "stages", "mass_inside"),
                 *("feature_rank", "negative_edges", "limited_steps", "limiter_share", "rejected_steps", "solver_iterations"),
-                *("node_updates_per_second", "labels", "label_defect", *LAYERS),
+                *("node_updates_per_second", "labels", "label_defect", "wall_mass", "outward_flux", "cells_per_deviation"),
+                *("negative_share", *LAYERS),
             ),
             places={
                 "scheme": "[density] scheme: ",
@@ -99,10 +100,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
                 "domain": "[domain]: ",
                 "diffusion": "[model] diffusion: ",
             },
-            remedies={
-                "law": "enlarge it or narrow [initial] (a mesh too coarse for the law, or a period counted twice, shows the "
-                "same: [domain] cells)"
-            },
+            remedies={"law": 'enlarge it, or write "auto", or narrow [initial] (a period counted twice shows the same)'},
         ),
         "characteristics": MeasureEntry(
             "quadrature nodes of the initial law, carried by the flow",

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.density.features import free_energy, nodal_features
-from mvpde.density.limiter import add_limited_fluxes
+from mvpde.density.projection import project
+from mvpde.density.resolution import cells_per_deviation, natural_ends, negative_share, walls
 from mvpde.density.schemes import SCHEMES, DensityScheme, Options, SolverOptions, Steps
 from mvpde.measure import Cloud, Mesh, Number, State, no_arrays, nothing
 from mvpde.mesh.domain import Domain
-from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.models.laws import Law, Product, check_law
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import MPI, ArgumentError, InvariantError, entry
@@ -23,7 +23,6 @@ from mvpde.runtime import MPI, ArgumentError, InvariantError, entry
 Array = NDArray[np.float64]
 
 MASS_TOLERANCE = 1e-9  # a larger relative defect means the scheme is not the one documented
-_OUTSIDE = 0.01  # share of the initial law that the domain may miss, or count twice
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,8 @@ class Density:
         self.domain, self.time = domain, 0.0
         self._ruling = nodal_features(model, domain.coordinates, domain.comm)
         self._see()
-        self.values, self.mass_inside = _project(domain, model, law)
-        self._mass = self.mass()
+        self.values, self.mass_inside = project(domain, model, law)
+        self._mass, self._walls, self._ends = self.mass(), walls(domain, model), natural_ends(domain, model)
         self._scheme = self._entry.build(domain, self._ruling, self.values, self._options)
         self._first, self._past = model, Counts()
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
@@ -217,11 +216,22 @@ class Density:
         return None if points is None or masses is None else (np.concatenate(points), np.concatenate(masses))
 
     def numbers(self) -> dict[str, float]:
-        """Free energy of a gradient flow, mass at the walls, worst mass defect and smallest value so far, steps. Collective."""
+        """Free energy of a gradient flow, what tells of mesh and walls, worst mass defect and smallest value so far, steps.
+        Collective.
+        """
         energy = self.free_energy()
         known = {} if energy is None else {"free_energy": energy}
         kept = {"mass_defect": self.mass_defect, "minimum": self.minimum, "steps": self.steps}
-        return {**known, "outer_mass": self.outer_mass(), **kept}
+        return {**known, "outer_mass": self.outer_mass(), **self._resolution(), **kept}
+
+    def _resolution(self) -> dict[str, float]:
+        """See `mvpde.density.resolution`. Collective."""
+        return {
+            "wall_mass": self._walls.mass(self.values),
+            "outward_flux": self._walls.flux(self.values, self.model, self.moments()[0]),
+            "cells_per_deviation": cells_per_deviation(self.domain, self.values, self.model, self._ends),
+            "negative_share": negative_share(self.domain, self.values),
+        }
 
     def statistics(self) -> dict[str, Number]:
         """Scheme, sizes, steps, and what went on in them. Collective."""
@@ -317,39 +327,6 @@ def outer_mass(domain: Domain, values: Array, model: MeanField) -> float:
     masses = graph.lumped * values[:owned]
     outer, total = domain.sum(np.array([masses[near].sum(), masses.sum()]))
     return float(outer / total)
-
-
-def _project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
-    """The law's nodal values at owned and ghost unknowns, scaled to mass 1, and the share of it that the domain holds.
-
-    On a union of meshes each holds the law of the moving coordinates, with its weight as its mass.
-
-    ρ_i = (1/m_i)∫ρ_0φ_i keeps mass and first moments even where ρ_0 jumps, but spreads each point over its cell. On any simplex
-    the second moments that this adds are half of those that the consistent mass matrix would add, so the fluxes
-    ½m_ij(ρ_i − ρ_j) take them away, as far as positivity allows.
-    """
-    moving = of_moving(law, domain)
-    loads = integrate_against_basis(domain, lambda z: moving.density(z) * model.volume(z))
-    shares = domain.part_sums(loads) / domain.weights
-    inside = float(shares[np.argmax(np.abs(shares - 1.0))])
-    if not abs(inside - 1.0) <= _OUTSIDE:
-        raise ArgumentError(
-            "law",
-            f"the domain holds {100 * inside:.1f} % of the initial law; enlarge it or narrow the law"
-            " (a mesh too coarse for the law, or a period counted twice, shows the same)",
-        )
-    values = np.empty(len(domain.coordinates))
-    values[: domain.owned] = loads / (domain.graph.lumped * domain.spread(shares, loads))
-    domain.exchange.update(values)
-    graph, row = domain.graph, domain.graph.rows()
-    fluxes = 0.5 * graph.mass * (values[row] - values[graph.columns])
-    add_limited_fluxes(domain, fluxes, values)
-    return values, inside
-
-
-def of_moving(law: Law, domain: Domain) -> Law:
-    """The law of the coordinates that are directions of the mesh; in a product they come first."""
-    return Product(law.factors[: domain.dimension]) if domain.labels.size and isinstance(law, Product) else law
 
 
 def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.density.density import Density, of_moving
+from mvpde.density.density import Density
 from mvpde.density.features import free_energy
+from mvpde.density.projection import of_moving
 from mvpde.equilibrium.circles import along_circles, circles, moved_moments, same, shift_to_phase_zero
 from mvpde.equilibrium.linearised import (
     feature_covariance,

@@ -1,0 +1,111 @@
+"""How well a mesh and its walls hold a density: cells in its narrowest feature, and what is near walls that cut the space off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from mvpde.mesh.domain import Domain
+from mvpde.models.mean_field import MeanField
+
+Array = NDArray[np.float64]
+
+STRIP = 0.025  # width of the strip along a wall, as a part of the domain's extent
+
+
+def cells_per_deviation(domain: Domain, values: Array, model: MeanField, ends: NDArray[np.bool_]) -> float:
+    """1/(h_k √I_k) in the direction k where it is least, I_k = ∫(∂_kρ)²/ρ. Collective.
+
+    I is the Fisher information, 1/σ² of a normal law and of a sum of narrow ones that lie apart: how many cells a standard
+    deviation of the typical feature has. With √ρ linear in each cell h_k²I_k = 4 Σ s_ij |z_i − z_j|² (√ρ_i − √ρ_j)² over the
+    edges in direction k; a single node that holds all mass has 1/√8. What lies at an end of Z itself, ``ends``, does not count:
+    atoms belong there.
+    """
+    graph, row, dimension = domain.graph, domain.graph.rows(), domain.dimension
+    steps = domain.coordinates[graph.columns, :dimension] - domain.coordinates[row, :dimension]
+    for axis, period in enumerate(domain.periods):
+        if period is not None:
+            steps[:, axis] -= period * np.rint(steps[:, axis] / period)
+    lengths = (steps**2).sum(axis=1)
+    if model.metric is not None:
+        lengths *= model.metric.scale(domain.coordinates[row]) ** 2
+    root = np.sqrt(np.maximum(values, 0.0))
+    parts = 2.0 * graph.stiffness * lengths * (root[row] - root[graph.columns]) ** 2  # each edge is there twice
+    parts[ends[row] | ends[graph.columns]] = 0.0
+    direction = np.argmax(np.abs(steps) / np.subtract(domain.upper, domain.lower), axis=1)
+    found = domain.sum(np.bincount(direction, parts, dimension))
+    return float(1.0 / np.sqrt(max(found.max(), np.finfo(float).tiny)))
+
+
+def negative_share(domain: Domain, values: Array) -> float:
+    """Σ|s_ij|ρ over edges of negative weight over that of all edges: how much of the diffusion goes against a mesh with obtuse
+    angles. Collective.
+    """
+    weights = np.abs(domain.graph.stiffness) * np.maximum(values[domain.graph.rows()], 0.0)
+    against, whole = domain.sum(np.array([weights[domain.graph.stiffness < 0.0].sum(), weights.sum()]))
+    return float(against / whole)
+
+
+@dataclass(frozen=True)
+class Walls:
+    """The strip along walls that cut the space off, ends of Z itself left out; arrays over owned unknowns, local.
+
+    Attributes:
+        domain: the mesh.
+        inside: owned unknowns in the strip, numbers.
+        outward: unit vectors from these to the next wall, 0 on it, divided by the width of the strip there.
+    """
+
+    domain: Domain
+    inside: NDArray[np.int64]
+    outward: Array
+
+    def mass(self, values: Array) -> float:
+        """Share of the mass of nodal ``values`` (local) in the strip. Collective."""
+        masses = self.domain.graph.lumped * values[: self.domain.owned]
+        near, whole = self.domain.sum(np.array([masses[self.inside].sum(), masses.sum()]))
+        return float(near / whole)
+
+    def flux(self, values: Array, model: MeanField, moments: Array) -> float:
+        """∫ρ (b·n)⁺ over the walls, from means over the strip: share of the mass that the drift carries out in unit time.
+        Collective.
+        """
+        masses = self.domain.graph.lumped[self.inside] * values[self.inside]
+        drift = model.drift(self.domain.coordinates[self.inside], moments) if len(masses) else np.zeros((0, model.dimension))
+        speed = (drift[:, : self.domain.dimension] * self.outward).sum(axis=1)
+        return float(self.domain.sum(np.array([masses @ np.maximum(speed, 0.0)]))[0])
+
+
+def natural_ends(domain: Domain, model: MeanField) -> NDArray[np.bool_]:
+    """Owned and ghost unknowns at ends of Z itself, and those beside them (local). Collective."""
+    graph, end = domain.graph, np.zeros(len(domain.coordinates))
+    end[: domain.owned] = model.natural_wall(domain.coordinates[: domain.owned])
+    domain.exchange.update(end)
+    end[: domain.owned] += np.bincount(graph.rows(), weights=end[graph.columns], minlength=domain.owned)
+    domain.exchange.update(end)
+    return np.asarray(end > 0.0)
+
+
+def walls(domain: Domain, model: MeanField) -> Walls:
+    """The strip of width STRIP of the extent, at least a cell; with a metric it is a cell. Collective."""
+    owned, dimension = domain.owned, domain.dimension
+    wall = np.zeros(len(domain.coordinates))
+    wall[:owned] = domain.boundary & ~model.natural_wall(domain.coordinates[:owned])
+    domain.exchange.update(wall)
+    row, extent = domain.graph.rows(), np.subtract(domain.upper, domain.lower)
+    near = np.bincount(row, weights=wall[domain.graph.columns], minlength=owned) + wall[:owned] > 0
+    z = domain.coordinates[:owned, :dimension] / extent
+    everywhere = np.unique(np.concatenate(domain.comm.allgather(z[wall[:owned] > 0])), axis=0)
+    if not len(everywhere):
+        return Walls(domain, np.zeros(0, np.int64), np.zeros((0, dimension)))
+    distance, nearest = cKDTree(everywhere).query(z, p=np.inf)
+    if domain.metric is None:
+        near |= distance <= STRIP * (1.0 + 1e-9)
+    inside = np.flatnonzero(near)
+    steps = (everywhere[nearest[inside]] - z[inside]) * extent
+    length = np.sqrt((steps**2).sum(axis=1))
+    width = np.maximum(STRIP, distance[inside]) * extent.min()
+    return Walls(domain, inside, steps / np.maximum(length * width, 1e-300)[:, None])
