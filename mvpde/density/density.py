@@ -117,6 +117,11 @@ class Density:
         return self._scheme.name
 
     @property
+    def options(self) -> Options:
+        """What was chosen about its steps."""
+        return self._options
+
+    @property
     def still(self) -> bool:
         """Whether the coefficients of the present stretch of time do not depend on time."""
         return self._ruling.model.moving is None

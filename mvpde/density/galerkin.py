@@ -13,6 +13,7 @@ is the business of discrete upwinding and the limiter (Kuzmin & Turek 2002; Flet
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,10 +77,18 @@ def galerkin_steps(domain: Domain, features: NodalFeatures, values: Array, optio
     )
 
 
+_KNOWN: dict[int, EdgeGeometry] = {}  # by the domain's id, as long as it lives
+
+
 def edge_geometry(domain: Domain) -> EdgeGeometry:
-    """G_ij, G_ji and S_ij of each entry of the graph. Collective."""
-    if domain.parts:
-        return _side_by_side(domain)
+    """G_ij, G_ji and S_ij of each entry of the graph, integrated once. Collective."""
+    if id(domain) not in _KNOWN:
+        _KNOWN[id(domain)] = _side_by_side(domain) if domain.parts else _integrated(domain)
+        weakref.finalize(domain, _KNOWN.pop, id(domain), None)
+    return _KNOWN[id(domain)]
+
+
+def _integrated(domain: Domain) -> EdgeGeometry:
     space, dimension = domain.space, domain.dimension
     u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
     p, q = (fem.Constant(space.mesh, np.zeros(dimension)) for _ in range(2))
@@ -101,12 +110,9 @@ def edge_geometry(domain: Domain) -> EdgeGeometry:
 
 def _side_by_side(union: Domain) -> EdgeGeometry:
     """That of a union of meshes of one dimension: theirs, each times its weight."""
-    known: dict[int, EdgeGeometry] = {}  # the meshes are mostly copies of one
     pieces = []
     for part in union.parts:
-        if id(part.domain) not in known:
-            known[id(part.domain)] = edge_geometry(part.domain)
-        geometry = known[id(part.domain)]
+        geometry = edge_geometry(part.domain)
         pieces.append([part.weight * array for array in (geometry.inward, geometry.outward, geometry.stiffness)])
     return EdgeGeometry(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mvpde.density.density import Density
+from mvpde.equilibrium.accuracy import Found, LongTimeErrors, errors, pairs_of, settled, told
 from mvpde.equilibrium.branches import Branch, Start, branches, nearest_stable
+from mvpde.equilibrium.decay import Approach, Rate, measured, ruling
 from mvpde.equilibrium.optimality import energy_gap, entropy_to, no_certificate
-from mvpde.equilibrium.spectrum import Spectrum, decay_rate, dirichlet_energy, distance, spectrum
+from mvpde.equilibrium.spectrum import Spectrum, dirichlet_energy, solved, spectrum, typical_rate
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, stationary
 from mvpde.fields import FieldSeries
 from mvpde.models.mean_field import Array
 from mvpde.runtime import on_first_rank
 
-_GROWS = 1e-8  # part of the fastest rate beyond which a mode grows; a circle of states has a mode of rate 0
-_LATE = 3  # output times that a rate of decay is fitted to, at least
+_EXPLICIT = "flux_corrected"  # whose steps are short by themselves
 
 
 @dataclass
@@ -27,25 +28,49 @@ class LongTime:
     """The stationary law of a density's equation, its modes if asked for, and the distance to it at the output times.
 
     Attributes:
-        law: the stationary law; of an interacting model the one of the stable branch nearest to the start of the run.
-        modes: the slowest modes, or None.
-        distances: ‖ρ_t/ρ_∞ − 1‖ in L²(ρ_∞), one per output time.
+        found: the stationary law (of an interacting model the one of the stable branch nearest to the start of the run), the
+            slowest modes or None, and all laws found of an interacting model.
+        errors: what is known of the errors of these.
+        tolerance: of the steps of the run in L¹; infinite where steps are given, None where they are short by themselves.
+        approach: what is seen of it at the output times, `mvpde.equilibrium.decay`.
         energies: the Dirichlet energy ½∫∇u·A∇u dρ_∞ of u = ρ_t/ρ_∞.
-        branches: all stationary laws found, of an interacting model.
         entropies, gaps: τKL(ρ_t|ρ_∞) ≤ 𝓕[ρ_t] − 𝓕[ρ_∞], where the outer energy is convex, so that ρ_∞ is the best law.
     """
 
-    law: Stationary
-    modes: Spectrum | None
-    distances: list[float] = field(default_factory=list)
+    found: Found
+    errors: LongTimeErrors = field(default_factory=LongTimeErrors)
+    tolerance: float | None = None
+    approach: Approach = field(init=False)
     energies: list[float] = field(default_factory=list)
-    branches: list[Branch] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Nothing is seen yet."""
+        self.approach = Approach(self.law, self.modes)
+
+    @property
+    def law(self) -> Stationary:
+        """The stationary law."""
+        return self.found.law
+
+    @property
+    def modes(self) -> Spectrum | None:
+        """The slowest modes, or None."""
+        return self.found.modes
+
+    @property
+    def branches(self) -> Sequence[Branch]:
+        """All stationary laws found, of an interacting model."""
+        return self.found.branches
+
+    def knowing(self, errors: LongTimeErrors) -> LongTime:
+        """With these errors: what lies below its own is no rate, and says nothing about stability."""
+        return replace(self, found=settled(self.found, errors), errors=errors)
+
     def observe(self, density: Density) -> None:
         """Add the present distance to the stationary law. Collective."""
-        self.distances.append(distance(self.law, density.values))
+        self.approach.observe(density)
         self.energies.append(dirichlet_energy(self.law, density.values))
         if no_certificate(density.model) is None and is_gibbs(density):
             self.entropies.append(entropy_to(density, self.law.values))
@@ -53,46 +78,66 @@ class LongTime:
 
     def summary(self, times: Sequence[float]) -> dict[str, Any]:
         """The entries `stationary` and `spectrum` of summary.json."""
-        law = self.law
+        del times
+        law, known = self.law, self.errors
         entries: dict[str, Any] = {
             "stationary": {
                 "mean": law.mean.tolist(),
+                **known.entries("mean", "mean"),
                 "covariance": law.covariance.tolist(),
+                **known.entries("covariance", "covariance"),
                 "identities": law.identities,
                 "entropy_production": law.entropy_production,
+                **known.entries("entropy_production", "entropy_production"),
                 "limiter_share": law.limiter_share,
                 "minimum": law.minimum,
                 "outer_mass": law.outer_mass,
                 "residual": law.residual,
-                "distance": self.distances,
+                "distance": [sight.distance for sight in self.approach.sights],
             }
         }
+        if known.interaction is not None:
+            entries["stationary"]["interaction_error"] = known.interaction
         if self.gaps:
             entries["stationary"] |= {"relative_entropy": self.entropies, "gap": self.gaps}
         if self.branches:
-            entries["stationary"]["branches"] = [branch.entry() for branch in self.branches]
+            entries["stationary"]["branches"] = [self._of_branch(k, branch) for k, branch in enumerate(self.branches)]
         if self.modes is not None:
-            values = self.modes.eigenvalues
-            entries["spectrum"] = {
-                "eigenvalues": values.real.tolist() if self.modes.reversible else [[v.real, v.imag] for v in values.tolist()],
-                "reversible": self.modes.reversible,
-                "decay_rate_measured": self._rate(times, self.distances),
-                "energy_decay_rate_measured": self._rate(times, self.energies),
-            }
-            if self.gaps:
-                entries["spectrum"]["gap_decay_rate_measured"] = self._rate(times, self.gaps)
+            entries["spectrum"] = self._of_modes(self.modes)
         return entries
 
-    def _rate(self, times: Sequence[float], norms: Sequence[float]) -> float | None:
-        """The fitted rate, or None where there are too few times, nothing but rounding is left to decay, or a mode grows."""
-        assert self.modes is not None
-        rates = self.modes.eigenvalues.real
-        if rates[0] < -_GROWS * np.abs(rates).max():
-            return None
-        late = [norm for t, norm in zip(times, norms, strict=True) if t >= 0.5 * (times[0] + times[-1])]
-        if len(late) < _LATE or min(late) < 1e-10 * max(norms):
-            return None
-        return decay_rate(times, norms, float(self.modes.eigenvalues[0].imag))
+    def _of_branch(self, number: int, branch: Branch) -> dict[str, Any]:
+        """A branch with the errors of its numbers."""
+        known = branch.entry()
+        for key in ("moments", "free_energy", "leading_eigenvalue", "mean"):
+            known |= self.errors.entries(f"branches.{number}.{key}", key)
+        return {**known, "on_coarser_meshes": None if not self.errors.mesh else number not in self.errors.missing}
+
+    def _of_modes(self, modes: Spectrum) -> dict[str, Any]:
+        """Eigenvalues with their errors, and the rates that the run shows, or why it shows none."""
+        error, better = self.errors.of("eigenvalues"), self.errors.extrapolated("eigenvalues")
+        all_of = {"eigenvalues": pairs_of(modes.eigenvalues), "eigenvalues_error": error, "eigenvalues_extrapolated": better}
+        entries: dict[str, Any] = {
+            key: told(None if values is None else values[:, 0] if modes.reversible else values) for key, values in all_of.items()
+        }
+        entries["reversible"] = modes.reversible
+        rates = self.rates()
+        for key, rate in rates.items():
+            entries |= {key: rate.value, f"{key}_error": rate.error}
+        first = rates["decay_rate_measured"]
+        return {**entries, "decay_mode": first.mode, "decay_rate_reason": first.reason}
+
+    def rates(self) -> dict[str, Rate]:
+        """What the distance, the Dirichlet energy and the gap show of a rate."""
+        norms = {
+            "decay_rate_measured": ([sight.distance for sight in self.approach.sights], 1),
+            "energy_decay_rate_measured": (self.energies, 2),
+            "gap_decay_rate_measured": (self.gaps, 2),
+        }
+        if not self.approach.sights:
+            return {key: Rate(reason="there is no output yet") for key in norms if key != "gap_decay_rate_measured"}
+        ruled = ruling(self.approach, self.tolerance)
+        return {key: measured(self.approach, ruled, list(of), power) for key, (of, power) in norms.items() if of}
 
     def write(self, folder: Path, coordinates: tuple[str, ...]) -> None:
         """Fields for ParaView: `stationary.xdmf` with ρ and current J, `modes.xdmf` with one mode per time. Collective.
@@ -134,12 +179,12 @@ def long_time(density: Density, modes: int | None, starts: Sequence[Start] | Non
     Raises:
         ArgumentError: temperature 0. SolverError: nothing found. On all ranks alike.
     """
-    if not density.model.interacting:
-        law, laws = stationary(density), []
-    else:
-        laws = branches(density, starts)
-        law = nearest_stable(laws, density.moments()[0]).law
-    return LongTime(law, None if modes is None else spectrum(density, modes, law), branches=laws)
+    laws = branches(density, starts) if density.model.interacting else []
+    law = nearest_stable(laws, density.moments()[0]).law if laws else stationary(density)
+    slowest = None if modes is None else spectrum(density, modes, law)
+    found = Found(law, slowest, laws, typical_rate(density, law), solved(density, law))
+    given = np.inf if density.options.step is not None else density.options.tolerance
+    return LongTime(found, tolerance=None if density.scheme == _EXPLICIT else given).knowing(errors(density, found))
 
 
 def _present(values: Array | None) -> Array:

@@ -35,7 +35,7 @@ from mvpde.equilibrium.linearised import (
     second_derivative,
     slow_modes,
 )
-from mvpde.equilibrium.spectrum import typical_rate
+from mvpde.equilibrium.spectrum import solved, typical_rate
 from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, balance, is_gibbs, long_system, require_density, stationary
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.quadrature import integrate_against_basis
@@ -62,7 +62,8 @@ class Branch:
         free_energy: 𝓕, None where there is none.
         leading_eigenvalue: the largest growth rate (real part), motion along a circle of states left out.
         frequency: its imaginary part, ≥ 0.
-        stable: whether the leading eigenvalue is negative.
+        stable: whether the leading eigenvalue is negative; None where it is zero but for rounding, or but for its error where
+            that is known (`mvpde.equilibrium.accuracy`).
         circles: coordinates along which its translates are stationary too, and different.
         residual: |m − ∫g dρ_m|.
         starts: places in the list of starts that led here.
@@ -73,7 +74,7 @@ class Branch:
     free_energy: float | None
     leading_eigenvalue: float
     frequency: float
-    stable: bool
+    stable: bool | None
     circles: tuple[str, ...]
     residual: float
     starts: tuple[int, ...]
@@ -283,7 +284,7 @@ def _branch(density: Density, fixed: _Fixed) -> Branch:
         free_energy=free_energy(density.domain, density.features, owned) if density.model.gradient_flow else None,
         leading_eigenvalue=-eigenvalue.real,
         frequency=abs(eigenvalue.imag),
-        stable=bool(eigenvalue.real > 0.0),
+        stable=None if abs(eigenvalue.real) <= solved(density, law) else bool(eigenvalue.real > 0.0),
         circles=tuple(density.model.coordinates[axis] for axis in fixed.circles),
         residual=fixed.residual,
         starts=fixed.starts,

@@ -43,6 +43,7 @@ _TOLERANCE = 1e-11
 _ITERATIONS = 1000
 _SHIFTS = 8  # tries, each at a shift four times the one before
 _NEGATIVE = 1e-7  # relative to the largest: eigenvalues below minus this part are negative
+_NOTHING = 1e-12  # of the largest eigenvalue of the inverse: on small meshes what has mass is found too, with eigenvalue 0 there
 _ROUNDING = 1e-10  # part of the shift below which −λ does not count as growth
 
 
@@ -115,6 +116,13 @@ def frozen(density: Density, law: Balance | Stationary, moments: Array) -> tuple
     small = np.abs(half) < 1e-6
     ratio = np.where(small, 1.0, half / np.sinh(np.where(small, 1.0, np.clip(half, -700.0, 700.0))))
     return -graph.stiffness * temperature * ratio, diagonal, np.sqrt(law.values[:owned])
+
+
+def fastest_rate(density: Density, law: Balance | Stationary) -> float:
+    """max_i Σ_j k_ji/m_i: rounding changes eigenvalues by its multiples of 1e-16. Collective."""
+    domain = density.domain
+    leaving = np.bincount(domain.graph.rows(), weights=np.abs(law.outward), minlength=domain.owned)
+    return domain.extremes(leaving / domain.graph.lumped)[1]
 
 
 def linearised(density: Density, law: Balance | Stationary, moments: Array) -> Linearised:
@@ -196,6 +204,8 @@ def _modes_near(equation: Linearised, wanted: int, shift: float) -> tuple[Comple
     start.array[:] = inverse.without_mass(generic(domain) / equation.weight)
     solver.setInitialSpace([start])
     values, vectors = solve(solver, operator, wanted)
+    found = np.abs(values) > _NOTHING * np.abs(values).max()
+    values, vectors = values[found], vectors[found]
     real = equation.growing is not None
     eigenvalues = 1.0 / values - shift
     modes = np.where((values.imag < 0.0)[:, None], vectors.imag, vectors.real) if real else vectors

@@ -30,7 +30,7 @@ from slepc4py import SLEPc
 
 from mvpde.density.density import Density
 from mvpde.density.systems import complete, configure, edge_matrix
-from mvpde.equilibrium.linearised import frozen, generic, linearised, slow_modes, solve
+from mvpde.equilibrium.linearised import fastest_rate, frozen, generic, linearised, slow_modes, solve
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, stationary
 from mvpde.runtime import ArgumentError
 
@@ -38,6 +38,7 @@ Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 _TOLERANCE = 1e-11  # residual of an eigenpair, in units of its eigenvalue in the shifted inverse problem
+_ROUNDING = 1e-15  # of the fastest rate: what sums of rounding errors leave of an eigenvalue
 _ITERATIONS = 1000
 _SEEN = 1e-10  # nodes with less than this part of the maximum of ρ_∞ do not enter ‖ρ/ρ_∞ − 1‖: one would see rounding errors
 
@@ -50,11 +51,13 @@ class Spectrum:
         eigenvalues: λ_1, λ_2, … by rising real part, shape (modes,).
         modes: ρ_k at owned unknowns (local), shape (modes, owned), ∫|ρ_k| = 1 and ∫ρ_k = 0. A real mode has no imaginary part.
         reversible: whether the symmetric form was solved, all λ_k then being real.
+        searched: how many modes nearest to the shift had to be found to have these among them.
     """
 
     eigenvalues: Complex
     modes: Complex
     reversible: bool
+    searched: int = 0
 
     @property
     def decay_rate(self) -> float:
@@ -62,7 +65,7 @@ class Spectrum:
         return float(self.eigenvalues[0].real)
 
 
-def spectrum(density: Density, modes: int, law: Stationary | None = None) -> Spectrum:
+def spectrum(density: Density, modes: int, law: Stationary | None = None, *, searched: int | None = None) -> Spectrum:
     """The ``modes`` slowest modes of the equation that ``density`` solves, on its mesh. Collective.
 
     The nonsymmetric problem is searched around zero: 3·modes + 6 eigenvalues of least modulus are found and those of least real
@@ -72,6 +75,7 @@ def spectrum(density: Density, modes: int, law: Stationary | None = None) -> Spe
         density: its present state does not matter.
         modes: 1 or more.
         law: its stationary law; None: found here.
+        searched: how many to search for instead, where it is known that these suffice.
 
     An interacting model is linearised at the stationary law; modes that grow have λ < 0, a symmetry that it breaks a mode λ = 0.
 
@@ -84,14 +88,21 @@ def spectrum(density: Density, modes: int, law: Stationary | None = None) -> Spe
     reversible, shift = is_gibbs(density), typical_rate(density, law)
     frozen_modes = _symmetric if reversible else _nonsymmetric
     coupled = density.model.interacting or density.domain.parts  # the linearised form keeps the mass of each part
-    values, vectors = (_interacting if coupled else frozen_modes)(density, modes, law, shift)
+    wanted = searched or (modes + 2 * bool(coupled) if reversible else 3 * modes + 6)
+    values, vectors = (_interacting if coupled else frozen_modes)(density, wanted, law, shift)
     order = np.lexsort((values.imag, values.real))[:modes]
-    return Spectrum(values[order], np.array([_normalised(density.domain, vectors[k]) for k in order]), reversible)
+    nearest = np.argsort(np.argsort(np.abs(values + shift)))
+    return Spectrum(
+        values[order],
+        np.array([_normalised(density.domain, vectors[k]) for k in order]),
+        reversible,
+        int(nearest[order].max(initial=0)) + 1,
+    )
 
 
 def distance(law: Stationary, values: Array) -> float:
     """‖ρ/ρ_∞ − 1‖ in L²_μ, dμ = ρ_∞dz, of nodal ``values`` (local), where ρ_∞ is not as good as zero. Collective."""
-    domain, u, seen = law.domain, *_relative(law, values)
+    domain, u, seen = law.domain, *relative_to(law, values)
     owned = domain.owned
     weight = domain.graph.lumped * np.where(seen, law.values, 0.0)[:owned]
     return float(np.sqrt(domain.sum(np.array(weight @ (u[:owned] - 1.0) ** 2))))
@@ -99,7 +110,7 @@ def distance(law: Stationary, values: Array) -> float:
 
 def dirichlet_energy(law: Stationary, values: Array) -> float:
     """½∫∇u·A∇u dμ with u = ρ/ρ_∞ as the sum ½Σ_{i<j} ½(k_ijρ_∞j + k_jiρ_∞i)(u_i − u_j)² over edges. Collective."""
-    domain, graph, u, seen = law.domain, law.domain.graph, *_relative(law, values)
+    domain, graph, u, seen = law.domain, law.domain.graph, *relative_to(law, values)
     row = graph.rows()
     conductance = 0.5 * (law.inward * law.values[graph.columns] + law.outward * law.values[row])
     both = seen[row] & seen[graph.columns]
@@ -115,14 +126,28 @@ def decay_rate(times: Sequence[float], norms: Sequence[float], frequency: float 
         frequency: Im λ₁; with a complex pair the logarithm is a line plus a function of period π/|Im λ₁|, of which two harmonics
             are fitted.
     """
+    return float(_fitted(times, norms, frequency)[0][0])
+
+
+def decay_fit(times: Sequence[float], norms: Sequence[float], frequency: float = 0.0) -> tuple[float, float, float] | None:
+    """`decay_rate`, the largest deviation of the logarithm from the fit, and its decline; None with fewer times than unknowns."""
+    unknowns, columns, logarithm = _fitted(times, norms, frequency)
+    if columns.shape[0] < columns.shape[1] + (frequency != 0.0):
+        return None
+    bend = float(np.abs(columns @ unknowns - logarithm).max())
+    return float(unknowns[0]), bend, abs(float(unknowns[0] * (columns[0, 0] - columns[-1, 0])))
+
+
+def _fitted(times: Sequence[float], norms: Sequence[float], frequency: float) -> tuple[Array, Array, Array]:
+    """Unknowns, columns and right side of the fit."""
     t, logarithm = np.asarray(times, float), np.log(np.asarray(norms, float))
     late = t >= 0.5 * (t[0] + t[-1])
     phases = [2.0 * k * frequency * t[late] for k in (1, 2)] if frequency != 0.0 else []
-    columns = [-t[late], np.ones(late.sum()), *(wave(phase) for phase in phases for wave in (np.cos, np.sin))]
-    return float(np.linalg.lstsq(np.column_stack(columns), logarithm[late], rcond=None)[0][0])
+    columns = np.column_stack([-t[late], np.ones(late.sum()), *(wave(phase) for phase in phases for wave in (np.cos, np.sin))])
+    return np.linalg.lstsq(columns, logarithm[late], rcond=None)[0], columns, logarithm[late]
 
 
-def _relative(law: Stationary, values: Array) -> tuple[Array, NDArray[np.bool_]]:
+def relative_to(law: Stationary, values: Array) -> tuple[Array, NDArray[np.bool_]]:
     """ρ/ρ_∞ (owned + ghosts), and where ρ_∞ is large enough to divide by."""
     largest = law.domain.extremes(law.values[: law.domain.owned])[1]
     seen = law.values > _SEEN * largest
@@ -137,28 +162,33 @@ def typical_rate(density: Density, law: Stationary) -> float:
     return float(mean) / float(np.trace(law.covariance[: domain.dimension, : domain.dimension]))
 
 
-def _interacting(density: Density, modes: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:
+def solved(density: Density, law: Stationary) -> float:
+    """What the solver's tolerance and rounding leave of an eigenvalue that is zero. Collective."""
+    return max(_TOLERANCE * typical_rate(density, law), _ROUNDING * fastest_rate(density, law))
+
+
+def _interacting(density: Density, wanted: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:
     equation = linearised(density, law, law.moments)
-    return slow_modes(equation, modes + 2 if equation.growing is not None else 3 * modes + 6, shift)
+    return slow_modes(equation, wanted, shift)
 
 
-def _symmetric(density: Density, modes: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:
+def _symmetric(density: Density, wanted: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:
     domain, owned = density.domain, density.domain.owned
     entries, diagonal, root = frozen(density, law, law.moments)
     problem = edge_matrix(domain, entries, diagonal)
     ground = problem.createVecRight()
     ground.array[:] = root
-    solver = _solver(domain, problem, SLEPc.EPS.ProblemType.GHEP, modes, shift)
+    solver = _solver(domain, problem, SLEPc.EPS.ProblemType.GHEP, wanted, shift)
     solver.setDeflationSpace([ground])
-    values, vectors = solve(solver, problem, modes)
+    values, vectors = solve(solver, problem, wanted)
     return values, vectors * np.sqrt(law.values[:owned])
 
 
-def _nonsymmetric(density: Density, modes: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:
+def _nonsymmetric(density: Density, wanted: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:
     domain = density.domain
     entries, diagonal, _ = frozen(density, law, law.moments)
     problem = edge_matrix(domain, entries, diagonal)
-    wanted = min(3 * modes + 6, domain.nodes - 1)
+    wanted = min(wanted, domain.nodes - 1)
     values, vectors = solve(_solver(domain, problem, SLEPc.EPS.ProblemType.GNHEP, wanted + 1, shift), problem, wanted + 1)
     others = np.delete(np.arange(len(values)), np.argmin(np.abs(values)))  # all but the stationary one
     return values[others], vectors[others]

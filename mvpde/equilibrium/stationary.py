@@ -8,7 +8,7 @@ entropy production ∫J·A⁻¹J/ρ measures how far it is from detailed balance
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from mvpde.density.galerkin import edge_geometry, galerkin, gradient
 from mvpde.density.schemes import SCHEMES
 from mvpde.density.systems import ShiftedSystem, complete
 from mvpde.mesh.domain import Domain
+from mvpde.mesh.walls import on_walls, open_walls
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import ArgumentError, SolverError
 
@@ -96,12 +97,13 @@ class Balance:
     fastest: float = 0.0
 
 
-def stationary(density: Density, moments: Array | None = None) -> Stationary:
+def stationary(density: Density, moments: Array | None = None, *, checked: bool = True) -> Stationary:
     """The stationary law of the equation that ``density`` solves, on its mesh; its present state does not matter. Collective.
 
     Args:
         density: where model, mesh and scheme are taken from.
         moments: m of a stationary law of an interacting model, shape (K,), from `branches`.
+        checked: whether to look at identities, and whether another start leads to the same law where it is no Gibbs state.
 
     Raises:
         ArgumentError: no `Density`, a model without diffusion, or an interacting one without ``moments``.
@@ -116,7 +118,7 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
         moments = density.moments()[0]
     gibbs = is_gibbs(density)
     law = balance(density, moments)
-    if not gibbs:
+    if checked and not gibbs:
         _check_unique(domain, law)
     values, inward, outward = law.values, law.inward, law.outward
     owned, z = domain.owned, domain.coordinates
@@ -125,8 +127,10 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
     masses = domain.graph.lumped * values[:owned]
     mean = domain.sum(masses @ z[:owned])
     centred = z[:owned] - mean
-    current = np.zeros((owned, domain.dimension)) if gibbs else _current(domain, values, b, a)
+    still = gibbs or without_current(domain)
+    current = np.zeros((owned, domain.dimension)) if still else _current(domain, values, b, a)
     smallest, largest = domain.extremes(values[:owned])
+    ends = ~open_walls(domain, b, a)
     return Stationary(
         domain=domain,
         moments=moments,
@@ -135,13 +139,13 @@ def stationary(density: Density, moments: Array | None = None) -> Stationary:
         outward=outward,
         mean=mean,
         covariance=domain.sum((masses[:, None] * centred).T @ centred),
-        identities=identities(model, domain, values, lambda points: model.drift(points, moments), a),
-        entropy_production=0.0 if gibbs else _entropy_production(domain, values, current, a),
+        identities=identities(model, domain, values, lambda points: model.drift(points, moments), a) if checked else {},
+        entropy_production=0.0 if still else _entropy_production(domain, values, current, a),
         current=current,
         residual=_residual(domain, inward, outward, values),
         limiter_share=law.limiter_share,
         minimum=smallest / largest,
-        outer_mass=outer_mass(domain, values, model),
+        outer_mass=outer_mass(domain, values, replace(model, natural_wall=lambda z: model.natural_wall(z) | ends)),
         rounds=law.rounds,
     )
 
@@ -156,6 +160,11 @@ def require_density(density: object) -> None:
         raise ArgumentError("density", f"must be a Density, whose mesh the law is sought on, not {type(density).__name__}")
     if not density.still:
         raise ArgumentError("density", "has coefficients that depend on time, so no law of it is stationary")
+
+
+def without_current(domain: Domain) -> bool:
+    """Whether no stationary law can carry a current: on an interval, whose walls let nothing through."""
+    return domain.dimension == 1 and domain.periods[0] is None
 
 
 def is_gibbs(density: Density) -> bool:
@@ -348,6 +357,7 @@ def _current(domain: Domain, values: Array, b: Array, a: Array) -> Array:
     for k in range(dimension):
         for c in range(dimension):
             velocity[:, k] -= gradient(domain, geometry, a[:, k, c])[:, c]
+        velocity[on_walls(domain, k), k] = 0.0
     return np.maximum(values[:owned], 0.0)[:, None] * velocity
 
 

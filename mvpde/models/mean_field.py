@@ -71,6 +71,8 @@ class MeanField:
         natural_wall: z, shape (N, D) → whether z lies at an end of Z itself, shape (N,): mass there says nothing about the
             domain.
         observables: functions z, shape (N, D) → (N,), whose means under every measure are recorded, by name.
+        pairs: of an interaction of pairs: (x, x') with shapes (N, D), (M, D) → W(x, x') and what the features make of it,
+            shape (M, N) each; None for a model that states its features itself.
         facts: what `summary.json` is to say of the model itself, such as the rank of a compressed interaction.
         frozen: how many of the last coordinates never move, < D: labels of the law of the others, such as natural frequencies.
         data: the data set that the first P moments predict (f[ρ](x_p) = m_p, p < P), or None for a model without one.
@@ -100,6 +102,7 @@ class MeanField:
     moving: Callable[[float], MeanField] | None = None
     natural_wall: Callable[[Array], NDArray[np.bool_]] = _no_wall
     observables: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
+    pairs: Callable[[Array, Array], tuple[Array, Array]] | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
     frozen: int = 0
     data: Data | None = None

@@ -101,6 +101,7 @@ def pair_interaction(
         temperature=temperature,
         periods=words.period_list(),
         observables=observed(words, [], observables),
+        pairs=lambda x, other: (kernel(x, other)[0], _interpolated(kernel, skeleton, x, other)),
         facts={"interaction_rank": skeleton.rank, "interaction_error": skeleton.error},
     )
     still = with_frozen(replace(pairs, own_drift=None), frozen).frozen  # the force along frozen coordinates is not followed

@@ -15,8 +15,7 @@ import numpy as np
 from mvpde.cases.file import Case, changed, load
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import chosen_measures, left_out, measures, on_mesh
-from mvpde.cases.messages import about
-from mvpde.cases.problem import Problem, problem, stationary_starts
+from mvpde.cases.problem import Problem, problem
 from mvpde.fields import FieldSeries
 from mvpde.files import write_arrays, write_csv, write_json
 from mvpde.measure import Mesh, Number, State
@@ -25,6 +24,7 @@ from mvpde.runs import pictures as plots
 from mvpde.runs import stopping
 from mvpde.runs.cautions import Caution
 from mvpde.runs.computed import computed, refuse_without
+from mvpde.runs.errors.long_time import long_time_of
 from mvpde.runs.job import Run
 from mvpde.runs.progress import Progress, silent
 from mvpde.runs.record import Record, Wanted, record
@@ -33,10 +33,6 @@ from mvpde.runtime import MPI, InvariantError, SolverError, on_first_rank
 
 if TYPE_CHECKING:
     import xarray
-
-    from mvpde.density.density import Density
-    from mvpde.equilibrium.approach import LongTime
-    from mvpde.equilibrium.deep import DeepLongTime
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def run(
     with stopping.listening(comm) as request:
         job = Run(described, measures(described, names, comm), folder, comm, began)
         job.passed_over += _skipped(job, without)
-        job.long_time, job.optimality = _long_time(job), watch(job.measures)
+        job.long_time, job.optimality = long_time_of(described, job.measures), watch(job.measures)
         mesh = _mesh(job)
         on_first_rank(comm, lambda: _open(job, mesh, output.provenance(case, comm.size, command)))
         if job.long_time is not None and described.sections.output.fields:
@@ -113,22 +109,6 @@ def run(
 def _mesh(job: Run) -> Mesh | None:
     """Points and cells of the mesh of that measure which has one, on rank 0. Collective."""
     return next((mesh for mesh in [measure.mesh() for measure in job.measures.values()] if mesh is not None), None)
-
-
-def _long_time(job: Run) -> LongTime | DeepLongTime | None:
-    """Stationary law and modes, before anything else is computed, as the approach to them is observed. Collective."""
-    sections, density = job.problem.case.sections, on_mesh(job.measures)
-    if (sections.stationary is None and sections.spectrum is None) or density is None:
-        return None
-    from mvpde.equilibrium.approach import long_time
-
-    own = KINDS[sections.model.kind].long_time
-    if own is not None:
-        with about("[stationary]"):
-            return cast("Callable[[Density], DeepLongTime]", own.load())(density)
-    modes = None if sections.spectrum is None else sections.spectrum.modes
-    with about("[stationary]"):
-        return long_time(density, modes, stationary_starts(job.problem))
 
 
 def _skipped(job: Run, without: Collection[str]) -> list[Caution]:

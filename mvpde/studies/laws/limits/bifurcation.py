@@ -130,7 +130,7 @@ def bifurcation(problem: Problem, options: BifurcationOptions, comm: MPI.Intraco
         model.temperature,
         len(states),
         Symmetric(symmetric.leading_eigenvalue, float(np.linalg.eigvals(form).real.min())),
-        Broken(size(broken), broken.leading_eigenvalue, int(broken.stable)),
+        Broken(size(broken), broken.leading_eigenvalue, int(bool(broken.stable))),
         _particles(problem, k, comm),
     )
 
