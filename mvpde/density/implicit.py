@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures
-from mvpde.density.fluxes import rate
-from mvpde.density.positive import SAME, SOLVER_TOLERANCE, PositiveUpdate, Stage, with_ghosts
+from mvpde.density.fluxes import add_fluxes, rate
+from mvpde.density.positive import SAME, SOLVER_TOLERANCE, PositiveUpdate, with_ghosts
 from mvpde.density.schemes import Options
 from mvpde.density.systems import ShiftedSystem, for_steps
 from mvpde.mesh.domain import Domain
@@ -26,7 +26,7 @@ _B1 = (1.0 / 6.0) / (GAMMA * (1.0 - GAMMA))
 _B2 = 0.5 - _B1 * GAMMA
 ERROR_WEIGHTS = (1.0 - _B1 - _B2, _B1 - (1.0 - GAMMA), _B2 - GAMMA)
 _WORTHWHILE = 1.5  # growth of the step that pays for new factors where the old ones would do
-_ROUNDING = 1e-14  # relative, of a free energy
+ROUNDING = 1e-14  # relative, of a free energy
 
 
 class Coefficients(Protocol):
@@ -184,11 +184,10 @@ class ImplicitSteps:
         else:
             estimate = 0.0
         if estimate <= self._tolerance and self._update.needed(result[:owned]):
-            stages = [
-                Stage(weight, self._inward[k], self._outward[k], y)
-                for k, (weight, y) in enumerate(((1.0 - GAMMA, y1), (GAMMA, y2)))
-            ]
-            result = self._update.limited(density, stages, result, length)
+            fluxes = np.zeros(len(self._rows[1]))
+            for k, (weight, y) in enumerate(((1.0 - GAMMA, y1), (GAMMA, y2))):
+                add_fluxes(*self._rows, weight, self._inward[k], self._outward[k], y, fluxes)
+            result = self._update.limited(density, fluxes, (self._inward[1], self._outward[1]), y2, result, length)
         return result, estimate
 
     def _rises(self, density: Array, result: Array) -> bool:
@@ -196,7 +195,7 @@ class ImplicitSteps:
         if self._energy is None:
             return False
         before, after = (self._energy(values[: self._domain.owned]) for values in (density, result))
-        return after > before + _ROUNDING * (1.0 + abs(before))
+        return after > before + ROUNDING * (1.0 + abs(before))
 
     def _moments(self, density: Array) -> Array:
         return self._features.moments(self._lumped * density[: self._domain.owned])

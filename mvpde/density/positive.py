@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,22 +23,6 @@ _PASSES = 200  # of the limiter; a few do unless the step is long and the densit
 _EMPTY = 1e-10  # part of the maximum below which it does not matter how a node diffuses
 _LEFT_OVER = 1e-6  # of the tolerance: fluxes of the limiter that small are not offered again
 _NEGATIVE = -1e-15  # below this part of the maximum a value is negative by more than rounding
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The part of a stage in a step: weight times the edge fluxes F_ij = k_ij Y_j − k_ji Y_i.
-
-    Attributes:
-        weight: of the stage's rates in the step.
-        inward, outward: k_ij and k_ji of each entry of the edge graph.
-        values: Y at owned and ghost unknowns.
-    """
-
-    weight: float
-    inward: Array
-    outward: Array
-    values: Array
 
 
 class PositiveUpdate:
@@ -82,24 +65,37 @@ class PositiveUpdate:
         smallest, largest = self._domain.extremes(owned)
         return smallest < _NEGATIVE * largest
 
-    def limited(self, density: Array, stages: Sequence[Stage], result: Array, length: float) -> Array:
-        """The step ρ + h M⁻¹ Σ_i w_i F(Y_i) with fluxes limited against a positive implicit Euler step. Collective.
+    def limited(
+        self,
+        density: Array,
+        fluxes: Array,
+        end: tuple[Array, Array],
+        guess: Array,
+        result: Array,
+        length: float,
+        quarter: ShiftedSystem | None = None,
+    ) -> Array:
+        """The step ρ + h M⁻¹ Σ_j f_ij with its fluxes limited against those of a positive implicit Euler step. Collective.
 
         Args:
             density: ρ ≥ 0 at the start of the step (owned + ghosts).
-            stages: of the step; the last one's coefficients are those of its end, and its values a guess at the end.
+            fluxes: f_ij, those of the stages times their weights, one for each entry of the graph (local); overwritten.
+            end: k_ij and k_ji of each entry at the end of the step.
+            guess: the end of the step, owned values at least.
             result: the step before it is limited (owned + ghosts).
             length: h.
+            quarter: M + (h/4)𝓛 with these coefficients, where it is at hand: if they are ≥ 0, four Euler steps with it do.
 
         Returns:
             The new ρ ≥ 0 (owned + ghosts).
         """
         self.limited_steps += 1
-        fluxes, last = np.zeros(len(self._inward)), stages[-1]
-        euler, low = self._positive_euler(density, result, last, length)
-        for stage in stages:
-            add_fluxes(*self._rows, stage.weight, stage.inward, stage.outward, stage.values, fluxes)
-        offered = antidiffusive_fluxes(*self._rows, self._inward, self._outward, euler, length, fluxes)
+        low = None if quarter is None else self._four_eulers(density, end, quarter, length, fluxes)
+        if low is None:
+            euler, low = self._positive_euler(density, result, end, guess, length)
+            offered = antidiffusive_fluxes(*self._rows, self._inward, self._outward, euler, length, fluxes)
+        else:
+            offered = float(np.abs(fluxes).sum())
         values = with_ghosts(self._domain, low)
         add_limited_fluxes(self._domain, fluxes, values, passes=_PASSES, negligible=_LEFT_OVER * self._tolerance)
         self._offered, self._cut = np.array([self._offered, self._cut]) + self._domain.sum(
@@ -107,7 +103,30 @@ class PositiveUpdate:
         )
         return values
 
-    def _positive_euler(self, density: Array, trial: Array, end: Stage, length: float) -> tuple[Array, Array]:
+    def _four_eulers(
+        self, density: Array, end: tuple[Array, Array], system: ShiftedSystem, length: float, fluxes: Array
+    ) -> Array | None:
+        """Four implicit Euler steps of h/4; ``fluxes`` become h times what they lack. None, all unchanged, where not ≥ 0."""
+        domain, owned = self._domain, self._domain.owned
+        least = min(float(coefficients.min(initial=0.0)) for coefficients in end)
+        if domain.extremes(np.array([least]))[0] < 0.0:
+            return None
+        low, values, change = density[:owned].copy(), density, np.empty(owned)
+        euler = np.zeros(len(fluxes))
+        for _ in range(4):
+            values = with_ghosts(domain, system.solve(self._lumped * values[:owned], values[:owned], SOLVER_TOLERANCE))
+            rate(*self._rows, self._lumped, *end, values, change)
+            low += 0.25 * length * change
+            add_fluxes(*self._rows, 0.25, *end, values, euler)
+        if self.needed(low):
+            return None
+        fluxes -= euler
+        fluxes *= length
+        return low
+
+    def _positive_euler(
+        self, density: Array, trial: Array, end: tuple[Array, Array], guess: Array, length: float
+    ) -> tuple[Array, Array]:
         """Y ≥ 0 with M Y = M ρ + h 𝓕⁺Y, where 𝓕⁺ is 𝓕 with discrete upwinding at as few nodes as it takes; and ρ + hM⁻¹𝓕⁺Y.
 
         It starts with the nodes where ``trial`` < 0 and adds those where Y < 0, until there are no more. Then Y ≥ 0 holds, for
@@ -115,7 +134,7 @@ class PositiveUpdate:
         Upwinding everywhere is positive at once, but far off under strong cross diffusion. Nodes of the last step that are as
         good as empty stay, so that its matrix may serve again.
         """
-        domain, guess = self._domain, end.values
+        domain = self._domain
         largest = domain.extremes(trial[: domain.owned])[1]
         cut = self._negative_nodes(trial, np.where(trial < _EMPTY * largest, self._upwinded, 0.0))
         for _ in range(_ROUNDS):
@@ -126,7 +145,7 @@ class PositiveUpdate:
         return self._solve_upwinded(density, np.ones(len(trial)), guess, end, length)[:2]
 
     def _solve_upwinded(
-        self, density: Array, cut: Array, guess: Array, end: Stage, length: float
+        self, density: Array, cut: Array, guess: Array, end: tuple[Array, Array], length: float
     ) -> tuple[Array, Array, Array | None]:
         """One solve of `_positive_euler`: Y, ρ + hM⁻¹𝓕⁺Y, and where to upwind next, if anywhere; keeps 𝓕⁺."""
         owned, lumped = self._domain.owned, self._lumped
@@ -134,7 +153,7 @@ class PositiveUpdate:
             self._system = self._make()
         system, same = self._system, self._static and math.isclose(length, self._shift, rel_tol=SAME)
         if self._domain.sum(np.array(float(not same) + np.abs(cut - self._upwinded).sum())) > 0.0:
-            self._inward[:], self._outward[:] = end.inward, end.outward
+            self._inward[:], self._outward[:] = end
             make_positive(*self._rows, cut, self._inward, self._outward)
             system.set(self._inward, self._outward, length)
             self._upwinded, self._shift = cut, length

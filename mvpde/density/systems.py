@@ -31,6 +31,7 @@ Integers = NDArray[np.int32]
 
 _RESTARTS = 5  # where the residual of the recursion has left the true one, or the recursion breaks down
 _SLOW = 12  # iterations in each of many solves with one matrix: another solver's set-up is cheaper then
+_TIRED = 8  # more iterations than with factors of the matrix itself: these are cheaper then
 _BICGSTAB: SolverOptions = {"ksp_type": "bcgs", "ksp_pc_side": "right", "ksp_norm_type": "unpreconditioned"}
 _LEVEL = {1: (1, 1), 2: (2, 3), 3: (0, 0)}  # of fill, by the dimension: for a new matrix in each step, for one that stays
 _ITERATIONS = {1: 60, 2: 60, 3: 200}
@@ -78,6 +79,26 @@ def for_steps(domain: Domain, *, stays: bool, tensor: bool, asked: SolverOptions
     local = Attempt("density_", {**_BICGSTAB, "ksp_max_it": limit, **factors}, asked or {}, front=tensor or domain.comm.size > 1)
     between = () if tensor or domain.dimension == 1 else (_multigrid(domain),)
     return local, *between, complete("density_last_")
+
+
+def for_kept_steps(domain: Domain, *, same: bool, tensor: bool, asked: SolverOptions | None = None) -> tuple[Attempt, ...]:
+    """Solvers of implicit steps with few lengths: complete factors where they are cheap, in two dimensions, else as `for_steps`.
+
+    Complete factors of a matrix a little different make FGMRES converge in a few iterations; those of the matrix itself, in one.
+    PETSc's own serve many right sides much faster than those of MUMPS, which distributes them over the ranks.
+
+    Args:
+        domain: where.
+        same: coefficients are always the same.
+        tensor, asked: see `for_steps`.
+    """
+    others = for_steps(domain, stays=same, tensor=tensor, asked=asked)
+    if domain.dimension != 2 or asked:
+        return others
+    own = {"pc_factor_mat_ordering_type": "nd"} if domain.comm.size == 1 else {"pc_factor_mat_solver_type": "mumps"}
+    around: SolverOptions = {"ksp_type": "preonly"} if same else {"ksp_type": "fgmres", "ksp_max_it": 30}
+    solver: SolverOptions = {**around, "pc_type": "lu", **own}
+    return Attempt("density_", solver), *others
 
 
 def _multigrid(domain: Domain) -> Attempt:
@@ -166,7 +187,7 @@ def configure(solver: PETSc.KSP, attempt: Attempt, *, set_up: bool = True) -> No
     try:
         with _in_database(database, attempt):
             solver.setFromOptions()
-            if set_up and (attempt.asked or solver.getType() != PETSc.KSP.Type.PREONLY):
+            if set_up and (attempt.asked or not _complete(solver)):
                 solver.setUp()
                 solver.setUpOnBlocks()
             unused = [name for name in attempt.asked if not database.used(attempt.prefix + name)]
@@ -177,6 +198,11 @@ def configure(solver: PETSc.KSP, attempt: Attempt, *, set_up: bool = True) -> No
         raise ArgumentError("solver", f"PETSc refuses {asked} (error {error.ierr}); see its manual pages of KSP and PC") from None
     if unused:
         raise ArgumentError("solver", f"PETSc has no use for {', '.join(unused)} with these options; correct or remove it")
+
+
+def _complete(solver: PETSc.KSP) -> bool:
+    """Whether it has complete factors, or nothing but them."""
+    return solver.getType() == PETSc.KSP.Type.PREONLY or solver.getPC().getType() == PETSc.PC.Type.LU
 
 
 @contextmanager
@@ -219,12 +245,17 @@ class LinearSystem:
         self._layout.set(-weights, graph.lumped + np.bincount(graph.rows(), weights=weights, minlength=domain.owned))
         configure(self._solver, attempt)  # with a matrix that any solver can take
         self._direct = self._solver.getType() == PETSc.KSP.Type.PREONLY
+        self._trusted = self._direct and self._solver.getPC().getFactorSolverType() == "mumps"  # it pivots
         self._solver.setInitialGuessNonzero(not self._direct)
         self.limit = self._solver.getTolerances()[3]
         self.iterations = 0
 
-    def set(self, entries: Array, diagonal: Array) -> None:
-        """The matrix with A_ij at the entries (i, j) of the graph, and A_ii; the next solve prepares it."""
+    def set(self, entries: Array, diagonal: Array, *, keep: bool = False) -> None:
+        """The matrix with A_ij at the entries (i, j) of the graph, and A_ii; the next solve prepares it.
+
+        ``keep``: the preconditioner stays that of the matrix before, if there was one.
+        """
+        self._solver.getPC().setReusePreconditioner(keep)
         self._layout.set(entries, diagonal)
 
     def solve(self, right: Array, guess: Array, tolerance: float) -> Array | None:
@@ -247,7 +278,7 @@ class LinearSystem:
             self._layout.matrix.mult(x, self._residual)
             self._residual.aypx(-1.0, b)
             defect = self._residual.norm()
-            if reason > 0 and (defect <= tolerance * size or (self._direct and math.isfinite(defect))):
+            if reason > 0 and (defect <= tolerance * size or (self._trusted and math.isfinite(defect))):
                 return x.array[place]
             if reason in _HOPELESS or self._direct or not math.isfinite(defect + size):
                 break
@@ -277,14 +308,19 @@ class ShiftedSystem:
         self._entries, self._diagonal, self._shift = np.zeros(len(domain.graph.columns)), np.zeros(domain.owned), math.nan
         self._systems = [LinearSystem(domain, attempts[0])]  # the others are made when they are needed
         self._failed_from, self._spent, self._solves = [math.inf] * len(attempts), [0] * len(attempts), [0] * len(attempts)
+        self._keep, self._fresh, self._latest = False, 0, 0  # iterations with factors of the matrix itself, and of the last solve
 
     @property
     def iterations(self) -> int:
         """Iterations so far."""
         return sum(system.iterations for system in self._systems)
 
-    def set(self, inward: Array, outward: Array, factor: float) -> None:
-        """Fill in M + factor·𝓛 from the edge coefficients."""
+    def set(self, inward: Array, outward: Array, factor: float, *, keep: bool = False) -> None:
+        """Fill in M + factor·𝓛 from the edge coefficients.
+
+        ``keep``: precondition by the factors of a matrix before, while that costs few more iterations than new ones would.
+        """
+        self._keep = keep and self._latest <= self._fresh + _TIRED
         graph = self._domain.graph
         _fill(graph.offsets, graph.lumped, inward, outward, factor, self._entries, self._diagonal)
         self._shift, self._spent, self._solves = factor, [0] * len(self._attempts), [0] * len(self._attempts)
@@ -317,9 +353,12 @@ class ShiftedSystem:
             self._systems.append(LinearSystem(self._domain, self._attempts[len(self._systems)]))
         system = self._systems[k]
         if self._solves[k] == 0:
-            system.set(self._entries, self._diagonal)
+            system.set(self._entries, self._diagonal, keep=self._keep)
         before = system.iterations
         solution = system.solve(right, guess, tolerance)
+        self._latest = system.iterations - before
+        if not self._keep:
+            self._fresh = self._latest
         self._spent[k], self._solves[k] = self._spent[k] + system.iterations - before, self._solves[k] + 1
         return solution
 
