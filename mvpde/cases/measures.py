@@ -96,6 +96,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
             places={
                 "scheme": "[density] scheme: ",
                 "solver": "[density] solver: ",
+                "order_in_time": "[density] order_in_time: ",
                 "law": "[domain] lower, upper: ",
                 "domain": "[domain]: ",
                 "diffusion": "[model] diffusion: ",

@@ -61,5 +61,13 @@ def density(problem: Problem, comm: MPI.Intracomm) -> Density:
     s = problem.sections.density or DensitySection()
     mesh = labelled(problem, comm)
     return Density(
-        problem.model, mesh, problem.law, scheme=s.scheme, cfl=s.cfl, tolerance=s.tolerance, step=s.step, solver=s.solver
+        problem.model,
+        mesh,
+        problem.law,
+        scheme=s.scheme,
+        cfl=s.cfl,
+        tolerance=s.tolerance,
+        step=s.step,
+        solver=s.solver,
+        order_in_time=s.order_in_time,
     )

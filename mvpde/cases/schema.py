@@ -8,7 +8,7 @@ and `sources`.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
@@ -125,6 +125,9 @@ class DensitySection(Section):
     tolerance: Positive = Field(1e-5, description="bound on the local error of an implicit step, in L¹, > 0", examples=[1e-5])
     step: Positive | None = Field(
         None, description="longest explicit step, or the fixed implicit step, > 0; absent: chosen by the scheme", examples=[0.01]
+    )
+    order_in_time: Literal["auto", 2, 4] = Field(
+        "auto", description='of implicit steps: 2, 4, or "auto", the one that is faster at the tolerance', examples=[4]
     )
     solver: dict[str, bool | int | float | str] | None = Field(
         None,

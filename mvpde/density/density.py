@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mvpde.density.features import free_energy, nodal_features
 from mvpde.density.projection import project
 from mvpde.density.resolution import cells_per_deviation, natural_ends, negative_share, walls
-from mvpde.density.schemes import SCHEMES, DensityScheme, Options, SolverOptions, Steps
+from mvpde.density.schemes import SCHEMES, DensityScheme, Options, OrderInTime, SolverOptions, Steps
 from mvpde.measure import Cloud, Mesh, Number, State, no_arrays, nothing
 from mvpde.mesh.domain import Domain
 from mvpde.models.laws import Law, Product, check_law
@@ -72,6 +72,7 @@ class Density:
         tolerance: float = 1e-5,
         step: float | None = None,
         solver: SolverOptions | None = None,
+        order_in_time: OrderInTime = "auto",
     ) -> None:
         """Project ``law`` on ``domain``. Collective.
 
@@ -85,6 +86,7 @@ class Density:
             step: longest explicit step, or the fixed implicit step without error control; > 0.
             solver: PETSc's options for the linear systems of implicit steps, by name, such as {"pc_type": "gamg"}; see
                 `mvpde.density.systems`.
+            order_in_time: of implicit steps, 2 or 4; "auto": the one that is faster.
 
         Raises:
             ArgumentError: an option outside its range, or of no use to PETSc; dimensions, periods or metrics that differ;
@@ -92,7 +94,7 @@ class Density:
             ValueError: A is no diffusion tensor; a law of one coordinate that is no `Product`.
         """
         _check_spaces(model, domain, law)
-        self._entry, self._options = _chosen(scheme, model), Options(cfl, tolerance, step, solver or {})
+        self._entry, self._options = _chosen(scheme, model), Options(cfl, tolerance, step, solver or {}, order_in_time)
         _check(self._options)
         self.domain, self.time = domain, 0.0
         self._ruling = nodal_features(model, domain.coordinates, domain.comm)
@@ -374,3 +376,5 @@ def _check(options: Options) -> None:
         raise ArgumentError("tolerance", f"must be positive, not {options.tolerance!r}")
     if not (options.step is None or options.step > 0.0):
         raise ArgumentError("step", f"must be positive, not {options.step!r}")
+    if options.order_in_time not in ("auto", 2, 4):
+        raise ArgumentError("order_in_time", f'must be "auto", 2 or 4, not {options.order_in_time!r}')

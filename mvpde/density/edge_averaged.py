@@ -19,8 +19,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures, free_energy
-from mvpde.density.implicit import Coefficients, ImplicitSteps
-from mvpde.density.schemes import Options
+from mvpde.density.implicit import Coefficients
+from mvpde.density.schemes import Options, Steps
+from mvpde.density.steps.stiff import implicit_steps
 from mvpde.mesh.domain import Domain
 
 Array = NDArray[np.float64]
@@ -43,10 +44,10 @@ def edge_averaged(domain: Domain, features: NodalFeatures, temperature: float) -
     return at
 
 
-def edge_averaged_steps(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> ImplicitSteps:
+def edge_averaged_steps(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> Steps:
     """The scheme at work, see `mvpde.density.schemes`."""
     falling = features.model.moving is None  # work is done on a law whose potential moves
-    return ImplicitSteps(
+    return implicit_steps(
         domain,
         features,
         edge_averaged(domain, features, features.model.temperature),

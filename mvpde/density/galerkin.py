@@ -21,8 +21,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures
-from mvpde.density.implicit import Coefficients, ImplicitSteps
-from mvpde.density.schemes import Options
+from mvpde.density.implicit import Coefficients
+from mvpde.density.schemes import Options, Steps
+from mvpde.density.steps.stiff import implicit_steps
 from mvpde.mesh.assembly import identified_rows
 from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
@@ -70,9 +71,9 @@ def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coeff
     return at
 
 
-def galerkin_steps(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> ImplicitSteps:
+def galerkin_steps(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> Steps:
     """The scheme at work, see `mvpde.density.schemes`. Collective."""
-    return ImplicitSteps(
+    return implicit_steps(
         domain, features, galerkin(domain, features, features.model), name="galerkin", options=options, tensor=True
     )
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures
 from mvpde.density.fluxes import add_fluxes, rate
-from mvpde.density.positive import SAME, SOLVER_TOLERANCE, PositiveUpdate, with_ghosts
 from mvpde.density.schemes import Options
+from mvpde.density.steps.positive import SAME, SOLVER_TOLERANCE, PositiveUpdate, with_ghosts
 from mvpde.density.systems import ShiftedSystem, for_steps
 from mvpde.mesh.domain import Domain
 from mvpde.runtime import SolverError

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
+OrderInTime = Literal["auto", 2, 4]
 SolverOptions = Mapping[str, str | float | bool]  # names of PETSc's options, without "-" and prefix → their values
 
 
@@ -34,12 +35,14 @@ class Options:
         tolerance: bound on the local error of an implicit step, in L¹, > 0.
         step: longest explicit step, or the fixed implicit step without error control; None: chosen by the scheme.
         solver: PETSc's options for the linear systems of implicit steps, see `mvpde.density.systems`.
+        order_in_time: 2 or 4, of implicit steps; "auto": chosen, see `mvpde.density.steps.stiff`.
     """
 
     cfl: float = 0.8
     tolerance: float = 1e-5
     step: float | None = None
     solver: SolverOptions = field(default_factory=dict)
+    order_in_time: OrderInTime = "auto"
 
 
 class Steps(Protocol):
