@@ -7,11 +7,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mvpde.cases.file import Case
 from mvpde.cases.kinds import Computation
 from mvpde.cases.messages import in_file
 from mvpde.files import write_json
 from mvpde.runs import folder as output
+from mvpde.runs.stopping import Stopped, listening
 from mvpde.runtime import MPI, CaseError, on_first_rank
 
 Summary = dict[str, Any]
@@ -44,10 +47,11 @@ def computed(computation: Computation, case: Case, folder: Path, comm: MPI.Intra
     summary: Summary = {"status": "running", "message": "", "title": case.sections.title, "ranks": comm.size}
     on_first_rank(comm, lambda: write_json(folder / "summary.json", summary))
     try:
-        found = computation.compute(case, folder, comm)
+        with listening(comm) as request, np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # null in the summary
+            found = computation.compute(case, folder, comm, request)
     except BaseException as error:
         if comm.rank == 0:  # nothing collective: the others may be elsewhere
-            status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            status = "stopped" if isinstance(error, (KeyboardInterrupt, Stopped)) else "failed"
             said = str(error) or "stopped on request" * (status == "stopped")
             write_json(folder / "summary.json", {**summary, "status": status, "message": said})
         raise

@@ -38,7 +38,13 @@ class StopRequest:
 
     def check(self) -> None:
         """Raise `Stopped` on all ranks if any of them has received a signal. Collective."""
-        number = self.comm.allreduce(self.received or 0, MPI.MAX)
+        self._raise(self.comm.allreduce(self.received or 0, MPI.MAX))
+
+    def here(self) -> None:
+        """Raise `Stopped` if this rank has received a signal, inside what only one rank does (`on_first_rank`). Local."""
+        self._raise(self.received or 0)
+
+    def _raise(self, number: int) -> None:
         if number:
             raise Stopped(f"stopped by {signal.Signals(number).name}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mvpde.cases.schema import CaseSections, DataSection, ModelSection
 from mvpde.models.data import Data
@@ -57,23 +57,37 @@ class Equation:
     symbols: str
 
 
+class Asked(Protocol):
+    """Whether somebody asked a run to stop: raises if so."""
+
+    def check(self) -> None:
+        """Of all ranks. Collective."""
+
+    def here(self) -> None:
+        """Of this rank. Local."""
+
+
 @dataclass(frozen=True)
 class Computation:
     """What a run of a case without laws that move computes.
 
     Attributes:
         sizes: what `mvpde check` says of the case, by name; raises `CaseError` for whatever `compute` would refuse.
-        place: of `compute`: (case, folder, communicator) → entries of summary.json, which may write files of its own into the
-            folder on rank 0. Collective.
+        place: of `compute`: (case, folder, communicator, `StopRequest` to ask now and then) → entries of summary.json, which may
+            write files of its own into the folder on rank 0. Collective.
     """
 
     sizes: Callable[[Case], Mapping[str, int | str]]
     place: At
 
-    def compute(self, case: Case, folder: Path, comm: MPI.Intracomm) -> Mapping[str, object]:
-        """The entries. Collective."""
-        there = cast("Callable[[Case, Path, MPI.Intracomm], Mapping[str, object]]", self.place.load())
-        return there(case, folder, comm)
+    def compute(self, case: Case, folder: Path, comm: MPI.Intracomm, request: Asked) -> Mapping[str, object]:
+        """The entries. Collective.
+
+        Raises:
+            Exception: what ``request`` raises where somebody asked the run to stop.
+        """
+        there = cast("Callable[[Case, Path, MPI.Intracomm, Asked], Mapping[str, object]]", self.place.load())
+        return there(case, folder, comm, request)
 
 
 def none_frozen(_: ModelSection, __: Data | None) -> Sequence[str]:

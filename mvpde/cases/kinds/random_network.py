@@ -17,15 +17,17 @@ from mvpde.cases.messages import listed, nearest
 from mvpde.cases.schema import ModelSection, TimeSection
 from mvpde.cases.sources import SOURCES, DataSet, data_of
 from mvpde.cases.values import Count, Number, Section, one_of, refuse
-from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, Array
-from mvpde.models.deep.signal_maps import LARGEST
+from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, ActivationFunction, Array
+from mvpde.models.deep.kernels import first_covariance, require_moderate
+from mvpde.models.deep.signal_maps import LARGEST, variance_map
 from mvpde.models.mean_field import MeanField
 from mvpde.particles.deep.random_networks import RandomNetworks
 from mvpde.registry import At
-from mvpde.runtime import CaseError
+from mvpde.runtime import ArgumentError, CaseError
 
 MATRICES = ("gaussian", "orthogonal")
 MOST_POINTS = 4000  # in each direction of a diagram
+_LOOKED_AT = 60  # layers whose variances a check follows
 Variance = Annotated[Number, Field(ge=0, le=LARGEST)]
 
 
@@ -197,12 +199,26 @@ def _sizes(case: Case) -> Mapping[str, int | str]:
             "need; choose another"
         )
     networks, diagram = companion_of(case), diagram_of(case)
+    _check_growth(case, activation)
     said: dict[str, int | str] = {"inputs": len(inputs_of(case)), "layers": model_of(case).depth}
     if networks is not None:
         said["network"] = f"{networks.runs} of width {networks.width}"
     if diagram is not None:
         said["phase_diagram"] = " × ".join(str(len(axis)) for axis in diagram.grid())
     return said
+
+
+def _check_growth(case: Case, activation: ActivationFunction) -> None:
+    """Refuse inputs, or weights that make variances grow with depth, beyond what means are computed for."""
+    model = model_of(case)
+    variances = model.weight_variance, model.bias_variance
+    try:
+        q = np.diagonal(first_covariance(inputs_of(case), *variances)).max(keepdims=True)
+        for layer in range(1, min(model.depth, _LOOKED_AT) + 1):
+            require_moderate(activation, float(q[0]), layer)
+            q = variance_map(model.activation, q, *variances)
+    except ArgumentError as error:
+        raise CaseError(f"[model] {error.argument}: {error.text}") from None
 
 
 def _build(model: RandomNetworkModel, given: Given) -> MeanField:

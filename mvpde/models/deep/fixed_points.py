@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mvpde.models.deep.activations import ActivationFunction, Array
 from mvpde.models.deep.signal_maps import (
     AT_ONCE,
+    BEYOND,
     ORDERS,
     TAIL,
     activation_of,
@@ -38,7 +39,6 @@ from mvpde.runtime import ArgumentError
 
 Integers = NDArray[np.intp]
 
-BEYOND = 1e8  # a variance that grows so far has no limit
 COMPLEX_STEP = 1e-30
 CRITICAL = 1e-12  # |log χ_1| that counts as 0
 STEPS = 100  # of the search for a root, which takes about ten
@@ -155,9 +155,11 @@ def critical_line(activation: str, bias_variances: Sequence[float] | Array) -> A
         return 1.0 - (square_mean(phi, q) / slope_power(phi, q) + b[i]) / q
 
     low, high = _brackets(excess, np.log(b + 1e-8), np.log(b + 1.0))
-    found = np.exp(_roots(excess, low, high))
+    found = np.where(excess(high, np.arange(len(high))) >= 0.0, np.exp(_roots(excess, low, high)), np.nan)
     found[b == 0.0] = 0.0 if phi.value(np.zeros(1))[0] == 0.0 else np.nan
-    return np.asarray(1.0 / slope_power(phi, found)).reshape(wanted.shape)
+    there = np.isfinite(found)
+    found[there] = 1.0 / slope_power(phi, found[there])
+    return found.reshape(wanted.shape)
 
 
 # --- the variance ---------------------------------------------------------------------------------------------------------------
@@ -180,15 +182,18 @@ def _variances(phi: ActivationFunction, w: Array, b: Array) -> Array:
 
 
 def _positive_variances(phi: ActivationFunction, w: Array, b: Array, least: Array) -> Array:
-    """q* > 0 with about ``least`` below it; NaN from `BEYOND` on."""
+    """q* > 0 with about ``least`` below it; NaN where the variance grows beyond `BEYOND`, as it does without bound."""
 
     def excess(log_q: Array, i: Integers) -> Array:
         q = np.exp(log_q)
         return 1.0 - (w[i] * square_mean(phi, q) + b[i]) / q
 
     low, high = _brackets(excess, np.log(least) - 1e-9, np.log(least + w + b))
-    q = np.exp(_roots(excess, low, high))
-    return np.where(q < BEYOND, q, np.nan)
+    bounded = excess(high, np.arange(len(high))) >= 0.0
+    q = np.full(len(w), np.nan)
+    some = np.flatnonzero(bounded)
+    q[some] = np.exp(_roots(lambda x, i: excess(x, some[i]), low[some], high[some]))
+    return q
 
 
 def _growth(phi: ActivationFunction, q: Array) -> Array:
@@ -318,13 +323,13 @@ def _series(phi: ActivationFunction, q: Array) -> OverlapSeries:
 
 
 def _brackets(f: Callable[[Array, Integers], Array], low: Array, high: Array) -> tuple[Array, Array]:
-    """Ends, in the logarithm, that have f ≤ 0 below and f ≥ 0 above, moved outwards until they do or leave all bounds."""
-    for end, outwards in ((low, -2.0), (high, 2.0)):
+    """Ends, in the logarithm, that have f ≤ 0 below and f ≥ 0 above, moved outwards until they do, to e^−60 and to `BEYOND`."""
+    for end, outwards, last in ((low, -2.0, 60.0), (high, 2.0, math.log(BEYOND))):
         active = np.arange(len(end))
         while len(active):
-            wrong = (outwards * f(end[active], active) < 0.0) & (np.abs(end[active]) < 60.0)
+            wrong = (outwards * f(end[active], active) < 0.0) & (np.sign(outwards) * end[active] < last)
             active = active[wrong]
-            end[active] += outwards
+            end[active] = np.sign(outwards) * np.minimum(np.sign(outwards) * end[active] + 2.0, last)
     return low, high
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from mvpde.models.deep.activations import Array
-from mvpde.models.deep.signal_maps import activation_of, check_variances, pairwise, slope_power
+from mvpde.measure import nothing
+from mvpde.models.deep.activations import ActivationFunction, Array
+from mvpde.models.deep.signal_maps import activation_of, check_variances, largest_variance, pairwise, slope_power
 from mvpde.runtime import ArgumentError
 
 
@@ -23,29 +25,56 @@ def first_covariance(inputs: Array, weight_variance: float, bias_variance: float
     """K¹ of M inputs, shape (M, N_0): shape (M, M).
 
     Raises:
-        ArgumentError: a negative variance, inputs that are no finite table of numbers.
+        ArgumentError: a negative variance, inputs that are no finite table of numbers, or too large for their squares.
     """
     check_variances(weight_variance, bias_variance)
     x = np.asarray(inputs, float)
     if x.ndim != 2 or not x.size or not np.isfinite(x).all():
         raise ArgumentError("inputs", f"have the shape {x.shape}; give M ≥ 1 rows of N_0 ≥ 1 finite numbers")
-    return np.asarray(bias_variance + weight_variance * (x @ x.T) / x.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        k = np.asarray(bias_variance + weight_variance * (x @ x.T) / x.shape[1])
+    if not np.isfinite(k).all():
+        raise ArgumentError("inputs", f"are so large ({np.abs(x).max():.3g}) that their squares are no numbers; scale them")
+    return k
 
 
-def covariances(activation: str, first: Array, weight_variance: float, bias_variance: float, depth: int) -> Array:
+def covariances(
+    activation: str,
+    first: Array,
+    weight_variance: float,
+    bias_variance: float,
+    depth: int,
+    between_layers: Callable[[], None] = nothing,
+) -> Array:
     """K^ℓ for ℓ = 1 … depth, shape (depth, M, M), from K¹ = ``first``, shape (M, M).
 
+    ``between_layers`` is called after each layer.
+
     Raises:
-        ArgumentError: as `fixed_point`; a depth below 1.
+        ArgumentError: as `fixed_point`; a depth below 1; a variance beyond all quadrature.
     """
     phi = activation_of(activation)
     check_variances(weight_variance, bias_variance)
     if depth < 1:
         raise ArgumentError("depth", f"is {depth}; a network has at least 1 layer")
     k = [np.asarray(first, float)]
-    for _ in range(depth - 1):
+    for layer in range(1, depth):
+        require_moderate(phi, float(np.diagonal(k[-1]).max()), layer)
         k.append(weight_variance * pairwise(phi, k[-1]) + bias_variance)
+        between_layers()
     return np.stack(k)
+
+
+def require_moderate(phi: ActivationFunction, variance: float, layer: int) -> None:
+    """Refuse a variance of a layer, from 1 on, whose means cannot be computed, or not in any time.
+
+    Raises:
+        ArgumentError: "inputs" for the first layer, "depth" for later ones.
+    """
+    if variance > (most := largest_variance(phi)):
+        grown = "scale them" if layer == 1 else "give fewer layers, or a smaller weight_variance"
+        said = f"layer {layer} has the variance {variance:.3g}, and means are computed up to {most:g}; {grown}"
+        raise ArgumentError("inputs" if layer == 1 else "depth", said)
 
 
 def tangent_kernel(activation: str, covariances: Array, weight_variance: float) -> Array:

@@ -26,6 +26,8 @@ PLANE_STEP = 0.25
 PLANE_END = 8.6  # its square root: a product of two weights is what counts
 DIGITS = 45.0  # exp(−45) = 3e-20, for the fourth powers of φ that have stronger singularities
 LARGEST = 1e3  # variance of weights and biases: beyond, means over two inputs take minutes
+BEYOND = 1e4  # of a layer: nodes of quadrature grow like its root, and a pair of inputs takes seconds there
+BEYOND_CLOSED = 1e60  # the same where means are known in closed form: fourth powers are still numbers
 ORDERS = 256  # terms of the series in c
 HERMITE_STEP = 0.04
 HERMITE_END = 13.0  # exp(−z²/4) is 5e-19 there
@@ -59,6 +61,11 @@ def check_variances(weight_variance: float, bias_variance: float) -> None:
     for argument, value in (("weight_variance", weight_variance), ("bias_variance", bias_variance)):
         if not 0.0 <= value <= LARGEST:
             raise ArgumentError(argument, f"is {value:g}; a variance must be a number from 0 to {LARGEST:g}")
+
+
+def largest_variance(activation: ActivationFunction) -> float:
+    """The variance of a layer up to which its means are computed."""
+    return BEYOND if activation.overlap is None else BEYOND_CLOSED
 
 
 def slope_of(activation: ActivationFunction) -> Function:
@@ -99,6 +106,12 @@ def mean(function: Function, q: Array, strip: float) -> Array:
         rows, root = max(1, ENTRIES // len(z)), np.sqrt(flat[some])[:, None]
         found[some] = np.concatenate([function(root[k : k + rows] * z) @ weights for k in range(0, len(some), rows)])
     return found.reshape(np.shape(q))
+
+
+def line_mean(function: Function, q: Numbers, strip: float) -> Numbers:
+    """The same for a few q, real or complex, shape (n,)."""
+    z, weights = line(min(plane_step(float(np.abs(q).max(initial=1.0)), strip), LINE_STEP), LINE_END)
+    return np.asarray(function(np.sqrt(q)[:, None] * z) @ weights)
 
 
 @cache

@@ -11,40 +11,65 @@ complex step, which loses no digits, second ones by central differences of first
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from mvpde.measure import nothing
 from mvpde.models.deep.activations import ActivationFunction, Array, Numbers
-from mvpde.models.deep.signal_maps import activation_of, overlap, pair_mean
+from mvpde.models.deep.signal_maps import activation_of, line_mean, overlap, pair_mean
 
 COMPLEX_STEP = 1e-30
+ALIKE = 1e-12  # relative change from layer to layer that counts as none
 DIFFERENCE = 4e-3  # of the size of K; fourth order leaves 1e-10
 
 
-def finite_width(activation: str, covariances: Array, weight_variance: float, bias_variance: float) -> tuple[Array, Array]:
-    """m_ℓ and v_ℓ of two inputs.
+def finite_width(
+    activation: str,
+    covariances: Array,
+    weight_variance: float,
+    bias_variance: float,
+    between_layers: Callable[[], None] = nothing,
+) -> tuple[Array, Array]:
+    """m_ℓ and v_ℓ of two inputs. Layers that have come to their limit share their derivatives, to 1e-12.
 
     Args:
         activation, weight_variance, bias_variance: as for `fixed_point`.
         covariances: K^1 … K^depth of the pair, shape (depth, 2, 2).
+        between_layers: is called after each layer.
 
     Returns:
         m, shape (depth, 3), and v, shape (depth, 3, 3), of (K₁₁, K₂₂, K₁₂).
     """
     phi = activation_of(activation)
     m, v = [np.zeros(3)], [np.zeros((3, 3))]
+    at, bent_at = np.full(3, np.inf), np.full((3, 3), np.inf)
+    jacobian, spread, bend = np.zeros((3, 3)), np.zeros((3, 3)), np.zeros(3)
     for k in covariances[:-1]:
         state = np.array([k[0, 0], k[1, 1], k[0, 1]])
-        jacobian = np.column_stack([weight_variance * _along(phi, state, e) for e in np.eye(3)])
-        bend = 0.5 * weight_variance * _second(phi, state, v[-1])
+        moved = not _alike(state, at)
+        if moved:
+            jacobian = np.column_stack([weight_variance * _along(phi, state, e) for e in np.eye(3)])
+            spread, at = weight_variance**2 * _spread(phi, state), state
+        if moved or not _alike(v[-1], bent_at):
+            bend, bent_at = 0.5 * weight_variance * _second(phi, at, v[-1]), v[-1]
         m.append(jacobian @ m[-1] + bend)
-        v.append(jacobian @ v[-1] @ jacobian.T + weight_variance**2 * _spread(phi, state))
+        v.append(jacobian @ v[-1] @ jacobian.T + spread)
+        between_layers()
     return np.array(m), np.array(v)
+
+
+def _alike(a: Array, b: Array) -> bool:
+    return bool(np.abs(a - b).max() <= ALIKE * np.abs(a).max())
 
 
 def _map(phi: ActivationFunction, state: Numbers) -> Numbers:
     """E φφ for (11, 22, 12)."""
     k11, k22, k12 = state
-    return overlap(phi, np.array([k11, k22, k11]), np.array([k11, k22, k22]), np.array([k11, k22, k12]))
+    if phi.overlap is not None:
+        return overlap(phi, np.array([k11, k22, k11]), np.array([k11, k22, k22]), np.array([k11, k22, k12]))
+    own = line_mean(lambda z: phi.value(z) ** 2, np.array([k11, k22]), phi.strip)
+    return np.append(own, overlap(phi, np.array([k11]), np.array([k22]), np.array([k12])))
 
 
 def _along(phi: ActivationFunction, state: Array, direction: Array) -> Array:

@@ -10,13 +10,14 @@ back, so that a deep network needs the memory of one layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mvpde.runtime import MPI  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 
+from mvpde.measure import nothing
 from mvpde.models.deep.activations import Array
 from mvpde.models.deep.signal_maps import activation_of, slope_of
 from mvpde.particles.blocks import Shares, stream
@@ -72,14 +73,19 @@ class NetworkSamples:
     squares: Array | None
 
 
-def sample(networks: RandomNetworks, inputs: Array, comm: MPI.Intracomm) -> NetworkSamples:
-    """Draw all networks and send the inputs, shape (M, N_0), through. Collective.
+def sample(
+    networks: RandomNetworks, inputs: Array, comm: MPI.Intracomm, between_blocks: Callable[[], None] = nothing
+) -> NetworkSamples:
+    """Draw all networks and send the inputs, shape (M, N_0), through. Collective, and so may ``between_blocks`` be.
 
     Raises:
         ArgumentError: an activation that there is not, or without the φ' that gradients need.
     """
     shares = Shares(1, networks.runs, comm, networks.block)
-    mine = [_block(networks, inputs, number, count) for (_, number), count in zip(shares.owned, shares.sizes, strict=True)]
+    mine, blocks = [], [(number, count) for (_, number), count in zip(shares.owned, shares.sizes, strict=True)]
+    for turn in range(comm.allreduce(len(blocks), MPI.MAX)):  # as often on all ranks
+        mine += [_block(networks, inputs, number, count) for number, count in blocks[turn : turn + 1]]
+        between_blocks()
     parts = [block for rank in comm.allgather(mine) for block in rank]
     covariances, gradients, squares = (np.concatenate([part[k] for part in parts]) for k in range(3))
     return NetworkSamples(covariances, gradients if networks.gradients else None, squares if networks.jacobian else None)
@@ -93,7 +99,7 @@ def _block(networks: RandomNetworks, inputs: Array, number: int, count: int) -> 
     covariances = [np.broadcast_to(known[pairs], (count, len(pairs[0])))]
     z = _layer(networks, number, 1, count, inputs.T[None])
     first, slopes = [z[:, :, 0]], slope_of(phi) if networks.gradients or networks.jacobian else None
-    product = np.eye(n)[None]
+    product = np.broadcast_to(np.eye(n), (count, n, n)) if networks.jacobian else np.eye(n)[None]
     for layer in range(2, networks.depth + 1):
         values = np.asarray(phi.value(z), float)
         covariances.append(_covariance(networks, values)[:, *pairs])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from matplotlib.figure import Figure
 
 from mvpde.cases.file import Case
 from mvpde.cases.kinds.random_network import companion_of, diagram_of, inputs_of, model_of
-from mvpde.cases.messages import about
 from mvpde.files import replace_whole, write_csv
+from mvpde.measure import nothing
 from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, Array
 from mvpde.models.deep.fixed_points import FixedPoint, critical_line, fixed_point
 from mvpde.models.deep.kernels import correlations, covariances, first_covariance, isometry, tangent_kernel
@@ -21,7 +22,8 @@ from mvpde.models.deep.signal_maps import slope_power
 from mvpde.models.deep.widths import finite_width
 from mvpde.particles.deep.random_networks import NetworkSamples, RandomNetworks, sample
 from mvpde.runs.deep.phase_diagram import FACTOR, diagram, draw_diagram, write_diagram, write_line
-from mvpde.runtime import MPI, on_first_rank
+from mvpde.runs.stopping import StopRequest
+from mvpde.runtime import MPI, ArgumentError, CaseError, on_first_rank
 
 Entries = Mapping[str, object]
 
@@ -29,14 +31,14 @@ ALIKE = 1e-9  # 1 − c below which ReLU's map has no derivatives of use
 CURVES = 12  # pairs of inputs in a picture
 
 
-def compute(case: Case, folder: Path, comm: MPI.Intracomm) -> Entries:
+def compute(case: Case, folder: Path, comm: MPI.Intracomm, request: StopRequest) -> Entries:
     """Entries of summary.json; layers.csv, and pictures and fields where the case asks for them. Collective."""
     model = model_of(case)
     inputs = on_first_rank(comm, lambda: inputs_of(case))
-    with about("[model]"):
+    with _about_the_model():
         variances = model.weight_variance, model.bias_variance
         fixed = fixed_point(model.activation, *variances)
-        k = covariances(model.activation, first_covariance(inputs, *variances), *variances, model.depth)
+        k = covariances(model.activation, first_covariance(inputs, *variances), *variances, model.depth, request.check)
         critical = float(critical_line(model.activation, [model.bias_variance])[0])
         found: dict[str, object] = {
             "fixed_point": {key: said(getattr(fixed, key)) for key in ("q", "c", "chi", "xi_c", "xi_grad")},
@@ -49,10 +51,20 @@ def compute(case: Case, folder: Path, comm: MPI.Intracomm) -> Entries:
             "isometry": _isometry(model.activation, fixed, model.weight_variance, model.depth),
         }
         networks = companion_of(case)
-        samples = None if networks is None else sample(networks, inputs, comm)
+        samples = None if networks is None else sample(networks, inputs, comm, request.check)
         if networks is not None and samples is not None:
-            found["network"] = on_first_rank(comm, lambda: companion(networks, k, samples, fixed))
+            found["network"] = on_first_rank(comm, lambda: companion(networks, k, samples, fixed, request.here))
+    request.check()
     return {**found, **on_first_rank(comm, lambda: _write(case, folder, k, samples))}
+
+
+@contextmanager
+def _about_the_model() -> Iterator[None]:
+    """Errors about arguments are about keys of the same names."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise CaseError(f"[model] {error.argument}: {error.text}") from None
 
 
 def said(number: float | None) -> float | str | None:
@@ -90,7 +102,13 @@ def _isometry(activation: str, fixed: FixedPoint, weight_variance: float, depth:
 # --- networks of finite width ---------------------------------------------------------------------------------------------------
 
 
-def companion(networks: RandomNetworks, k: Array, samples: NetworkSamples, fixed: FixedPoint) -> dict[str, object]:
+def companion(
+    networks: RandomNetworks,
+    k: Array,
+    samples: NetworkSamples,
+    fixed: FixedPoint,
+    between_layers: Callable[[], None] = nothing,
+) -> dict[str, object]:
     """What the networks show, beside what is predicted of them."""
     n, pairs = networks.width, np.triu_indices(k.shape[1])
     off = n * (samples.covariances - k[:, *pairs])
@@ -105,7 +123,7 @@ def companion(networks: RandomNetworks, k: Array, samples: NetworkSamples, fixed
         "variance_standard_error": (_error_of_variance(off) / n).tolist(),
     }
     if not networks.orthogonal:
-        bias, variance = predicted(networks, k)
+        bias, variance = predicted(networks, k, between_layers)
         entries |= {"predicted_bias": bias.tolist(), "predicted_variance": variance.tolist()}
         entries |= {"predicted_shift": bias[-1, 0] / n, "predicted_deviation": variance[-1, 0] / n + (bias[-1, 0] / n) ** 2}
     entries |= _of_one_number(off[:, -1, 0] / n)
@@ -138,7 +156,7 @@ def _error_of_variance(values: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum((centred**4).mean(axis=0) - square**2, 0.0) / runs))
 
 
-def predicted(networks: RandomNetworks, k: Array) -> tuple[Array, Array]:
+def predicted(networks: RandomNetworks, k: Array, between_layers: Callable[[], None] = nothing) -> tuple[Array, Array]:
     """m_ℓ and the diagonal of v_ℓ for all pairs of inputs, shape (depth, pairs), NaN where ReLU has inputs that are alike.
 
     Both are 0 where ReLU without biases has an input without variance: K̂ is 0 there too, at any width.
@@ -157,7 +175,7 @@ def predicted(networks: RandomNetworks, k: Array) -> tuple[Array, Array]:
         pair = k[:, [a, b]][:, :, [a, b]] if a != b else _alone(networks, k[0, a, a], len(k))
         if homogeneous and correlations(pair)[:, 0, 1].max() > 1.0 - ALIKE:
             continue
-        m, v = finite_width(networks.activation, pair, networks.weight_variance, networks.bias_variance)
+        m, v = finite_width(networks.activation, pair, networks.weight_variance, networks.bias_variance, between_layers)
         for state, entry in enumerate(((a, a), (b, b), (a, b))):
             if a != b or state == 0:
                 bias[:, place[entry]], variance[:, place[entry]] = m[:, state], v[:, state, state]

@@ -10,6 +10,7 @@ import pytest
 
 import mvpde
 from at_hand.additions import put_back
+from mvpde.models.deep import widths
 from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, ActivationFunction, Array
 from mvpde.models.deep.fixed_points import FixedPoints, critical_line, fixed_point, fixed_points
 from mvpde.models.deep.kernels import correlations, covariances, first_covariance, isometry, tangent_kernel
@@ -315,3 +316,18 @@ def test_many_inputs_are_quick() -> None:
     a, b = 3, 117
     alone = covariances("tanh", first_covariance(x[[a, b]], 2.0, 0.1), 2.0, 0.1, 3)
     np.testing.assert_allclose(k[:, [a, b]][:, :, [a, b]], alone, rtol=1e-12)
+
+
+def test_layers_at_their_limit_share_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bias and variance of order 1/N go on as if each layer were computed anew, at the cost of the first ones."""
+    asked = list[Array]()
+    whole = widths._along
+    monkeypatch.setattr(widths, "_along", lambda phi, state, axis: asked.append(state) or whole(phi, state, axis))
+    start = np.array([[0.7, 0.2], [0.2, 0.6]])
+    k = covariances("erf", start, 0.3, 0.05, 60)
+    m, v = finite_width("erf", k, 0.3, 0.05)
+    shared = len(asked)
+    monkeypatch.setattr(widths, "ALIKE", -1.0)
+    exact = finite_width("erf", k, 0.3, 0.05)
+    assert np.allclose(m, exact[0], rtol=1e-9, atol=1e-12) and np.allclose(v, exact[1], rtol=1e-9, atol=1e-12)
+    assert shared < 0.7 * (len(asked) - shared)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,10 @@ from at_hand.studies import compute_here, write_study
 from mvpde.cases.file import load
 from mvpde.cases.problem import validate
 from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, ActivationFunction
+from mvpde.models.deep.fixed_points import FixedPoint
+from mvpde.models.deep.signal_maps import variance_map
 from mvpde.runs.deep.phase_diagram import diagram
+from mvpde.runs.stopping import Stopped
 from mvpde.runtime import MPI, CaseError
 
 CASE = Path(__file__).parents[3] / "cases" / "phase_diagram.toml"
@@ -213,3 +220,74 @@ def test_nothing_of_a_computation_can_be_left_out_by_name(tmp_path: Path) -> Non
     with pytest.raises(CaseError, match="--without network: .* has no measures to leave out; remove the section"):
         mvpde.run(CASE, out=tmp_path / "out", without=["network"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model.inputs": [[1e200, 1.0], [1.0, 2.0]]}, r"inputs: are so large \(1e\+200\).*scale them"),
+        ({"model.inputs": [[1e50, 1.0], [1.0, 2.0]]}, r"inputs: layer 1 has the variance .*scale them"),
+        ({"model.activation": "relu", "model.weight_variance": 900.0, "model.depth": 500}, r"depth: layer .*fewer layers"),
+    ],
+)
+def test_variances_beyond_all_numbers_are_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match=said):
+        validate(load(written(tmp_path), changes))
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("inputs", [[[1e-200, 0.0], [0.0, 1e-200]], [[0.0, 0.0]], PAIR])
+def test_nothing_left_of_a_signal_is_no_error(activation: str, inputs: list[list[float]], tmp_path: Path) -> None:
+    model = {"activation": activation, "weight_variance": 0.0, "bias_variance": 0.0, "inputs": inputs, "depth": 3}
+    network = {"width": 6, "runs": 3, "singular_values": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = mvpde.run(written(tmp_path, network=network), set={f"model.{k}": v for k, v in model.items()}, out=tmp_path / "o")
+    assert found.summary["status"] == "done" and not np.any(found.summary["kernel"])
+    json.loads((tmp_path / "o" / "summary.json").read_text(encoding="utf-8"))
+
+
+def _swish(z: Any) -> Any:
+    return z / (1.0 + np.exp(-np.clip(z, -700.0, 700.0)))
+
+
+def _swish_slope(z: Any) -> Any:
+    s = 1.0 / (1.0 + np.exp(-np.clip(z, -700.0, 700.0)))
+    return s * (1.0 + z * (1.0 - s))
+
+
+def _swish_curvature(z: Any) -> Any:
+    s = 1.0 / (1.0 + np.exp(-np.clip(z, -700.0, 700.0)))
+    return s * (1.0 - s) * (2.0 + z * (1.0 - 2.0 * s))
+
+
+@pytest.mark.serial
+def test_an_activation_without_bound_ends_its_search(tmp_path: Path) -> None:
+    """E φ(√q Z)² ~ q/2 for large q: with biases, and σ_w² well above 2, the variance has no limit."""
+    with put_back():
+        RANDOM_ACTIVATIONS["swish"] = ActivationFunction("z/(1 + e⁻ᶻ)", _swish, _swish_slope, _swish_curvature, strip=2.0)
+        q = mvpde.fixed_point("swish", 1.0, 0.1).q
+        assert q is not None and mvpde.fixed_point("swish", 3.0, 0.1).q is None
+        assert np.allclose(variance_map("swish", np.array([q]), 1.0, 0.1), q, rtol=1e-10)
+        assert np.array_equal(np.isnan(diagram("swish", np.array([1.0, 1.9, 4.0]), np.array([0.3])).q), [[False, False, True]])
+        with pytest.raises(CaseError, match=r"\[model\] depth: layer .* has the variance .*smaller weight_variance"):
+            validate(load(written(tmp_path), {"model.activation": "swish", "model.weight_variance": 4.0, "model.depth": 60}))
+
+
+@pytest.mark.serial
+def test_a_signal_between_layers_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(z: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return np.tanh(z)
+
+    monkeypatch.setattr("mvpde.runs.deep.random_network.fixed_point", lambda *_: FixedPoint(*[None] * 6))
+    monkeypatch.setattr("mvpde.cases.kinds.random_network.variance_map", lambda _, q, *__: q)
+    with put_back():
+        RANDOM_ACTIVATIONS["stopped"] = replace(RANDOM_ACTIVATIONS["tanh"], value=interrupted)
+        case = load(written(tmp_path), {"model.activation": "stopped", "model.depth": 1000})
+        with pytest.raises(Stopped, match="SIGINT"):
+            mvpde.run(case, out=tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert found["status"] == "stopped" and "SIGINT" in found["message"]
