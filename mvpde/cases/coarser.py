@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,8 +12,10 @@ from mvpde.cases.problem import Problem
 from mvpde.models.mean_field import Array
 from mvpde.runtime import CaseError
 
+LEVELS = 2  # companions of a density on a box: on half and on a quarter of its cells
 HALF, THREE_QUARTERS = 0.5, 0.75  # of the cells or nodes, in each direction
 _GAIN = 1.0 / (THREE_QUARTERS**-2 - 1.0)  # of a difference that is quadratic in the spacing, up to the limit
+_LEAST_RATIO = 1.5  # of the spacings of two meshes, to the power of the levels between them: below, their difference says little
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,63 @@ def coarser(problem: Problem, share: float = THREE_QUARTERS) -> Problem:
     longer = density.model_copy(update={"step": None if density.step is None else density.step / share})
     rough = with_fewer(problem, share)
     return replace(rough, case=replace(case, sections=rough.case.sections.model_copy(update={"density": longer})))
+
+
+# --- companions of a density ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """A density on a coarser mesh.
+
+    Attributes:
+        problem: the same problem, with that mesh and with time steps that are longer by as much.
+        ratio: of the spacings, the geometric mean over the directions; 2 or 4 but for numbers of cells that 2 or 4 do not divide.
+    """
+
+    problem: Problem
+    ratio: float
+
+
+def levels(problem: Problem) -> int:
+    """How many companions the density of a case has: those asked for, by default two on a box and none on a mesh or shell."""
+    domain, density = problem.sections.domain, problem.sections.density
+    if domain is None or density is None:
+        return 0
+    return density.companions if density.companions is not None else LEVELS * (domain.cells is not None)
+
+
+def companion(problem: Problem, level: int, scheme: str | None = None) -> Coarse | None:
+    """The density of a case on 2^−level of its cells in each direction; None where there are too few of them.
+
+    Of a mesh or shell, which is refined as often as there are companions, it is that of one refinement less for each level.
+
+    Args:
+        problem: with a density on a mesh.
+        level: 1 or 2.
+        scheme: that of the density, instead of one that "auto" would choose on the coarser mesh.
+    """
+    sections = problem.sections
+    domain, density = sections.domain, sections.density
+    assert domain is not None and density is not None
+    ratio = factor = 2.0**level
+    changes: dict[str, object] = {"scheme": scheme or density.scheme}
+    if density.step is not None:
+        changes["step"] = density.step * factor
+    if domain.cells is None:
+        changes["companions"] = (density.companions or 0) - level
+    else:
+        cells = rounded(domain.cells, factor, domain.periodic)
+        ratios = [many / few for many, few in zip(domain.cells, cells, strict=True)]
+        if min(ratios) < _LEAST_RATIO**level:
+            return None
+        ratio = math.prod(ratios) ** (1.0 / len(ratios))
+        domain = domain.model_copy(update={"cells": cells})
+    changed = sections.model_copy(update={"domain": domain, "density": density.model_copy(update=changes)})
+    return Coarse(replace(problem, case=replace(problem.case, sections=changed)), ratio)
+
+
+def rounded(cells: Sequence[int], factor: float, periodic: Sequence[bool] | None) -> list[int]:
+    """The whole numbers of cells nearest to so many times fewer, at least 1, or 3 where a direction is periodic."""
+    closed = periodic or [False] * len(cells)
+    return [max(3 if circle else 1, math.floor(many / factor + 0.5)) for many, circle in zip(cells, closed, strict=True)]

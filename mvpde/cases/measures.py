@@ -65,6 +65,8 @@ class MeasureEntry:
 SAMPLES, MESH, NODES = range(3)
 EVERY = ("loss", "step", "seconds")  # keys of any measure
 LAYERS = ("predictions", "inputs", "label_covariance", "layer_mean", "layer_variance", "dissipation")  # of deep networks
+OF_COMPANIONS = ("companions", "companion_seconds", "order", "moments")  # what a run adds to a density
+OF_ERRORS = ("_error", "_extrapolated")  # endings of what it says of another number
 OF_OPTIMALITY = (  # what a run adds to measures of models with a convex outer energy
     *("optimality_gap", "optimality_gap_error", "optimality_gap_standard_error"),
     *("residual_potential", "residual_potential_support", "residual_potential_everywhere"),
@@ -172,7 +174,8 @@ def check_observables(model: MeanField) -> None:
     Raises:
         ValueError: naming the first such observable.
     """
-    taken = {*EVERY, *OF_OPTIMALITY, *(key for entry in MEASURES.values() for key in entry.keys)}
+    taken = {*EVERY, *OF_COMPANIONS, *OF_OPTIMALITY, *(key for entry in MEASURES.values() for key in entry.keys)}
+    taken |= {f"{name}{ending}" for name in (*taken, *model.observables) for ending in OF_ERRORS}
     for name in model.observables:
         if name in taken or name.startswith("vs_"):
             raise ValueError(f"'{name[:40]}' cannot be the name of one; choose another")
@@ -270,7 +273,8 @@ def sizes(problem: Problem, comm: MPI.Intracomm) -> dict[str, int | str]:
 def _mesh_sizes(problem: Problem, section: DomainSection, comm: MPI.Intracomm) -> tuple[int, int]:
     """Numbers of nodes, identified ones counted once, and of simplices."""
     if section.shell is not None:
-        directions, layers = 10 * section.shell.frequency**2, section.shell.layers
+        finer = 2**problem.sections.refinements
+        directions, layers = 10 * (finer * section.shell.frequency) ** 2, finer * section.shell.layers
         return (directions + 2) * (layers + 1), 3 * 2 * directions * layers  # a prism is three tetrahedra
     if section.mesh is not None:
         mesh = domain(problem, comm)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from mvpde.cases.labels import label_nodes
 from mvpde.cases.problem import Problem
-from mvpde.cases.schema import DensitySection, DomainSection
+from mvpde.cases.schema import DensitySection, DomainSection, ShellSection
 from mvpde.density.density import Density
 from mvpde.mesh.assembly import from_mesh
 from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.gmsh import read
+from mvpde.mesh.refinement import refined
 from mvpde.mesh.shell import shell
 from mvpde.mesh.union import union
 from mvpde.models.laws import Product
@@ -26,13 +27,19 @@ def domain(problem: Problem, comm: MPI.Intracomm) -> Domain:
     assert section is not None  # `problem` has checked it
     try:
         if section.shell is not None and metric is not None:
-            return shell(metric, **section.shell.model_dump(), comm=comm)
+            return shell(metric, **_finer(section.shell, problem.sections.refinements).model_dump(), comm=comm)
         if section.mesh is not None:
             return _from_gmsh(problem, section, section.mesh, comm)
         return box(section.lower or [], section.upper or [], section.cells or [], section.periodic, comm=comm)
     except ArgumentError as error:
         key = {"path": "mesh"}.get(error.argument, error.argument)
         raise CaseError(f"[domain] {key}: {error.text}") from None
+
+
+def _finer(section: ShellSection, times: int) -> ShellSection:
+    """A shell of half as wide cells, so many times."""
+    factor = 2**times
+    return section.model_copy(update={"frequency": factor * section.frequency, "layers": factor * section.layers})
 
 
 def _from_gmsh(problem: Problem, section: DomainSection, name: str, comm: MPI.Intracomm) -> Domain:
@@ -43,6 +50,7 @@ def _from_gmsh(problem: Problem, section: DomainSection, name: str, comm: MPI.In
             f"[domain] mesh: '{path}' has dimension {grid.geometry.dim}, but the model has {dimension} coordinates; "
             "give a mesh of that dimension"
         )
+    grid = refined(grid, problem.sections.refinements)
     return from_mesh(grid, section.periodic or [False] * dimension, problem.model.metric)
 
 

@@ -115,6 +115,14 @@ class DomainSection(Section):
         return self
 
 
+Companions = Annotated[int, Field(ge=0, le=2)] | None
+COMPANIONS = Field(
+    None,
+    description="coarser meshes that tell its error, 0 to 2; absent: 2 on a box; a mesh or shell is refined once for each",
+    examples=[2],
+)
+
+
 class DensitySection(Section):
     """The finite-element density."""
 
@@ -134,6 +142,7 @@ class DensitySection(Section):
         description="PETSc's options for the linear systems of implicit steps, by name; absent: chosen by dimension and model",
         examples=[{"pc_type": "gamg"}],
     )
+    companions: Companions = COMPANIONS
 
 
 class ExplicitDensitySection(Section):
@@ -144,6 +153,7 @@ class ExplicitDensitySection(Section):
         0.8, description="explicit step as a share of the largest positive one, in (0, 1]", examples=[0.8]
     )
     step: Positive | None = Field(None, description="longest step, > 0; absent: chosen by the scheme", examples=[0.01])
+    companions: Companions = COMPANIONS
 
     @model_validator(mode="before")
     @classmethod
@@ -287,3 +297,9 @@ class CaseSections(Section):
     spectrum: SpectrumSection | None = None
     time: TimeSection
     output: OutputSection = OutputSection()
+
+    @property
+    def refinements(self) -> int:
+        """How often a mesh or shell is refined: once for each companion that the case asks for."""
+        box = self.domain is None or self.domain.cells is not None
+        return 0 if box or self.density is None else self.density.companions or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from mvpde.density.features import free_energy, nodal_features
 from mvpde.density.projection import project
 from mvpde.density.resolution import cells_per_deviation, natural_ends, negative_share, walls
 from mvpde.density.schemes import SCHEMES, DensityScheme, Options, OrderInTime, SolverOptions, Steps
-from mvpde.measure import Cloud, Mesh, Number, State, no_arrays, nothing
+from mvpde.measure import Cloud, Mesh, Number, State, no_arrays, nothing, require_ahead
 from mvpde.mesh.domain import Domain
 from mvpde.models.laws import Law, Product, check_law
 from mvpde.models.mean_field import MeanField
@@ -128,19 +129,20 @@ class Density:
         """Whether the coefficients of the present stretch of time do not depend on time."""
         return self._ruling.model.moving is None
 
-    def advance(self, t: float, /, between_steps: Callable[[], None] = nothing) -> None:
+    def advance(self, t: float, /, between_steps: Callable[[], None] = nothing, *, led: bool = False) -> None:
         """Solve up to t ≥ time, hit exactly; ``between_steps`` is called after each step. Collective.
+
+        ``led``: in one step whatever its error, but for times at which the model changes; see `Steps.exactly`.
 
         Raises:
             SolverError: no convergence, InvariantError: not a number or mass lost; on all ranks alike, with the last good state
             kept.
         """
-        if not self.time <= t < math.inf:
-            raise ValueError(f"a density at t = {self.time:g} cannot go to t = {t:g}")
+        require_ahead("a density", self.time, t)
         self.lengths = []
         for until, model in self._first.stretches(self.time, t):
             self._follow(model)
-            self._advance(until, between_steps)
+            self._advance(until, between_steps, led)
 
     def _follow(self, model: MeanField) -> None:
         """Let ``model`` rule from now on. Collective."""
@@ -151,19 +153,25 @@ class Density:
         self._past = self._past.plus(self._scheme)
         self._scheme = self._entry.build(self.domain, self._ruling, self.values, self._options)
 
+    def twin(self) -> Density:
+        """Another one of this law, now and on this mesh, that takes steps of its own. Collective."""
+        other = copy.copy(self)
+        other._scheme = self._entry.build(self.domain, self._ruling, self.values, self._options)
+        return other
+
     def _see(self) -> None:
         """Take the coefficients of the present time."""
         self.features = self._ruling.at(self.time)
         self.model = self.features.model
 
-    def _advance(self, end: float, between_steps: Callable[[], None]) -> None:
+    def _advance(self, end: float, between_steps: Callable[[], None], led: bool) -> None:
         while self.time < end:
-            began = time.perf_counter()
+            began, left = time.perf_counter(), end - self.time
             self._scheme.time = self.time
-            values, length = self._scheme.step(self.values, end - self.time)
+            values, length = (self._scheme.exactly(self.values, left), left) if led else self._scheme.step(self.values, left)
             self._seconds += time.perf_counter() - began
             self._accept(values)
-            self.time = end if length >= end - self.time else self.time + length
+            self.time = end if length >= left else self.time + length
             self._see()
             self.steps, self.step = self.steps + 1, length
             self.lengths.append(length)
@@ -258,9 +266,7 @@ class Density:
             "limiter_share": self._scheme.limiter_share,
             "rejected_steps": counts.rejected_steps,
             "solver_iterations": counts.iterations,
-            "node_updates_per_second": self.domain.nodes * self._scheme.stages * self.steps / self._seconds
-            if self._seconds
-            else 0.0,
+            "node_updates_per_second": self.domain.nodes * self._scheme.stages * self.steps / (self._seconds or math.inf),
         }
 
     def _of_labels(self) -> dict[str, Number]:

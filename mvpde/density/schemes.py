@@ -102,6 +102,7 @@ class DensityScheme:
         refuses: model → why the scheme cannot solve it, None where it can.
         order: of the error in the width of the cells and in the length of the steps, whichever is lower.
         positive: whether it keeps ρ ≥ 0; all schemes keep the mass.
+        explicit: whether a step is as long as positivity allows, so that it is longer on coarser meshes by itself.
         stationary: what a stationary law of a gradient flow is found as: the Gibbs state, or the null vector of the operator.
     """
 
@@ -110,6 +111,7 @@ class DensityScheme:
     refuses: Callable[[MeanField], str | None] = _anything
     order: int = 2
     positive: bool = True
+    explicit: bool = False
     stationary: Literal["gibbs", "null_vector"] = "gibbs"
 
     def build(self, domain: Domain, features: NodalFeatures, values: Array, options: Options) -> Steps:
@@ -147,6 +149,7 @@ SCHEMES: Registry[DensityScheme] = Registry(
             "explicit, limited antidiffusive fluxes: gradient flows, and drifts without noise",
             At("mvpde.density.transport:flux_corrected"),
             _flux_corrected_refuses,
+            explicit=True,
         ),
         "edge_averaged": DensityScheme(
             "implicit, Scharfetter–Gummel fluxes, temperature > 0",

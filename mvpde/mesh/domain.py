@@ -43,7 +43,8 @@ class Exchange:
 
     def update(self, values: Array) -> None:
         """Overwrite the ghost part of ``values`` (owned + ghosts, local) by its owners' values. Collective."""
-        self.comm.Neighbor_alltoallv([values[self.send], self.send_counts], [values[self.owned :], self.receive_counts])
+        if self.comm.size > 1:
+            self.comm.Neighbor_alltoallv([values[self.send], self.send_counts], [values[self.owned :], self.receive_counts])
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,9 @@ class Domain:
             return self.parts[0].domain.mesh_arrays()
         geometry, topology = self.space.mesh.geometry, self.space.mesh.topology
         local = geometry.index_map().size_local
-        points = _gather_ordered(self.comm, geometry.input_global_indices[:local], geometry.x[:local])
+        points = gather_ordered(self.comm, geometry.input_global_indices[:local], geometry.x[:local])
         count = topology.index_map(topology.dim).size_local
-        cells = _gather_ordered(
+        cells = gather_ordered(
             self.comm, topology.original_cell_index[:count], geometry.input_global_indices[geometry.dofmaps[0][:count]]
         )
         return None if points is None or cells is None else (points, cells)
@@ -177,7 +178,7 @@ class Domain:
         local = np.empty(self.owned + len(self.ghosts))
         local[: self.owned] = values[: self.owned]
         self.exchange.update(local)
-        return _gather_ordered(self.comm, _input_indices(self.space), local[self.of_mesh])
+        return gather_ordered(self.comm, _input_indices(self.space), local[self.of_mesh])
 
     @property
     def points(self) -> int:
@@ -261,7 +262,7 @@ def _joined(pieces: list[Array | None]) -> Array | None:
     return np.concatenate(there) if len(there) == len(pieces) else None
 
 
-def _gather_ordered(comm: MPI.Intracomm, order: NDArray[np.integer], values: NDArray) -> NDArray | None:  # type: ignore[type-arg]
+def gather_ordered(comm: MPI.Intracomm, order: NDArray[np.integer], values: NDArray) -> NDArray | None:  # type: ignore[type-arg]
     """Rows of all ranks on rank 0, sorted by their numbers ``order`` (0, 1, … over all ranks); None elsewhere. Collective."""
     orders, rows = comm.gather(np.asarray(order)), comm.gather(np.asarray(values))
     if orders is None or rows is None:

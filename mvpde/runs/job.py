@@ -16,6 +16,7 @@ from mvpde.runtime import MPI
 if TYPE_CHECKING:
     from mvpde.equilibrium.approach import LongTime
     from mvpde.equilibrium.deep import DeepLongTime
+    from mvpde.runs.errors.companions import Companions
     from mvpde.runs.optimality import Optimality
 
 
@@ -36,6 +37,7 @@ class Run:
         passed_over: what the case asks for and the run does not do.
         long_time: stationary law and modes, where the case asks for them.
         optimality: bounds on the gap to the best law, where the outer energy is convex.
+        companions: of the density, where there is one.
     """
 
     problem: Problem
@@ -50,3 +52,4 @@ class Run:
     passed_over: list[Caution] = field(default_factory=list)
     long_time: LongTime | DeepLongTime | None = None
     optimality: Optimality | None = None
+    companions: Companions | None = None

@@ -14,7 +14,7 @@ from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.blocks import wrap
 from mvpde.particles.sgd_runs import SgdRuns
 from mvpde.runs.compare import differences, weak_errors
-from mvpde.runs.errors.means import Mean, means_under
+from mvpde.runs.errors.means import Function, Mean, functions_of, means_under
 from mvpde.runtime import MPI, on_first_rank
 
 ROWS = 2048  # of a feature matrix in work at once
@@ -38,6 +38,8 @@ class Record:
         weak_errors: test function → its mean over runs of SGD, the standard error, and its mean under the density.
         labels: measure → its name in legends.
         means: measure → quantity → its mean, of moments of the coordinates and observables; where they were asked for.
+        functions: quantity → the function that ``means`` are of.
+        errors: measure → quantity → error beside sampling of what is no single number, where companions tell it.
         mean_errors: measure → quantity → error of that mean beside sampling, where companions tell it.
         bias: measure made of samples → by how much the loss of n particles is above that of their law, to leading order.
     """
@@ -54,6 +56,8 @@ class Record:
     weak_errors: dict[str, dict[str, float]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     means: dict[str, dict[str, Mean]] = field(default_factory=dict)
+    functions: dict[str, Function] = field(default_factory=dict)
+    errors: dict[str, dict[str, Array]] = field(default_factory=dict)
     mean_errors: dict[str, dict[str, float]] = field(default_factory=dict)
     bias: dict[str, float] = field(default_factory=dict)
 
@@ -80,7 +84,7 @@ def record(model: MeanField, measures: Mapping[str, Measure], t: float, wanted: 
     recorded = Record(t, labels={name: measure.label for name, measure in measures.items()})
     moments = {name: measure.moments() for name, measure in measures.items()}
     for name, measure in measures.items():
-        recorded.numbers[name] = _numbers(model, measure)
+        recorded.numbers[name] = numbers_of(model, measure)
         cloud = measure.cloud()
         if cloud is not None:
             recorded.clouds[name] = (wrap(cloud[0], model.periods, wanted.lower), cloud[1])
@@ -88,13 +92,14 @@ def record(model: MeanField, measures: Mapping[str, Measure], t: float, wanted: 
         recorded.arrays[name] = measure.arrays()
     recorded.weak_errors = _weak_errors(measures)
     if wanted.means and len(measures) > 1:
-        recorded.means = means_under(model, measures, _points(measures))
+        recorded.functions = functions_of(model, list(measures.values())[-1])
+        recorded.means = means_under(measures, _points(measures), recorded.functions)
     on_first_rank(comm, lambda: _derive(recorded, model, moments, wanted.particles))
     recorded.comparison = on_first_rank(comm, lambda: _comparison(recorded, model, moments, wanted.projections))
     return recorded
 
 
-def _numbers(model: MeanField, measure: Measure) -> dict[str, float]:
+def numbers_of(model: MeanField, measure: Measure) -> dict[str, float]:
     """Loss, step, what the measure says of itself, and the means that the model asks for. Collective."""
     always = {"loss": float(np.mean(measure.losses())), "step": measure.step, **measure.numbers()}
     return always | {key: float(np.mean(measure.expectation(h))) for key, h in model.observables.items()}

@@ -24,6 +24,7 @@ from mvpde.runs import pictures as plots
 from mvpde.runs import stopping
 from mvpde.runs.cautions import Caution
 from mvpde.runs.computed import computed, refuse_without
+from mvpde.runs.errors.estimates import observe
 from mvpde.runs.errors.long_time import long_time_of
 from mvpde.runs.job import Run
 from mvpde.runs.progress import Progress, silent
@@ -92,12 +93,14 @@ def run(
     described = problem(case, comm)
     names = chosen_measures(described, without)
     importlib.import_module("dolfinx")  # on all ranks, and now: PETSc starts collectively, and with signal handlers of its own
+    from mvpde.runs.errors.companions import companions
     from mvpde.runs.optimality import watch
 
     with stopping.listening(comm) as request:
         job = Run(described, measures(described, names, comm), folder, comm, began)
         job.passed_over += _skipped(job, without)
         job.long_time, job.optimality = long_time_of(described, job.measures), watch(job.measures)
+        job.companions = companions(described, job.measures["density"], comm) if "density" in job.measures else None
         mesh = _mesh(job)
         on_first_rank(comm, lambda: _open(job, mesh, output.provenance(case, comm.size, command)))
         if job.long_time is not None and described.sections.output.fields:
@@ -153,6 +156,8 @@ def _advance(job: Run, t: float, between_steps: Callable[[], None]) -> None:
             measure.advance(t, between_steps)
         finally:
             job.seconds[name] = job.seconds.get(name, 0.0) + time.perf_counter() - start
+    if job.companions is not None:
+        job.companions.advance(t, between_steps)
     between_steps()
 
 
@@ -165,6 +170,8 @@ def _record(job: Run, t: float) -> None:
     for name, numbers in recorded.numbers.items():
         if not math.isfinite(numbers["loss"]):
             raise InvariantError(f"{name}: the loss at t = {t:g} is not a finite number; the outputs before are kept")
+    if job.companions is not None:
+        observe(job.companions, recorded)
     if job.optimality is not None:
         job.optimality.observe(recorded.numbers)
     if job.records:
@@ -188,7 +195,8 @@ def _lower(problem: Problem) -> tuple[float, ...]:
 
 def _states(job: Run) -> dict[str, State]:
     """From what each measure can continue; empty on ranks other than 0. Collective."""
-    return {name: measure.state() or {} for name, measure in job.measures.items()}
+    states = {name: measure.state() or {} for name, measure in job.measures.items()}
+    return states if job.companions is None else states | dict(job.companions.states())
 
 
 def _write(job: Run, recorded: Record, states: Mapping[str, State]) -> None:
@@ -200,7 +208,7 @@ def _write(job: Run, recorded: Record, states: Mapping[str, State]) -> None:
     write_csv(job.folder / "series.csv", [row(at_t) for at_t in job.records])
     data = job.problem.model.data
     if data is not None:
-        write_csv(job.folder / "predictions.csv", [line for at_t in job.records for line in prediction_rows(data, at_t)])
+        write_csv(job.folder / "predictions.csv", prediction_rows(data, job))
     write_arrays(job.folder / "checkpoint" / "state.h5", states)
     write_json(job.folder / "summary.json", summary_of(job, "running"))
 

@@ -11,6 +11,7 @@ import numpy as np
 from mvpde.models.data import Data
 from mvpde.runs.cautions import Findings, cautions
 from mvpde.runs.errors.agreement import agreements
+from mvpde.runs.errors.estimates import entries
 from mvpde.runs.job import Run
 from mvpde.runs.record import Record
 
@@ -25,15 +26,20 @@ def row(recorded: Record) -> dict[str, float]:
     return columns
 
 
-def prediction_rows(data: Data, recorded: Record) -> list[dict[str, float]]:
-    """Rows of predictions.csv, one for each data point."""
+def prediction_rows(data: Data, job: Run) -> list[dict[str, float]]:
+    """Rows of predictions.csv, one for each output time and data point."""
     inputs = ["x"] if data.x.shape[1] == 1 else [f"x{k + 1}" for k in range(data.x.shape[1])]
+    known = {} if job.companions is None else job.companions.found
+    error = known.get("predictions")
     rows = []
-    for p, (x, target) in enumerate(zip(data.x, data.target, strict=True)):
-        row = {"t": recorded.time, **dict(zip(inputs, x, strict=True)), "target": target}
-        row |= {name: f[p] for name, f in recorded.predictions.items()}
-        row |= {f"{name}_standard_error": error[p] for name, error in recorded.prediction_standard_error.items()}
-        rows.append(row)
+    for k, recorded in enumerate(job.records):
+        columns = dict(recorded.predictions)
+        columns |= {f"{name}_standard_error": spread for name, spread in recorded.prediction_standard_error.items()}
+        if error is not None:
+            columns |= {"density_error": error.found.error[k], "density_extrapolated": error.found.extrapolated[k]}
+        for p, (x, target) in enumerate(zip(data.x, data.target, strict=True)):
+            row = {"t": recorded.time, **dict(zip(inputs, x, strict=True)), "target": target}
+            rows.append(row | {name: column[p] for name, column in columns.items()})
     return rows
 
 
@@ -72,6 +78,8 @@ def summary_of(job: Run, status: str, message: str = "") -> Summary:
         known = records[-1].arrays[name] if records else {}
         arrays = {key: [np.asarray(at_t.arrays[name][key]).tolist() for at_t in records] for key in known}
         summary[name] = {**job.statistics[name], **lists, **arrays, "seconds": job.seconds.get(name, 0.0)}
+        if job.companions is not None and name == job.companions.fine.name:
+            summary[name] |= entries(job.companions.found, [*lists, *arrays]) | job.companions.statistics()
         for key, listed in arrays.items():  # beside each other too, as they are compared
             summary.setdefault(key, {})[name] = listed
     summary["comparison"] = _compared(job)
@@ -84,5 +92,5 @@ def summary_of(job: Run, status: str, message: str = "") -> Summary:
             summary[name] = {**summary.get(name, {}), **entry}
     if job.long_time is not None:
         summary |= job.long_time.summary(summary["times"])
-    found = Findings(job.problem, records, job.statistics, job.long_time)
+    found = Findings(job.problem, records, job.statistics, job.long_time, job.companions)
     return {**summary, "warnings": [caution.entry() for caution in (*job.passed_over, *cautions(found))]}

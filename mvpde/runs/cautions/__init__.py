@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from mvpde.runs.cautions import comparison, descent, long_time, mesh
+from mvpde.runs.cautions import comparison, density_error, descent, long_time, mesh
 from mvpde.runs.cautions.caution import Caution, Findings
 
-JUDGES: tuple[Callable[[Findings], Iterator[Caution]], ...] = (mesh.judge, long_time.judge, descent.judge, comparison.judge)
+JUDGES: tuple[Callable[[Findings], Iterator[Caution]], ...] = (
+    mesh.judge,
+    density_error.judge,
+    long_time.judge,
+    descent.judge,
+    comparison.judge,
+)
 
 
 def cautions(found: Findings) -> list[Caution]:

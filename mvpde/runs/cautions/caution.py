@@ -13,6 +13,7 @@ from mvpde.runs.record import Record
 if TYPE_CHECKING:
     from mvpde.equilibrium.approach import LongTime
     from mvpde.equilibrium.deep import DeepLongTime
+    from mvpde.runs.errors.companions import Companions
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,11 @@ class Findings:
         records: the output times so far.
         statistics: of each measure.
         long_time: stationary law and modes, where the case asks for them.
+        companions: of the density, where there is one.
     """
 
     problem: Problem
     records: Sequence[Record]
     statistics: Mapping[str, Mapping[str, Number]]
     long_time: LongTime | DeepLongTime | None = None
+    companions: Companions | None = None

@@ -171,7 +171,7 @@ def _of_predictions(recorded: Record, statistics: Statistics, data: Data, a: str
 
 
 def _prediction_error(recorded: Record, said: Mapping[str, Number], name: str, w: Array, size: float) -> Error:
-    told = recorded.arrays.get(name, {}).get("predictions_error")
+    told = recorded.errors.get(name, {}).get("predictions")
     if MEASURES[name].exactness != SAMPLES:
         return Error(float(w @ told**2), 0.0) if told is not None else Error(0.0, _untold(name) * size)
     runs, errors = _number(said, "runs", 1.0), recorded.prediction_standard_error[name]

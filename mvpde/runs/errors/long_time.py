@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, cast
 
 from mvpde.cases.coarser import HALF, with_fewer
+from mvpde.cases.coarser import levels as companions_of
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import density_of, on_mesh
 from mvpde.cases.messages import about
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mvpde.equilibrium.approach import LongTime
     from mvpde.equilibrium.deep import DeepLongTime
 
-COMPANIONS = 2  # coarser meshes
 EXACT, FINER = 1e-10, 1e-2  # error of a compressed interaction that is rounding; part of the error that a higher rank is to have
 LEAST = 4  # cells along each direction of the coarsest
 
@@ -53,8 +53,8 @@ def with_errors(problem: Problem, density: Density, fine: LongTime) -> LongTime:
     from mvpde.equilibrium.accuracy import compared, cut_offs, errors, hardly_differ
 
     box = _box(problem)
-    count = int(getattr(problem.sections.density, "companions", COMPANIONS))
-    levels = [] if box is None else [with_fewer(_by(problem, density.scheme), HALF**k) for k in range(1, count + 1)]
+    many = range(1, companions_of(problem) + 1)
+    levels = [] if box is None else [with_fewer(_by(problem, density.scheme), HALF**k) for k in many]
 
     def found_on(other: Problem) -> Numbers | None:
         try:

@@ -35,25 +35,35 @@ class Mean:
     sampling: float = 0.0
 
 
-def means_under(model: MeanField, measures: Mapping[str, Measure], sampled: Mapping[str, int]) -> dict[str, dict[str, Mean]]:
-    """measure → quantity → its mean, for all measures of the coordinates of ``model``. Collective.
+def means_under(
+    measures: Mapping[str, Measure], sampled: Mapping[str, int], functions: Mapping[str, Function]
+) -> dict[str, dict[str, Mean]]:
+    """measure → quantity → its mean, for all measures. Collective.
 
     Args:
-        model: whose coordinates and observables they are.
         measures: by name.
         sampled: how many independent points each measure that is made of samples has, over all its runs.
+        functions: by quantity, see `functions_of`.
     """
-    if not measures:
-        return {}
-    last = list(measures.values())[-1]
-    linear = _linear(model)
-    centre = {name: float(np.mean(last.expectation(h))) for name, h in linear.items() if name in _unbounded(model)}
-    squares: dict[str, Function] = {f"({name} {_signed(-c)})^2": partial(_square, linear[name], c) for name, c in centre.items()}
-    functions: dict[str, Function] = {**linear, **squares, **model.observables}
     return {
         name: {key: _estimate(measure, h, sampled.get(name, 0)) for key, h in functions.items()}
         for name, measure in measures.items()
     }
+
+
+def functions_of(model: MeanField, measure: Measure) -> dict[str, Function]:
+    """quantity → the function whose mean it is; c is E x under ``measure``. Collective."""
+    linear = linear_of(model)
+    centre = {name: float(np.mean(measure.expectation(h))) for name, h in linear.items() if name in unbounded(model)}
+    squares: dict[str, Function] = {f"({name} {_signed(-c)})^2": partial(_square, linear[name], c) for name, c in centre.items()}
+    return {**linear, **squares, **model.observables}
+
+
+def plain_moments(model: MeanField) -> dict[str, Function]:
+    """⟨x⟩, and ⟨x^2⟩ of those on the line, by these names."""
+    linear = linear_of(model)
+    squares = {f"⟨{name}^2⟩": partial(_square, linear[name], 0.0) for name in linear if name in unbounded(model)}
+    return {f"⟨{name}⟩": h for name, h in linear.items()} | squares
 
 
 def _estimate(measure: Measure, function: Function, points: int) -> Mean:
@@ -90,14 +100,15 @@ def _square(function: Function, centre: float, z: Array) -> Array:
     return np.asarray((function(z) - centre) ** 2)
 
 
-def _unbounded(model: MeanField) -> set[str]:
+def unbounded(model: MeanField) -> set[str]:
     """Names of coordinates whose second moment says something of its own."""
     if model.metric is not None:
         return {"height"}
     return {name for name, period in zip(model.coordinates, model.periods, strict=True) if period is None}
 
 
-def _linear(model: MeanField) -> dict[str, Function]:
+def linear_of(model: MeanField) -> dict[str, Function]:
+    """What first moments are of, by coordinate."""
     if model.metric is not None:
         shell = model.metric
         directions = {f"y{axis + 1}": partial(_direction, shell.direction, axis) for axis in range(model.dimension)}

@@ -11,7 +11,7 @@ import pytest
 
 import mvpde
 from mvpde.runs.errors.agreement import Agreement, agreements
-from mvpde.runs.errors.means import Mean, between, means_under, student_factor
+from mvpde.runs.errors.means import Mean, between, functions_of, means_under, student_factor
 from mvpde.runs.record import Record
 
 WELL = """
@@ -79,11 +79,15 @@ class Line:
     coordinates, periods, dimension, metric, observables = ("x",), (None,), 1, None, {}
 
 
+def under(model, measures, sampled):
+    return means_under(measures, sampled, functions_of(model, list(measures.values())[-1]))
+
+
 @pytest.mark.serial
 @pytest.mark.parametrize("runs", [1, 2, 4])
 def test_five_errors_are_never_passed_by_chance(runs: int) -> None:
     """Means and variances of 200 ensembles of the right law: none is five errors off, and 80 % are within two."""
-    found = [means_under(Line, {"e": Drawn(seed, runs, 100)}, {"e": 100 * runs})["e"] for seed in range(200)]
+    found = [under(Line, {"e": Drawn(seed, runs, 100)}, {"e": 100 * runs})["e"] for seed in range(200)]
     scores = np.array([(e["x"].value) / e["x"].sampling for e in found])
     assert np.abs(scores).max() < 5.0
     assert (np.abs(scores) <= 2.0).mean() > 0.8
@@ -94,7 +98,7 @@ def test_moments_of_a_circle_are_its_waves() -> None:
     class Circle(Line):
         periods = (4.0,)
 
-    found = means_under(Circle, {"e": Drawn(0, 1, 400)}, {})["e"]
+    found = under(Circle, {"e": Drawn(0, 1, 400)}, {})["e"]
     assert set(found) == {"cos x", "sin x"}
     assert found["cos x"].value == pytest.approx(np.exp(-0.5 * (np.pi / 2) ** 2), abs=4 * 0.6 / 20)
 

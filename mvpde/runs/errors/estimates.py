@@ -1,0 +1,119 @@
+"""Errors, extrapolated values and observed orders of all that is recorded of a density, from its companions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mvpde.measure import Array
+from mvpde.richardson import ROUNDING, Richardson, three_levels, two_levels
+from mvpde.runs.errors.companions import Companions, Level, Observed
+from mvpde.runs.record import Record
+
+_SMALL = 0.1  # of its size: what a quantity is smaller than counts as that large, when its error is judged
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What is known of one quantity over the output times.
+
+    Attributes:
+        found: arrays of shape (times, …); see `mvpde.richardson`.
+        order: that all times and entries show together; NaN where the differences are rounding or a level is missing.
+        scale: size of the quantity, > 0: the largest over the times, for a mean ⟨h⟩ no less than ⟨|h|⟩.
+    """
+
+    found: Richardson
+    order: float
+    scale: float
+
+    def shares(self) -> Array:
+        """The largest error at each time as a share of the largest entry then, or of a tenth of the size where that is more."""
+        errors, values = (np.abs(part).reshape(len(part), -1) for part in (self.found.error, self.found.value))
+        largest = np.array([row[np.isfinite(row)].max(initial=0.0) for row in values])
+        worst = np.array([row[np.isfinite(row)].max(initial=-1.0) for row in errors])
+        return np.asarray(np.where(worst < 0.0, np.nan, worst / np.maximum(largest, _SMALL * self.scale)))
+
+
+def observe(companions: Companions, recorded: Record) -> None:
+    """Record what companions say at an output time, and tell ``recorded`` the errors of the density's numbers. Collective."""
+    companions.observe(recorded)
+    companions.found = estimates(companions)
+    name, numbers = companions.fine.name, recorded.numbers[companions.fine.name]
+    errors = {quantity: one.found.error[-1] for quantity, one in companions.found.items()}
+    numbers |= {f"{quantity}_error": float(error) for quantity, error in errors.items() if quantity in numbers}
+    recorded.errors[name] = {quantity: error for quantity, error in errors.items() if error.ndim}
+    recorded.mean_errors[name] = {quantity: _of_mean(companions, recorded, quantity) for quantity in recorded.functions}
+
+
+def _of_mean(companions: Companions, recorded: Record, quantity: str) -> float:
+    """Error of one of the means that are compared."""
+    mean, order = recorded.means[companions.fine.name][quantity], float(companions.order)
+    value = np.array([mean.value])
+    levels = {
+        level.merged: _scaled(value, np.array([level.means.get(quantity, np.nan)]), level, order) for level in companions.levels
+    }
+    return float(_known(value, levels, order, max(mean.spread, abs(mean.value), 1e-300)).error[0])
+
+
+def estimates(companions: Companions) -> dict[str, Assessment]:
+    """Of each quantity that the density has at all output times so far."""
+    times = companions.observed
+    names = [name for name in times[0] if all(name in at_t for at_t in times)] if times else []
+    return {name: _assessed(companions, name) for name in names}
+
+
+def _assessed(companions: Companions, name: str) -> Assessment:
+    values = np.stack([np.asarray(at_t[name], float) for at_t in companions.observed])
+    order = float(companions.order)
+    coarse = {level.merged: _scaled(values, _of_level(values, level, name), level, order) for level in companions.levels}
+    size = max(float(np.abs(values[np.isfinite(values)]).max(initial=1e-300)), companions.sizes.get(name, 0.0))
+    half, quarter = (coarse.get(merged, np.full(values.shape, np.nan)) for merged in (2, 4))
+    return Assessment(_known(values, coarse, order, size), _common_order(values - half, half - quarter, size), size)
+
+
+def _known(values: Array, coarse: Mapping[int, Array], order: float, size: float) -> Richardson:
+    """From three levels where they are there, else from two."""
+    half, quarter = (coarse.get(merged, np.full(values.shape, np.nan)) for merged in (2, 4))
+    three, two = three_levels(values, half, quarter, order, size), two_levels(values, half, order, size)
+    return Richardson(**{key: np.where(np.isfinite(quarter), getattr(three, key), getattr(two, key)) for key in vars(three)})
+
+
+def _scaled(values: Array, coarse: Array, level: Level, order: float) -> Array:
+    """What the level says, as it would with 2 or 4 as the ratio of the spacings: x_h − x_rh is in proportion to r^p − 1."""
+    return np.asarray(values - (values - coarse) * (level.merged**order - 1.0) / (level.ratio**order - 1.0))
+
+
+def _of_level(values: Array, level: Level, name: str) -> Array:
+    missing = np.full(values.shape[1:], np.nan)
+    return np.stack([_fitting(at_t, name, missing) for at_t in level.observed])
+
+
+def _fitting(at_t: Observed, name: str, missing: Array) -> Array:
+    found = np.asarray(at_t.get(name, missing), float)
+    return found if found.shape == missing.shape else missing
+
+
+def _common_order(d1: Array, d2: Array, size: float) -> float:
+    """log₂ of the ratio of the differences, each in mean square over all times and entries."""
+    known = np.isfinite(d1) & np.isfinite(d2)
+    rough, fine = (float(np.sqrt(np.mean(d[known] ** 2))) if known.any() else 0.0 for d in (d2, d1))
+    return float("nan") if fine <= ROUNDING * size or rough == 0.0 else float(np.log2(rough / fine))
+
+
+def entries(found: Mapping[str, Assessment], listed: Sequence[str]) -> dict[str, Any]:
+    """What `summary.json` says of those quantities that it lists: error and extrapolated value of each, and orders."""
+    told: dict[str, Any] = {}
+    for name in (name for name in listed if name in found):
+        known = found[name].found
+        told |= {f"{name}_error": known.error.tolist(), f"{name}_extrapolated": known.extrapolated.tolist()}
+    moments = {
+        name: {key: getattr(one.found, key).tolist() for key in ("value", "error", "extrapolated")}
+        for name, one in found.items()
+        if name.startswith("⟨")
+    }
+    told |= {"moments": moments} if moments else {}
+    return {**told, "order": {name: estimate.order for name, estimate in found.items()}}
