@@ -33,8 +33,8 @@ SOLVED = 1e-12  # relative residual of a linear system, where an iteration solve
 _SOLVES = 100  # of inverse iteration; two or three do where λ₁ is not tiny
 _UNIQUE = 1e-6  # L¹ distance between laws found from two starts
 _SETTLED = 1e-13  # change in L¹ at which inverse iteration ends
-_DOSE = 0.25  # of upwinding at a node each time ρ < 0 there: errors a third of those of full doses, for a few more rounds
-_ROUNDS = 100  # of adding nodes to those with upwinding
+_DOSE, _MORE = 0.02, 2.0  # of upwinding at a node the first time that ρ < 0 there, and its growth each further time
+_ROUNDS = 200  # of adding nodes to those with upwinding
 _NEGATIVE = -1e-14  # below this part of the maximum a value is negative by more than rounding
 _SEEN = 1e-12  # nodes with less than this part of the maximum count as empty where a ratio to ρ is taken
 _DIFFERENCE = 1e-5  # step of the differences of the drift, in units of the box
@@ -260,9 +260,10 @@ def _gibbs(density: Density, moments: Array) -> Balance:
 def _null_vector(density: Density, moments: Array, start: Balance | None) -> Balance:
     """The null vector of the Galerkin operator with discrete upwinding of the edges at as few nodes as positivity takes.
 
-    It starts without upwinding and adds a dose of it at the nodes where ρ < 0, until there are none. That ends: if N were the
-    set with ρ < 0 and all doses were full there, no edge into it would have a negative coefficient, so that each flux into N
-    would be ≥ 0; their sum vanishes, hence each does, and N would be cut off from the rest.
+    It starts without upwinding and adds doses of it at the nodes where ρ < 0, each twice the one before, until there are none: no
+    node has more than about twice what it takes. That ends: if N were the set with ρ < 0 and all doses were full there, no edge
+    into it would have a negative coefficient, so that each flux into N would be ≥ 0; their sum vanishes, hence each does, and N
+    would be cut off from the rest.
     """
     domain, graph, owned = density.domain, density.domain.graph, density.domain.owned
     entries, local = len(graph.columns), len(density.domain.coordinates)
@@ -280,7 +281,7 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
         negative = values < _NEGATIVE * domain.extremes(values[:owned])[1]
         if not domain.sum(np.array(float(negative[:owned].sum()))) > 0.0:
             return Balance(values, inward, outward, _cut_share(domain, plain, cut, values), rounds, cut, fastest)
-        cut = np.minimum(1.0, cut + _DOSE * negative)
+        cut = np.where(negative, np.minimum(1.0, np.maximum(_DOSE, _MORE * cut)), cut)
     raise SolverError("found no positive stationary law; refine the mesh or make the domain larger", "stationary")
 
 
