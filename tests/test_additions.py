@@ -19,7 +19,9 @@ from at_hand.additions import put_back
 from at_hand.models import order
 from at_hand.studies import compute_here, entries
 from mvpde.cases.additions import import_additions
+from mvpde.cases.file import load
 from mvpde.cases.kinds import KINDS, Given
+from mvpde.cases.problem import problem
 from mvpde.density.density import Density
 from mvpde.density.schemes import SCHEMES
 from mvpde.mesh.box import box
@@ -33,6 +35,7 @@ from mvpde.studies.runner import plan, prepare
 pytestmark = pytest.mark.serial
 
 ROOT = Path(__file__).parents[1]
+CASES = ROOT / "cases"
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"^### ([^\n]*)\n(?:(?!^##).)*?^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 CIRCLE = """
@@ -123,6 +126,19 @@ def test_a_loss(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
     add("A loss")
     summary = computed(tmp_path, CIRCLE, model__loss="pseudo_huber")
     assert summary["ensemble"]["loss"][1] < summary["ensemble"]["loss"][0]
+
+
+def test_an_activation(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
+    """Every kind that can take it does: trained layers, random networks, with E φ'² = σ_w⁻² on the critical line, and blocks."""
+    add("An activation")
+    small = {"labels.s": 3, "characteristics.nodes": [3, 3], "time.end": 0.5, "time.outputs": [0.0, 0.5]}
+    resnet = load(CASES / "mean_field_resnet.toml", {"model.unit": "algebraic", **small})
+    losses = mvpde.run(resnet, out=tmp_path / "a", without=["density", "network"]).summary["characteristics"]["loss"]
+    assert losses[1] < losses[0]
+    point = mvpde.fixed_point("algebraic", float(mvpde.critical_line("algebraic", [0.05])[0]), 0.05)
+    assert point.chi == pytest.approx(1.0, abs=1e-9) and point.c == pytest.approx(1.0, abs=1e-4)
+    problem(load(CASES / "residual_flow.toml", {"model.activation": "algebraic"}))
+    problem(load(CASES / "deep_network.toml", {"model.output": "algebraic"}))
 
 
 def test_a_law_of_one_coordinate(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:

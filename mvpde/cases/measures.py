@@ -16,7 +16,7 @@ import numpy as np
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.labels import characteristic_nodes, label_nodes
 from mvpde.cases.messages import blaming, in_file, listed, nearest
-from mvpde.cases.schema import DomainSection
+from mvpde.cases.schema import CaseSections, DomainSection
 from mvpde.measure import Measure
 from mvpde.models.mean_field import MeanField
 from mvpde.registry import At, Registry
@@ -42,7 +42,7 @@ class MeasureEntry:
         sentence: what it is.
         builder: (problem, communicator) → the measure at t = 0, or where that function is.
         exactness: SAMPLES, MESH or NODES: each measure is compared with those more exact.
-        keys: all its `numbers` and `statistics`: what no observable of a model may be called.
+        keys: all its `numbers` and `statistics`: what no observable of a model with this measure may be called.
         left_out: problem → why a run does without the measure though the case asks for it; None where it does not.
         places: argument of the numerics → how a message about it begins; by default with its section and name.
         remedies: argument → what helps, in terms of the case file.
@@ -67,6 +67,7 @@ EVERY = ("loss", "step", "seconds")  # keys of any measure
 LAYERS = ("predictions", "inputs", "label_covariance", "layer_mean", "layer_variance", "dissipation")  # of deep networks
 OF_COMPANIONS = ("companions", "companion_seconds", "order", "moments")  # what a run adds to a density
 OF_ERRORS = ("_error", "_extrapolated")  # endings of what it says of another number
+LABELLED = ("labels", "label_defect")  # of laws with frozen coordinates
 OF_OPTIMALITY = (  # what a run adds to measures of models with a convex outer energy
     *("optimality_gap", "optimality_gap_error", "optimality_gap_standard_error"),
     *("residual_potential", "residual_potential_support", "residual_potential_everywhere"),
@@ -168,17 +169,25 @@ def on_mesh(measures: Mapping[str, Measure]) -> Density | None:
     return cast("Density | None", measures.get("density"))
 
 
-def check_observables(model: MeanField) -> None:
-    """Refuse means under names that `summary.json` or `series.csv` use for something else.
+def check_observables(model: MeanField, sections: CaseSections) -> None:
+    """Refuse means under names that `summary.json` or `series.csv` use for something else in this case.
 
     Raises:
         ValueError: naming the first such observable.
     """
-    taken = {*EVERY, *OF_COMPANIONS, *OF_OPTIMALITY, *(key for entry in MEASURES.values() for key in entry.keys)}
+    asked = [name for name in MEASURES if getattr(sections, name, None) is not None]
+    taken = {*EVERY, *OF_COMPANIONS, *OF_OPTIMALITY, *(key for name in asked for key in _keys(name, model, sections))}
     taken |= {f"{name}{ending}" for name in (*taken, *model.observables) for ending in OF_ERRORS}
     for name in model.observables:
         if name in taken or name.startswith("vs_"):
-            raise ValueError(f"'{name[:40]}' cannot be the name of one; choose another")
+            raise ValueError(f"'{name[:40]}' cannot be the name of one, as a measure here has such a number; choose another")
+
+
+def _keys(name: str, model: MeanField, sections: CaseSections) -> set[str]:
+    """The keys of a measure in this case: not those that only deep networks or labelled laws have, where it is none."""
+    if name in KINDS[sections.model.kind].measures:
+        return set(MEASURES[name].keys)
+    return set(MEASURES[name].keys) - {*LAYERS, *(() if model.frozen else LABELLED)}
 
 
 # --- those of a case ------------------------------------------------------------------------------------------------------------

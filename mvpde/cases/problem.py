@@ -81,7 +81,7 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
             _check_frozen(frozen, still)
             law = _own_law(sections) or _law("initial", moving, sections.model, model)
         with blaming("[model] observables"):
-            check_observables(model)
+            check_observables(model, sections)
         check_labels(sections, model, law)
         _check_nodes(sections, model)
         _check_companions(sections, model)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
@@ -20,6 +23,9 @@ def open_run(folder: str | Path) -> xarray.Dataset:
     vertex); `particles` (time, particle, coordinate); `target`, `x` and `prediction_<measure>` (time, data_point). The attribute
     `summary` holds summary.json.
 
+    Of a random network: the columns of layers.csv over `layer`, `kernel` and `tangent_kernel` (input, other_input),
+    `fixed_point_q`, `_c`, `_chi`, `_xi_c`, `_xi_grad`, `xi_q`, `trainable_depth` and `critical_weight_variance`.
+
     Raises:
         CaseError: if the folder holds no run.
     """
@@ -29,8 +35,28 @@ def open_run(folder: str | Path) -> xarray.Dataset:
     dataset = _series(folder / "series.csv")
     for add in (_density, _particles, _predictions):
         dataset = dataset.merge(add(folder), join="inner")
-    dataset.attrs["summary"] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    if (folder / "layers.csv").is_file():  # nothing moves there
+        dataset = _layers(folder / "layers.csv", summary)
+    dataset.attrs["summary"] = summary
     return dataset
+
+
+def _layers(path: Path, summary: Mapping[str, Any]) -> xarray.Dataset:
+    """Of a random network: columns of layers.csv over `layer`, kernels over pairs of inputs, the fixed point as numbers."""
+    columns = _columns(path)
+    layers = columns.pop("layer", np.zeros(0)).astype(int)
+    found: dict[str, Any] = {key: ("layer", values) for key, values in columns.items()}
+    found |= {key: (("input", "other_input"), np.array(summary[key])) for key in ("kernel", "tangent_kernel") if key in summary}
+    numbers = {f"fixed_point_{key}": value for key, value in summary.get("fixed_point", {}).items()}
+    numbers |= {key: summary[key] for key in ("xi_q", "trainable_depth", "critical_weight_variance") if key in summary}
+    found |= {key: ((), _number(value)) for key, value in numbers.items()}
+    return xarray.Dataset(found, coords={"layer": layers})
+
+
+def _number(value: float | str | None) -> float:
+    """From summary.json: "infinity" is ∞, null NaN."""
+    return math.nan if value is None else math.inf if value == "infinity" else float(value)
 
 
 def _columns(path: Path) -> dict[str, np.ndarray]:

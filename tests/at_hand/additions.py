@@ -9,6 +9,7 @@ from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import MEASURES
 from mvpde.density.schemes import SCHEMES
 from mvpde.models.deep.activations import RANDOM_ACTIVATIONS
+from mvpde.models.deep.residual_flow import SIGMAS
 from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS
 from mvpde.models.laws import LAWS
 from mvpde.models.losses import LOSSES
@@ -29,6 +30,7 @@ REGISTRIES = (
     TASKS,
     MEASUREMENTS,
     RANDOM_ACTIVATIONS,
+    SIGMAS,
 )
 
 

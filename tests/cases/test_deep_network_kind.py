@@ -211,3 +211,11 @@ WRONG = {
 def test_what_is_wrong_is_said_with_the_remedy(message: str, tmp_path: Path) -> None:
     with pytest.raises(CaseError, match=message):
         summary_of(tmp_path / "none", output__pictures=False, **WRONG[message])
+
+
+def test_layers_that_a_file_leaves_out_are_told(tmp_path: Path) -> None:
+    layers = [{"trained": ["v", "w"], "fixed": {"c": 0.0}}, {"trained": ["w"], "fixed": {"v": 1.0, "c": 0.0}}]
+    found = summary_of(tmp_path, model__layers=layers, output__pictures=False, network=None, characteristics=None)
+    told = [warning for warning in found["warnings"] if warning["code"] == "density.layers"]
+    assert len(told) == 1 and "(2 of 2)" in told[0]["message"] and "layer_mean" in told[0]["message"]
+    assert "layer2" not in outline(tmp_path / "density.h5").names and np.shape(found["density"]["layer_mean"]) == (2, 2, 2)

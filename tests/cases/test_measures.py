@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mvpde.cases.file import load
-from mvpde.cases.measures import EVERY, LAYERS, MEASURES, measures, pairs
+from mvpde.cases.measures import EVERY, LABELLED, LAYERS, MEASURES, measures, pairs
 from mvpde.cases.problem import problem
 from mvpde.density.density import Density
 from mvpde.measure import Measure, carry
@@ -43,7 +43,8 @@ SMALL: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     "sgd": ("sgd_neuron", "sgd", {"sgd.runs": 5000, "data.test_share": 0.5}),
     "paths": ("sgd_neuron", "sgd", {"sgd.runs": 5000, "data.test_share": 0.5, "sgd.dynamics": "diffusion"}),
 }
-KEYS = sorted({key for entry in MEASURES.values() for key in entry.keys} | set(EVERY))
+OF_SOME_KINDS = {*LAYERS, *LABELLED}  # of deep networks and of labelled laws, whose measures bear the same names
+KEYS = sorted({key for name in ("density", "ensemble") for key in MEASURES[name].keys} - OF_SOME_KINDS | set(EVERY))
 
 
 def built(which: str, comm: MPI.Intracomm, **others: Any) -> Measure:
@@ -52,9 +53,6 @@ def built(which: str, comm: MPI.Intracomm, **others: Any) -> Measure:
 
 
 # --- the table ------------------------------------------------------------------------------------------------------------------
-
-
-OF_SOME_KINDS = {*LAYERS, "labels", "label_defect"}  # of deep networks and of labelled laws, whose measures bear the same names
 
 
 @pytest.mark.parametrize("which", SMALL)
@@ -71,8 +69,19 @@ def test_the_table_knows_every_number_that_a_measure_writes(which: str) -> None:
 @pytest.mark.parametrize("name", [*KEYS, "vs_density_prediction_error"])
 def test_no_observable_takes_the_name_of_a_number(name: str) -> None:
     """It would replace it in summary.json, or its column in series.csv."""
-    with pytest.raises(CaseError, match=rf"\[model\] observables: '{name}' cannot be the name of one; choose another"):
+    with pytest.raises(CaseError, match=rf"\[model\] observables: '{name}' cannot be the name of one, .*; choose another"):
         problem(load(CASES / "desai_zwanzig.toml", {"model.observables": {name: "x"}}))
+
+
+def test_names_of_numbers_that_no_measure_of_a_case_has_are_free() -> None:
+    free = ("inputs", "labels", "width", "mode", "layers", "evaluations", "predictions", "noise_scale")
+    described = problem(load(CASES / "desai_zwanzig.toml", {"model.observables": dict.fromkeys(free, "x")}))
+    assert set(free) <= set(described.model.observables)
+    carried = load(CASES / "residual_flow.toml", {"model.observables": {"evaluations": "x"}})
+    with pytest.raises(CaseError, match="'evaluations' cannot be"):
+        problem(carried)
+    with pytest.raises(CaseError, match="'labels' cannot be"):
+        problem(load(CASES / "kuramoto_frequencies.toml", {"model.observables": {"labels": "omega"}}))
 
 
 def test_measures_are_compared_with_more_exact_ones() -> None:

@@ -291,3 +291,16 @@ def test_a_signal_between_layers_stops_the_run(tmp_path: Path, monkeypatch: pyte
             mvpde.run(case, out=tmp_path / "out")
     found = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert found["status"] == "stopped" and "SIGINT" in found["message"]
+
+
+@pytest.mark.serial
+def test_a_folder_is_opened_as_layers_kernels_and_a_fixed_point(tmp_path: Path) -> None:
+    changes = {"model.activation": "relu", "model.weight_variance": 2.0, "model.bias_variance": 0.0}
+    found = mvpde.run(written(tmp_path, network={"width": 8, "runs": 3}), set=changes, out=tmp_path / "out").summary
+    read = mvpde.open(tmp_path / "out")
+    assert list(read["layer"].values) == [1, 2, 3, 4, 5]
+    assert np.allclose(read["q_0"], found["layers"]["q"]) and np.allclose(read["c_0_1"], found["layers"]["c"])
+    assert "network_K_0_1_standard_error" in read
+    assert np.array_equal(read["kernel"], found["kernel"]) and read["tangent_kernel"].dims == ("input", "other_input")
+    assert np.isnan(read["fixed_point_q"]) and read["fixed_point_c"] == 1.0 and np.isinf(read["trainable_depth"])
+    assert read.attrs["summary"]["status"] == "done"
