@@ -11,7 +11,7 @@ import pytest
 
 from at_hand.models import TWO_PI, circle_network, free, kuramoto, order
 from mvpde.density.density import Density
-from mvpde.density.schemes import SCHEMES, Options
+from mvpde.density.schemes import SCHEMES, Options, OrderInTime
 from mvpde.mesh.assembly import from_mesh
 from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
@@ -183,12 +183,13 @@ def test_free_energy_never_rises_near_its_minimum(comm: MPI.Intracomm, temperatu
     assert energies[-2] - energies[-1] < 1e-6
 
 
+@pytest.mark.parametrize("order_in_time", [2, 4])
 @pytest.mark.parametrize("tolerance", [1e-5, 1e-2, 1.0])
-def test_stiff_moments_do_not_upset_implicit_steps(comm: MPI.Intracomm, tolerance: float) -> None:
+def test_stiff_moments_do_not_upset_implicit_steps(comm: MPI.Intracomm, tolerance: float, order_in_time: OrderInTime) -> None:
     """Repulsive oscillators, whose moments decay 25 times faster than diffusion: they end incoherent, at any tolerance."""
     domain = box([0.0], [TWO_PI], [64], [True], comm=comm)
     law = Product((Uniform(0.0, TWO_PI, periodic=True),))
-    density = Density(kuramoto(-50.0, 1.0), domain, law, scheme="edge_averaged", tolerance=tolerance)
+    density = Density(kuramoto(-50.0, 1.0), domain, law, scheme="edge_averaged", tolerance=tolerance, order_in_time=order_in_time)
     density.values = (1.0 + 0.5 * np.cos(domain.coordinates[:, 0])) / TWO_PI
     energies = [density.free_energy()]
     density.advance(20.0, lambda: energies.append(density.free_energy()))
@@ -327,7 +328,7 @@ def test_error_control_follows_its_tolerance(comm: MPI.Intracomm) -> None:
     model, law = circle_network(0.05)
     moments, steps = {}, {}
     for tolerance in (1e-4, 1e-6, 1e-9):
-        density = Density(model, circle(comm, 24), law, scheme="edge_averaged", tolerance=tolerance)
+        density = Density(model, circle(comm, 24), law, scheme="edge_averaged", tolerance=tolerance, order_in_time=2)
         density.advance(4.0)
         moments[tolerance], steps[tolerance] = density.moments()[0], density.steps
     errors = [float(np.linalg.norm(moments[tolerance] - moments[1e-9])) for tolerance in (1e-4, 1e-6)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,9 +145,9 @@ def test_static_operators_are_computed_and_factored_once(comm: MPI.Intracomm, mo
         calls["drift"] += 1
         return -z
 
-    def count(system: ShiftedSystem, *arguments: object) -> None:
+    def count(system: ShiftedSystem, *arguments: Any, **options: Any) -> None:
         calls["matrix"] += 1
-        fill(system, *arguments)  # type: ignore[arg-type]
+        fill(system, *arguments, **options)
 
     fill = ShiftedSystem.set
     monkeypatch.setattr(ShiftedSystem, "set", count)

@@ -119,6 +119,19 @@ def test_error_control_takes_few_lengths(comm: MPI.Intracomm):
 
 
 @pytest.mark.serial
+def test_auto_takes_order_four_where_it_is_faster(comm: MPI.Intracomm):
+    """Where matrices stay the same, or many steps are saved."""
+    model, law = circle_network(0.05)
+    domain = box([0.0, -5.0], [TWO_PI, 5.0], [8, 8], [True, False], comm=comm)
+
+    def stages(tolerance: float) -> object:
+        return Density(model, domain, law, scheme="edge_averaged", tolerance=tolerance).statistics()["stages"]
+
+    assert smooth(comm, 8, order_in_time="auto").statistics()["stages"] == 5
+    assert (stages(1e-5), stages(1e-6)) == (2, 5)
+
+
+@pytest.mark.serial
 def test_lengths_of_an_interval():
     """Any wishes lead to the end, in steps that start at multiples of themselves; decimal intervals share their steps."""
     generator = np.random.default_rng(0)

@@ -23,6 +23,7 @@ from mvpde.density.steps.dyadic import fitting
 from mvpde.density.steps.positive import SAME, SOLVER_TOLERANCE, PositiveUpdate, with_ghosts
 from mvpde.density.systems import ShiftedSystem, for_kept_steps, for_steps
 from mvpde.mesh.domain import Domain
+from mvpde.models.mean_field import MeanField
 from mvpde.runtime import SolverError
 
 Array = NDArray[np.float64]
@@ -53,6 +54,7 @@ _FIRST = 2.5  # in units of tolerance^{1/4}: the part of the mass that the first
 _SAFETY = 0.8  # of the tolerance
 _GROWTH = 8.0  # a longer step is no longer foreseen
 _NUDGE = 1e-3  # part of a step over which coefficients are differenced in time
+_TIGHT = 1e-6  # tolerance at which order 4 is faster although matrices change
 _KEPT = 4  # matrices with their factors
 
 
@@ -316,10 +318,14 @@ def implicit_steps(
     tensor: bool = False,
     energy: Callable[[Array], float] | None = None,
 ) -> Steps:
-    """Steps of the order asked for, 2 by default; arguments as those of `ImplicitSteps`. Collective."""
-    steps = StiffSteps if _order(options) == 4 else ImplicitSteps
+    """Steps of the order asked for, or of the faster one; arguments as those of `ImplicitSteps`. Collective."""
+    steps = StiffSteps if _order(features.model, options) == 4 else ImplicitSteps
     return steps(domain, features, coefficients, name=name, options=options, tensor=tensor, energy=energy)
 
 
-def _order(options: Options) -> int:
-    return 2 if options.order_in_time == "auto" else options.order_in_time
+def _order(model: MeanField, options: Options) -> int:
+    """4 where matrices stay the same, so that their factors serve many steps, and else where many steps are saved."""
+    if options.order_in_time != "auto":
+        return options.order_in_time
+    changing = model.interacting or model.moving is not None
+    return 2 if changing and options.tolerance > _TIGHT else 4
