@@ -18,7 +18,7 @@ from matplotlib.tri import Triangulation
 from mvpde.fields import Array, Integers, outline, read_field, read_mesh
 from mvpde.reports.page import data_uri, shown, tag
 from mvpde.reports.read import Table
-from mvpde.runs.pictures import DRAWN, loss_figure, optimality_figure
+from mvpde.runs.pictures import DRAWN, bands, loss_figure, optimality_figure
 from mvpde.runs.record import Record
 
 PANELS, CURVES = 4, 6  # times of a density that are drawn, in 2-D and in 1-D
@@ -63,7 +63,7 @@ def _over_time(summary: Table, key: str, label: str) -> str | None:
     if not any(value for of in measures.values() for value in of[key]):
         return None
     records = [Record(t, {name: _numbers(of, key, k) for name, of in measures.items()}) for k, t in enumerate(times)]
-    figure = loss_figure(records, "")
+    figure = loss_figure(records, "", bands(summary, key))
     figure.axes[0].set_ylabel(label)
     return as_svg(figure)
 

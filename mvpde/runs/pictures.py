@@ -30,6 +30,8 @@ _RARE = 1e-5  # of the mass: labels with less are left out of one
 COLOURS = {MESH: "#0072B2", SAMPLES: "#D55E00", NODES: "#000000"}
 TARGET = "#999999"
 DIM = "#777777"
+NOTHING: Mapping[str, Any] = {}
+VISIBLE = 2e-3  # part of the range of a curve below which a band about it is none to the eye
 SEEN = 1e-6  # part of the largest value below which a floor, or a rise of the free energy, is none to the eye
 LINES: dict[int, dict[str, Any]] = {
     MESH: {"linestyle": "-", "linewidth": 2.0, "zorder": 1},
@@ -68,8 +70,15 @@ def picture(measures: Sequence[Measure], folder: str | Path, *, title: str = "")
     on_first_rank(first.comm, write)
 
 
-def draw(folder: Path, model: MeanField, records: Sequence[Record], mesh: Mesh | None, title: str) -> None:
-    """density.png, loss.png and, for data with one input, prediction.png in `folder`."""
+def draw(
+    folder: Path,
+    model: MeanField,
+    records: Sequence[Record],
+    mesh: Mesh | None,
+    title: str,
+    summary: Mapping[str, Any] = NOTHING,
+) -> None:
+    """density.png, loss.png and, for data with one input, prediction.png in `folder`; errors are those in ``summary``."""
     last = records[-1]
     if has_layers(last.fields) and mesh is not None:
         _save(folder / "density.png", deep_figure(model.coordinates, mesh, last, _headed(title, last)))
@@ -83,7 +92,7 @@ def draw(folder: Path, model: MeanField, records: Sequence[Record], mesh: Mesh |
         depths = depths_figure(model.coordinates, mesh, last, _headed(title, last))
         if depths is not None:
             _save(folder / "labels.png", depths)
-    _save(folder / "loss.png", loss_figure(records, title))
+    _save(folder / "loss.png", loss_figure(records, title, bands(summary, "loss")))
     if model.data is not None and model.data.x.shape[1] == 1:
         _save(folder / "prediction.png", prediction_figure(model.data, last, title))
 
@@ -220,8 +229,14 @@ def _one_panel(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def loss_figure(records: Sequence[Record], title: str) -> Figure:
-    """The loss of every measure against time; bars are two standard errors."""
+def bands(summary: Mapping[str, Any], key: str) -> dict[str, Array]:
+    """Measure → the error that its discretisation makes in a quantity, over the output times, where it is known."""
+    known = {name: of.get(f"{key}_error") for name, of in summary.items() if isinstance(of, Mapping)}
+    return {name: np.array(errors, float) for name, errors in known.items() if isinstance(errors, list)}  # None becomes NaN
+
+
+def loss_figure(records: Sequence[Record], title: str, errors_of: Mapping[str, Array] = NOTHING) -> Figure:
+    """The loss of every measure against time; bars are two standard errors, bands the error of mesh or nodes."""
     figure, axes = _one_panel(title, "t", "loss R(m)")
     times = [recorded.time for recorded in records]
     losses = {name: np.array([recorded.numbers[name]["loss"] for recorded in records]) for name in records[-1].numbers}
@@ -229,6 +244,8 @@ def loss_figure(records: Sequence[Record], title: str) -> Figure:
         errors = [2.0 * recorded.numbers[name].get("loss_standard_error", 0.0) for recorded in records]
         marks = {} if len(times) > 1 else {"marker": "o"}
         _with_bars(axes, records[-1], name, np.array(times), values, np.array(errors), marks)
+        if name in errors_of and len(errors_of[name]) == len(times):
+            _band(axes, name, np.array(times), values, errors_of[name])
     everything = np.concatenate(list(losses.values()))
     if everything.min() > 0 and everything.max() > 3 * everything.min():
         axes.set_yscale("log")
@@ -249,6 +266,16 @@ def prediction_figure(data: Data, last: Record, title: str) -> Figure:
         _with_bars(axes, last, name, x, f[order], 2.0 * errors[order], marks)
     axes.legend(frameon=False)
     return figure
+
+
+def _band(axes: Axes, name: str, x: Array, y: Array, errors: Array) -> None:
+    """± an error about a curve, where it is wide enough to be seen."""
+    if np.nanmax(errors, initial=0.0) > VISIBLE * np.ptp(y):
+        lowest = np.min(y[y > 0.0], initial=np.inf) / 10.0  # of a logarithmic scale
+        lower = np.where(y > 0.0, np.maximum(y - errors, np.minimum(y, lowest)), y - errors)
+        axes.fill_between(
+            x, lower, y + errors, color=COLOURS[MEASURES[name].exactness], alpha=0.2, linewidth=0, label=f"{name} ± error"
+        )
 
 
 def _with_bars(axes: Axes, recorded: Record, name: str, x: Array, y: Array, errors: Array, marks: Mapping[str, str]) -> None:

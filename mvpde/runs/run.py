@@ -224,8 +224,9 @@ def _finite(states: Mapping[str, State]) -> bool:
 def _draw(job: Run, mesh: Mesh | None) -> None:
     try:
         title = job.problem.case.sections.title
-        plots.draw(job.folder, job.problem.model, job.records, mesh, title)
-        plots.draw_optimality(job.folder, summary_of(job, ""), title)
+        summary = summary_of(job, "")
+        plots.draw(job.folder, job.problem.model, job.records, mesh, title, summary)
+        plots.draw_optimality(job.folder, summary, title)
     except Exception as error:  # whatever a plotting library makes of numbers near overflow, the results and the exit code stand
         job.passed_over.append(Caution("output.pictures", f"pictures: not all could be drawn ({error})"))
 
