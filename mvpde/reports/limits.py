@@ -13,6 +13,7 @@ from mvpde.reports.read import Table
 
 # ending of the key that has the error of a quantity → what the error is of; "" where the measure says
 ENDINGS = {"_error": "", "_standard_error": "sampling", "_step_error": "step"}
+VALUE, ERROR = ".value", ".error"  # endings of the keys of moments
 OF_MEASURE = {"density": "mesh", "characteristics": "nodes"}  # what `_error` is of
 REMEDIES = {
     "mesh": "[domain] cells: twice as many in each direction leave about a quarter of it, and [density] accuracy finds them",
@@ -53,12 +54,16 @@ class Limited:
 def errors_of(measure: str, of: Table, key: str) -> dict[str, Sequence[float | None]]:
     """What an error is of → its lists over the output times, for a quantity that the measure lists."""
     named = {source or OF_MEASURE.get(measure, "mesh"): of.get(f"{key}{ending}") for ending, source in ENDINGS.items()}
+    if key.endswith(VALUE):
+        named["mesh"] = of.get(f"{key.removesuffix(VALUE)}{ERROR}")
     return {source: values for source, values in named.items() if isinstance(values, list)}
 
 
 def is_error(key: str, keys: Mapping[str, object]) -> bool:
     """Whether a key has the error of another of these keys."""
-    return any(key.endswith(ending) and key.removesuffix(ending) in keys for ending in ENDINGS)
+    return (key.endswith(ERROR) and f"{key.removesuffix(ERROR)}{VALUE}" in keys) or any(
+        key.endswith(ending) and key.removesuffix(ending) in keys for ending in ENDINGS
+    )
 
 
 def limits(summary: Table) -> list[Limited]:

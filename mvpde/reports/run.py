@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from mvpde.reports.case import equation, values
 from mvpde.reports.figures import energies, evolution, losses, optimality
-from mvpde.reports.limits import errors_of, is_error, limits_section, with_errors
+from mvpde.reports.limits import VALUE, errors_of, is_error, limits_section, with_errors
 from mvpde.reports.page import card, data_uri, joined, picture, section, shown, table, tag
 from mvpde.reports.read import Content, Table, read_json, read_toml
 from mvpde.studies.table import NOT_OVER_TIME, flat
@@ -117,15 +117,15 @@ def _over_time(summary: Table) -> Markup:
     chosen = sorted({round(k * last / max(most - 1, 1)) for k in range(most)})
     caption = f"{len(chosen)} of {len(times)} output times; all are in series.csv." if len(chosen) < len(times) else ""
     head = [tag("span", "t"), *(shown(float(times[k])) for k in chosen)]
-    lines = ([key, *_cells(summary, key, value, chosen)] for key, value in rows.items() if not is_error(key, rows))
+    lines = (
+        [key.removesuffix(VALUE), *_cells(rows, key, value, chosen)] for key, value in rows.items() if not is_error(key, rows)
+    )
     return table(head, lines, caption)
 
 
-def _cells(summary: Table, key: str, values: Sequence[float | None], chosen: Sequence[int]) -> list[object]:
+def _cells(rows: Table, key: str, values: Sequence[float | None], chosen: Sequence[int]) -> list[object]:
     """Values at the chosen times, each with its errors where they are known."""
-    name, _, quantity = key.partition(".")
-    of = summary.get(name)
-    errors = errors_of(name, of, quantity) if isinstance(of, Mapping) else {}
+    errors = errors_of(key.partition(".")[0], rows, key)
     if not any(values[k] is not None and errors for k in chosen):
         return [_float(values[k]) for k in chosen]
     return [with_errors(_float(values[k]), {source: listed[k] for source, listed in errors.items()}) for k in chosen]

@@ -40,6 +40,8 @@ def test_a_number_is_shown_to_the_digits_that_its_error_leaves(value: float, err
 def test_errors_belong_to_their_quantity_and_source() -> None:
     assert errors_of("ensemble", SUMMARY["ensemble"], "loss") == {"step": [0.0, 1e-6], "sampling": [0.01, 0.0011]}
     assert errors_of("density", SUMMARY["density"], "loss") == {"mesh": [0.0, 0.0002]}
+    moments = {"moments.⟨r⟩.value": [1.0], "moments.⟨r⟩.error": [0.1]}
+    assert errors_of("density", moments, "moments.⟨r⟩.value") == {"mesh": [0.1]} and is_error("moments.⟨r⟩.error", moments)
     keys = dict.fromkeys(["density.loss", "density.loss_error", "density.label_error"])
     assert [is_error(key, keys) for key in keys] == [False, True, False]
 

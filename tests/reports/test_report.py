@@ -25,6 +25,7 @@ from at_hand.studies import SLOPE, compute_here, write_study
 from at_hand.studies import SMALL as BASE
 from mvpde.cli.main import main
 from mvpde.reports.case import equation
+from mvpde.reports.limits import with_errors
 from mvpde.reports.page import POLICY, aspect, breakable, joined, shown, tag
 from mvpde.reports.write import report
 from mvpde.studies.points import MARK, POINTS
@@ -150,8 +151,9 @@ def test_a_run_says_what_was_solved_and_how(run_folder: Path) -> None:
     assert "✓ done" in text and "gradient descent, τ = 0" in text
     assert "unit circle_rbf : φ(x, y) = exp(κ(cos((x − y)/R) − 1))" in text
     summary = json.loads((run_folder / "summary.json").read_text())
-    for value in (summary["density"]["loss"][-1], summary["comparison"]["ensemble_vs_density"]["prediction_error"][-1]):
-        assert str(shown(value)) in text
+    density = summary["density"]
+    assert with_errors(density["loss"][-1], {"mesh": density["loss_error"][-1]}) in text
+    assert str(shown(summary["comparison"]["ensemble_vs_density"]["prediction_error"][-1])) in text
     provenance = json.loads((run_folder / "provenance.json").read_text())
     for word in ("0.6*cos(x) + 0.3*sin(2*x)", "kappa = 2", provenance["versions"]["petsc"], provenance["date"], "seed 3"):
         assert word in text
