@@ -266,6 +266,8 @@ def sizes(problem: Problem, comm: MPI.Intracomm) -> dict[str, int | str]:
         answer["data points"] = len(model.data.weights)
     answer["features"] = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
     if s.density is not None and s.domain is not None:
+        if s.domain.box is not None:
+            answer["box"] = " × ".join(f"[{a:.6g}, {b:.6g}]" for a, b in zip(*s.domain.box, strict=True))
         nodes, cells = _mesh_sizes(problem, s.domain, comm)
         labels = math.prod(label_nodes(s, model))
         nodes, answer = nodes * labels, answer | ({"labels": labels} if model.frozen else {})

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 
+from mvpde.cases.auto_box import with_box
 from mvpde.cases.file import Case
 from mvpde.cases.kinds import KINDS, Given
 from mvpde.cases.labels import characteristic_nodes, check_labels
@@ -86,6 +87,11 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
         _check_nodes(sections, model)
         _check_companions(sections, model)
         _starts(sections, model)
+        boxed = with_box(sections, model, law, comm)
+        if boxed is not sections:  # a model may know where its law is
+            case = replace(case, sections=case.sections.model_copy(update={"domain": boxed.domain}))
+            given = replace(given, sections=boxed)
+            model = _annealed(_model(given), given)
         described = Problem(_with_periodic(case, model), model, law, data, frozen)
         _check_density(described)
         KINDS[sections.model.kind].check(described)
@@ -239,15 +245,16 @@ def check_held(sections: CaseSections, names: Sequence[str], laws: Sequence[Law1
         CaseError: as the density itself would, with the share that is missed.
     """
     domain = sections.domain
-    if domain is None or domain.lower is None or domain.upper is None:
+    if domain is None or domain.box is None:
         return
-    shares = [mass_between(law, low, high) for law, low, high in zip(laws, domain.lower, domain.upper, strict=True)]
+    lower, upper = domain.box
+    shares = [mass_between(law, low, high) for law, low, high in zip(laws, lower, upper, strict=True)]
     share = math.prod(shares) if independent else min(shares)
     if share < _HELD:
         said = f"{'' if independent else 'at most '}{100 * share:.1f} %"
         raise CaseError(
             f"[domain] lower, upper: the domain holds {said} of the initial law of {', '.join(names)}; "
-            "enlarge it or narrow [initial]"
+            'enlarge it, write "auto", or narrow [initial]'
         )
 
 

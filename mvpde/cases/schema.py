@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from mvpde.cases.laws import Law
 from mvpde.cases.values import Count, Number, Positive, Section, one_of, refuse, same_lengths
@@ -66,13 +66,31 @@ class ShellSection(Section):
         return self
 
 
+_AUTO: list[float] = []  # a corner until it is found
+
+
+def _corner(value: object) -> object:
+    if value == "auto":
+        return _AUTO
+    if value == []:
+        raise refuse('a corner needs one number per coordinate, and the list is empty; give them, or "auto"')
+    return value
+
+
+Corner = Annotated[list[Number], BeforeValidator(_corner)]
+
+
 class DomainSection(Section):
     """The truncated parameter space that the density lives on: a box, a Gmsh mesh, or a spherical shell."""
 
-    lower: list[Number] | None = Field(
-        None, description="lower corner of the box, one number per coordinate", examples=[[-4, -6]]
+    lower: Corner | None = Field(
+        None,
+        description='lower corner of the box, one number per coordinate, or "auto": found by a pilot of particles',
+        examples=[[-4, -6]],
     )
-    upper: list[Number] | None = Field(None, description="upper corner of the box, one number per coordinate", examples=[[4, 6]])
+    upper: Corner | None = Field(
+        None, description='upper corner of the box, one number per coordinate, or "auto", as `lower`', examples=[[4, 6]]
+    )
     cells: list[Count] | None = Field(
         None, description="number of cells in each direction, whole numbers ≥ 1", examples=[[128, 128]]
     )
@@ -103,13 +121,19 @@ class DomainSection(Section):
 
     @property
     def box(self) -> tuple[list[float], list[float]] | None:
-        """The corners, None where it is no box."""
-        return None if self.lower is None or self.upper is None else (self.lower, self.upper)
+        """The corners, None where it is no box, or none yet."""
+        return (self.lower, self.upper) if self.lower and self.upper else None
+
+    @property
+    def automatic(self) -> bool:
+        """Whether a corner is still to be found."""
+        return self.lower == _AUTO or self.upper == _AUTO
 
     def _checked_box(self, lower: list[float], upper: list[float], cells: list[int]) -> DomainSection:
-        lengths = {"lower": len(lower), "upper": len(upper), "cells": len(cells), "periodic": len(self.periodic or cells)}
+        lengths = {"lower": len(lower or cells), "upper": len(upper or cells), "cells": len(cells)}
+        lengths["periodic"] = len(self.periodic or cells)
         same_lengths("direction", lengths)
-        for axis, (a, b) in enumerate(zip(lower, upper, strict=True)):
+        for axis, (a, b) in enumerate(zip(lower, upper, strict=False)):
             if a >= b:
                 raise refuse(f"lower[{axis}] = {a:g} must lie below upper[{axis}] = {b:g}; exchange or correct them")
         return self

@@ -56,7 +56,7 @@ class IsotropicGaussiansModel(ModelSection):
 def _build(model: IsotropicGaussiansModel, given: Given) -> MeanField:
     domain = given.sections.domain
     ends = [law.extent()[1] for law in given.sections.initial.values()] + [10.0]
-    ends += [] if domain is None or domain.upper is None else [domain.upper[0]]
+    ends += [] if domain is None or not domain.upper else [domain.upper[0]]
     keys = model.model_dump(include={"dimension", "delta", "temperature", "weight_decay"})
     return isotropic_gaussians(**keys, activation=_activation(model), largest=max(ends))
 

@@ -1,0 +1,126 @@
+"""Where a law goes: a box that holds nearly all of it at all times, from a few thousand particles.
+
+Of each coordinate the two outer quantiles x(p), p = .01 and .002, are continued on the scale of a normal law,
+
+    x(10⁻⁶) ≈ x(.002) + (x(.002) − x(.01)) (z(10⁻⁶) − z(.002)) / (z(.002) − z(.01)),     z the normal quantiles,
+
+which is exact for a normal law, wider for longer tails and narrower for shorter ones, and never less than the outermost particle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (loads the solver libraries before anything of mpi4py)
+
+import numpy as np
+from scipy.special import ndtri
+
+from mvpde.models.laws import Law, Product
+from mvpde.models.mean_field import Array, MeanField
+from mvpde.particles.ensemble import Ensemble
+from mvpde.particles.schemes import PARTICLE_SCHEMES
+
+OUTSIDE = 1e-6  # share of the mass that the box may miss
+PARTICLES, TIMES = 2048, 24
+_NEAR, _FAR = 0.01, 0.002  # the quantiles
+_FIRST, _STEPS, _HALVINGS = 0.05, 72, 5  # step, least number of steps, and how often it may be halved
+_SAME = 0.1  # relative change of the box with half the step, or with twice the time, that is none
+_DOUBLINGS = 4  # of the time, until a law that is to become stationary is
+_MARGIN = 0.03  # of its width, on each side
+
+Box = tuple[Array, Array]
+
+
+def box_of(model: MeanField, law: Law, end: float, *, lasting: bool = False) -> Box:
+    """Lower and upper ends of the moving coordinates, D' numbers each, between which all but OUTSIDE of the law is from 0 to end.
+
+    The same on every rank that calls it, whatever their number: the particles are drawn here.
+
+    Args:
+        model: whose law it is.
+        law: at t = 0.
+        end: until when.
+        lasting: whether the law that it becomes in a long time is to be inside, too.
+
+    Raises:
+        ArgumentError: particles that run away however short the step.
+    """
+    step = min(_FIRST, end / TIMES)
+    step, before = max(step, end / _STEPS), None
+    for _ in range(_HALVINGS):
+        try:
+            found = _hull(_boxes(model, law, end, step, lasting))
+        except InvariantError:
+            found = None
+        if found is not None and before is not None and _alike(found, before):
+            return _with_margin(_hull(iter([found, before])))
+        step, before = 0.5 * step, found
+    if before is None:
+        raise ArgumentError("box", "cannot be found: particles of the model become infinite; give numbers")
+    return _with_margin(before)
+
+
+def _boxes(model: MeanField, law: Law, end: float, step: float, lasting: bool) -> Iterator[Box]:
+    """At the start and at TIMES times, and where the law is to last until it stays where it is."""
+    refused = PARTICLE_SCHEMES["heun"].refuses(model)
+    scheme = "heun" if refused is None else "euler"
+    pilot = Ensemble(model, law, particles=PARTICLES, seed=0, step=step, scheme=scheme, comm=MPI.COMM_SELF)
+    yield _start(pilot, law, model)
+    until, last = end, None
+    for k in range(1, TIMES + 1):
+        pilot.advance(end * k / TIMES)
+        last = _of_particles(pilot)
+        yield last
+    for _ in range(_DOUBLINGS if lasting and last is not None else 0):
+        until *= 2.0
+        pilot.advance(until)
+        later = _of_particles(pilot)
+        yield later
+        if last is not None and _alike(later, last):
+            return
+        last = later
+
+
+def _start(pilot: Ensemble, law: Law, model: MeanField) -> Box:
+    """Of a product its own extent."""
+    if not isinstance(law, Product):
+        return _of_particles(pilot)
+    ends = np.array([factor.extent() for factor in law.factors[: len(model.directions)]], float)
+    return ends[:, 0], ends[:, 1]
+
+
+def _of_particles(pilot: Ensemble) -> Box:
+    cloud = pilot.cloud()
+    assert cloud is not None  # on one rank
+    z = np.sort(cloud[0][:, : len(pilot.model.directions)], axis=0)
+    return -_outer(-z[::-1]), _outer(z)
+
+
+def _outer(z: Array) -> Array:
+    """The upper end of sorted particles, shape (n, D')."""
+    near, far = (np.quantile(z, 1.0 - p, axis=0) for p in (_NEAR, _FAR))
+    reach = (ndtri(_FAR) - ndtri(0.5 * OUTSIDE)) / (ndtri(_NEAR) - ndtri(_FAR))
+    return np.maximum(far + reach * (far - near), z[-1])
+
+
+def _hull(boxes: Iterator[Box]) -> Box:
+    lower, upper = zip(*boxes, strict=True)
+    return np.min(lower, axis=0), np.max(upper, axis=0)
+
+
+def _alike(a: Box, b: Box) -> bool:
+    width = np.maximum(a[1] - a[0], b[1] - b[0])
+    return bool(np.all(np.abs(np.subtract(a, b)) <= _SAME * width))
+
+
+def _with_margin(found: Box) -> Box:
+    """Wider, and rounded outward to two digits of the width."""
+    width = np.maximum(found[1] - found[0], np.finfo(float).tiny)
+    unit = np.array([10.0 ** math.floor(math.log10(w / 20.0)) for w in width])
+    lower, upper = found[0] - _MARGIN * width, found[1] + _MARGIN * width
+    places = [max(0, -round(math.log10(u))) for u in unit]  # so that a file says 5.1 and not 5.1000000000000005
+    ends = np.floor(lower / unit) * unit, np.ceil(upper / unit) * unit
+    low, high = (np.array([round(x, n) for x, n in zip(end, places, strict=True)]) for end in ends)
+    return low, high
