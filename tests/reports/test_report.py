@@ -153,7 +153,8 @@ def test_a_run_says_what_was_solved_and_how(run_folder: Path) -> None:
     summary = json.loads((run_folder / "summary.json").read_text())
     density = summary["density"]
     assert with_errors(density["loss"][-1], {"mesh": density["loss_error"][-1]}) in text
-    assert str(shown(summary["comparison"]["ensemble_vs_density"]["prediction_error"][-1])) in text
+    between = summary["comparison"]["ensemble_vs_density"]
+    assert with_errors(between["prediction_error"][-1], {"sampling": between["prediction_error_standard_error"][-1]}) in text
     provenance = json.loads((run_folder / "provenance.json").read_text())
     for word in ("0.6*cos(x) + 0.3*sin(2*x)", "kappa = 2", provenance["versions"]["petsc"], provenance["date"], "seed 3"):
         assert word in text
