@@ -23,6 +23,7 @@ from mvpde.models.mean_field import Array
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
 from mvpde.particles.exact_chain import batches, exact_chain
 from mvpde.particles.sgd_runs import SgdRuns, observed
+from mvpde.runs.cautions.caution import Caution
 from mvpde.runtime import MPI, CaseError, on_first_rank
 from mvpde.studies.figures import fits
 from mvpde.studies.laws.sgd.training import needs_of_training, whole_steps
@@ -89,7 +90,7 @@ class WeakErrorResult:
     standard_error: Named  # of the runs' means
     runs_vs_chain: Named  # how many of these the runs are away from the chain
     chain_lost: float  # expected steps out of the chain's grid
-    warnings: list[str]  # about them
+    warnings: list[Caution]  # about them
     noise_scale: float  # g
 
 
@@ -121,7 +122,7 @@ def weak_error(problem: Problem, options: WeakErrorOptions, comm: MPI.Intracomm)
         named(sampled[:, 1]),
         named((sampled[:, 0] - chain) / sampled[:, 1]),
         lost,
-        [_LOST.format(lost)] if lost > LOST else [],
+        [Caution("chain.lost", _LOST.format(lost), lost, LOST)] if lost > LOST else [],
         train.noise_scale,
     )
 
