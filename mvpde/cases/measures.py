@@ -66,8 +66,9 @@ SAMPLES, MESH, NODES = range(3)
 EVERY = ("loss", "step", "seconds")  # keys of any measure
 LAYERS = ("predictions", "inputs", "label_covariance", "layer_mean", "layer_variance", "dissipation")  # of deep networks
 OF_COMPANIONS = ("companions", "companion_seconds", "order", "moments")  # what a run adds to a density
-OF_ERRORS = ("_error", "_extrapolated")  # endings of what it says of another number
+OF_ERRORS = ("_error", "_extrapolated", "_step_error")  # endings of what it says of another number
 LABELLED = ("labels", "label_defect")  # of laws with frozen coordinates
+OF_STEPS = ("loss", "law", "prediction", "train_loss", "test_loss")  # what particles and paths know the error of their step of
 OF_OPTIMALITY = (  # what a run adds to measures of models with a convex outer energy
     *("optimality_gap", "optimality_gap_error", "optimality_gap_standard_error"),
     *("residual_potential", "residual_potential_support", "residual_potential_everywhere"),
@@ -110,14 +111,17 @@ MEASURES: Registry[MeasureEntry] = Registry(
             "quadrature nodes of the initial law, carried by the flow",
             At("mvpde.cases.of_particles:characteristics"),
             NODES,
-            ("steps", "nodes", "evaluations", "tolerance", *LAYERS),
+            ("steps", "nodes", "evaluations", "tolerance", "loss_error", *LAYERS),
             _hot,
         ),
         "ensemble": MeasureEntry(
             "independent runs of interacting particles",
             At("mvpde.cases.of_particles:ensemble"),
             SAMPLES,
-            ("loss_standard_error", "steps", "particles", "runs", "seed", "scheme", "particle_updates_per_second"),
+            (
+                *("loss_standard_error", "steps", "particles", "runs", "seed", "scheme", "particle_updates_per_second"),
+                *("slope", *(f"{name}_step_error" for name in OF_STEPS)),
+            ),
             _infinite,
         ),
         "sgd": MeasureEntry(
@@ -127,6 +131,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
             (
                 *("loss_standard_error", "steps", "runs", "seed", "dynamics", "learning_rate", "batch_size", "replacement"),
                 *("noise_scale", "run_steps_per_second", "train_loss_standard_error", "test_loss_standard_error"),
+                *("slope", *(f"{name}_step_error" for name in OF_STEPS)),
             ),
         ),
         "network": MeasureEntry(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.labels import characteristic_nodes
 from mvpde.cases.measures import training
 from mvpde.cases.problem import Problem
+from mvpde.cases.schema import EnsembleSection
+from mvpde.particles.accuracy.slope import require_stable
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.one_pass import OnePassSgd
 from mvpde.particles.sgd_runs import SgdRuns
-from mvpde.runtime import MPI
+from mvpde.runtime import MPI, ArgumentError
+
+RATE = 1e-5  # a learning rate that networks of one pass bear
 
 
 def characteristics(problem: Problem, comm: MPI.Intracomm) -> Characteristics:
@@ -27,13 +33,35 @@ def ensemble(problem: Problem, comm: MPI.Intracomm) -> Ensemble | OnePassSgd:
     assert s is not None
     network = KINDS[section.kind].network
     if network is None:
-        return Ensemble(
-            problem.model, problem.law, particles=s.particles, runs=s.runs, seed=s.seed, step=s.step, scheme=s.scheme, comm=comm
-        )
+        return _particles(problem, s, comm)
+    if isinstance(s.step, str):
+        raise ArgumentError("step", f'is "auto", but it is the learning rate of these networks; give a number, such as {RATE:g}')
     trained = network(section)
     return OnePassSgd(
         trained, problem.model, problem.law, particles=s.particles, runs=s.runs, seed=s.seed, step=s.step, comm=comm
     )
+
+
+def _particles(problem: Problem, s: EnsembleSection, comm: MPI.Intracomm) -> Ensemble:
+    """Interacting particles, refused where the first step that the output times leave is unstable. Collective."""
+    made = Ensemble(
+        problem.model,
+        problem.law,
+        particles=s.particles,
+        runs=s.runs,
+        seed=s.seed,
+        step=s.step,
+        scheme=s.scheme,
+        companion=s.companion,
+        comm=comm,
+    )
+    require_stable(min(made.step, _first(problem)), made.slope())
+    return made
+
+
+def _first(problem: Problem) -> float:
+    """The first output time after the start."""
+    return next((t for t in problem.sections.time.outputs if t > 0.0), math.inf)
 
 
 def sgd(problem: Problem, comm: MPI.Intracomm) -> SgdRuns:
@@ -41,4 +69,7 @@ def sgd(problem: Problem, comm: MPI.Intracomm) -> SgdRuns:
     s, order = problem.sections.sgd, getattr(problem.sections.model, "order", 1)
     assert s is not None
     trained = training(problem)
-    return SgdRuns(trained, problem.law, runs=s.runs, seed=s.seed, dynamics=s.dynamics, order=order, step=s.step, comm=comm)
+    made = SgdRuns(trained, problem.law, runs=s.runs, seed=s.seed, dynamics=s.dynamics, order=order, step=s.step, comm=comm)
+    if made.approximate:
+        require_stable(min(made.step, _first(problem)), made.slope(), otherwise="")
+    return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -210,6 +211,7 @@ def _check_companions(sections: CaseSections, model: MeanField) -> None:
     reason = None if sections.ensemble is None else PARTICLE_SCHEMES[sections.ensemble.scheme].refuses(model)
     if reason is not None:
         raise CaseError(f"[ensemble] scheme: {reason}")
+    _check_steps(sections)
     if sections.sgd is not None and KINDS[sections.model.kind].training is None:
         raise CaseError('[sgd]: runs of SGD need kind = "sgd_network" in [model]; remove the section')
 
@@ -273,6 +275,27 @@ def check_block(problem: Problem, times: Sequence[float] = (0.0,), points: int =
     except ValueError as error:
         what, _, text = str(error).partition(": ")
         raise CaseError(f"[model] block: {text} ({what})") from None
+
+
+def _check_steps(sections: CaseSections) -> None:
+    """Steps of a given length are made between any two output times: else the runs stand still there.
+
+    Those of SGD take the time η, those of networks of one pass the time [ensemble] step.
+    """
+    rate = getattr(sections.model, "learning_rate", None)
+    lengths: list[tuple[str, float]] = []
+    if sections.sgd is not None and sections.sgd.dynamics == "sgd" and isinstance(rate, float):
+        lengths.append(("learning_rate", rate))
+    if sections.ensemble is not None and KINDS[sections.model.kind].network is not None:
+        step = sections.ensemble.step
+        lengths += [] if isinstance(step, str) else [("[ensemble] step", step)]
+    for what, length in lengths:
+        for before, after in pairwise([0.0, *(t for t in sections.time.outputs if t > 0.0)]):
+            if round(after / length) == round(before / length):
+                raise CaseError(
+                    f"[time] outputs: no step is made between t = {before:g} and t = {after:g}, as a step takes the time "
+                    f"{what} = {length:g}; give output times at least that far apart, or a smaller {what}"
+                )
 
 
 def stationary_starts(problem: Problem) -> list[Start] | None:

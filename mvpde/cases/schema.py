@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from mvpde.cases.laws import Law
-from mvpde.cases.values import Count, Number, Positive, Section, one_of, refuse, same_lengths
+from mvpde.cases.values import Count, Number, Positive, PositiveOrAuto, Section, one_of, refuse, same_lengths
 from mvpde.density.schemes import SCHEMES
 from mvpde.particles.schemes import DYNAMICS, PARTICLE_SCHEMES
 
@@ -194,7 +194,12 @@ class EnsembleSection(Section):
     particles: Count = Field(description="number of particles in a run, a whole number ≥ 1", examples=[10000])
     runs: Count = Field(1, description="number of independent runs, a whole number ≥ 1", examples=[4])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
-    step: Positive = Field(0.05, description="largest time step, > 0", examples=[0.05])
+    step: PositiveOrAuto = Field(
+        0.05, description='largest time step, > 0, or "auto": chosen by the slope of the drift', examples=[0.05]
+    )
+    companion: bool = Field(
+        True, description="copies of some particles tell the error of the step, true or false", examples=[True]
+    )
     scheme: Annotated[str, one_of(PARTICLE_SCHEMES)] = Field("heun", description="one of {names}", examples=["heun"])
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from mvpde.models.expressions.parse import constant
@@ -44,6 +44,17 @@ Table = dict[str, Any]  # what a file says, as TOML reads it
 Number = Annotated[float, BeforeValidator(_evaluated), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _chosen_or(value: object, number: Callable[[object], object]) -> object:
+    return value if value == AUTO else number(value)
+
+
+AUTO = "auto"
+if TYPE_CHECKING:
+    PositiveOrAuto = float | Literal["auto"]
+else:  # a union would have two messages about every wrong value
+    PositiveOrAuto = Annotated[Positive, WrapValidator(_chosen_or), PlainSerializer(lambda value: value)]
 
 
 def refuse(message: str) -> PydanticCustomError:

@@ -56,9 +56,9 @@ def wrap(points: Array, periods: Sequence[float | None], lower: Sequence[float] 
 # --- random streams -------------------------------------------------------------------------------------------------------------
 
 
-def stream(seed: int, run: int, block: int) -> np.random.Generator:
-    """The generator of one block of one run: it draws the initial rows, then all the noise."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(run, block))))
+def stream(seed: int, run: int, block: int, *use: int) -> np.random.Generator:
+    """The generator of one block of one run: it draws the initial rows, then all the noise; others for other uses."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(run, block, *use))))
 
 
 def stream_to_array(generator: np.random.Generator) -> Words:

@@ -20,6 +20,7 @@ from scipy.integrate import DOP853
 from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.laws import Law, check_law
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.particles.accuracy.nodes import PARTS, CoarserNodes, fewer, loss_and_means
 from mvpde.particles.blocks import in_pieces, rows_in_cache, whole, wrap
 
 
@@ -71,7 +72,6 @@ class Characteristics:
     """
 
     name = label = "characteristics"
-    listed = ()
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Characteristics:
         *,
         nodes: Sequence[int],
         tolerance: float = 1e-10,
+        companions: bool = True,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
         """Take the quadrature nodes of the initial law. Collective.
@@ -89,6 +90,7 @@ class Characteristics:
             law: law of one particle at t = 0.
             nodes: number of quadrature nodes in each of the D directions, ≥ 1.
             tolerance: relative tolerance of one time step, in (0, 1e-2].
+            companions: whether half and a quarter of the nodes in each direction are carried along, to tell the error.
             comm: rank 0 of it does the work; all ranks get the answers.
 
         Raises:
@@ -104,6 +106,14 @@ class Characteristics:
         self._moments: Array | None = None
         # Empty on the other ranks, so that no array here depends on more than rank 0.
         self._z, self._weights = law.quadrature(nodes) if comm.rank == 0 else (np.empty((0, model.dimension)), np.empty(0))
+        parts = [fewer(nodes, part) for part in PARTS] if companions and math.prod(nodes) > 1 else []
+        made = (Characteristics(model, law, nodes=part, tolerance=tolerance, companions=False, comm=comm) for part in parts)
+        self._coarser = CoarserNodes(list(made))
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The errors."""
+        return tuple(self._errors())
 
     def _velocity(self, t: float, flat: Array) -> Array:
         z, model = flat.reshape(self._z.shape), self._ruling.now(t)
@@ -130,6 +140,7 @@ class Characteristics:
             self._ruling = model
             self._advance(until)
         self.model = self._ruling.now(t)
+        self._coarser.advance(t)
 
     def _advance(self, t: float) -> None:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a trial step too far is rejected by the integrator
@@ -158,8 +169,11 @@ class Characteristics:
         return (wrap(self._z, self.model.periods), self._weights.copy()) if self.comm.rank == 0 else None
 
     def numbers(self) -> dict[str, float]:
-        """Steps taken."""
-        return {"steps": self._steps}
+        """Steps taken, and the errors of the quadrature in loss and observables. Collective."""
+        return {"steps": self._steps, **self._errors()}
+
+    def _errors(self) -> dict[str, float]:
+        return self._coarser.errors(loss_and_means, self)
 
     def statistics(self) -> dict[str, Number]:
         """Number of nodes, steps taken, evaluations of the velocity, the last step and the tolerance."""
@@ -178,10 +192,12 @@ class Characteristics:
 
     def state(self) -> State | None:
         """Time, nodes (N, D), last step and counts on rank 0, else None: enough to continue bit for bit."""
+        coarser = self._coarser.state()
         if self.comm.rank > 0:
             return None
         counts = np.array([self._steps, self._evaluations], np.int64)
-        return {"time": np.float64(self.time), "step": np.float64(self.step), "nodes": self._z.copy(), "counts": counts}
+        times = {"time": np.float64(self.time), "step": np.float64(self.step)}
+        return {**times, "nodes": self._z.copy(), "counts": counts, **coarser}
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of as many nodes, read on rank 0 (others pass None). Collective.
@@ -197,6 +213,7 @@ class Characteristics:
             return float(state["time"]), float(state["step"]), [int(count) for count in np.asarray(state["counts"])]
 
         self.time, self.step, (self._steps, self._evaluations) = on_first_rank(self.comm, received)
+        self._coarser.restore(state, self.comm)
         self._moments, self._ruling = None, self._first.ruling(self.time)
         self.model = self._ruling.now(self.time)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from mvpde.runtime import MPI, ArgumentError, InvariantError, entry  # isort: skip  (loads the solver libraries before anything of mpi4py)
@@ -21,10 +21,15 @@ import numpy as np
 from mvpde.measure import Cloud, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.particles.accuracy.growth import Extent, extent_of, largest, unbounded
+from mvpde.particles.accuracy.halved import HalvedSteps, Step, halving_factor
+from mvpde.particles.accuracy.slope import Slope, fitting, require_stable, slope_of
+from mvpde.particles.accuracy.step_errors import recorded, step_errors
 from mvpde.particles.blocks import Shares, check_sizes, in_pieces, loss_and_steps, rows_in_cache, size_and_speed, wrap
-from mvpde.particles.noise import increment, require_diffusion
+from mvpde.particles.noise import Normals, increment, require_diffusion
 from mvpde.particles.schemes import PARTICLE_SCHEMES, Blocks, Flow
 
+LOOK = 64  # steps between two looks at the slope where the step is chosen
 UPDATES = 1_000_000  # particle steps, a second or so, after which an ensemble lets others look at it
 
 
@@ -37,7 +42,6 @@ class Ensemble:
     """
 
     name = label = "ensemble"
-    listed = ("loss_standard_error",)
 
     def __init__(
         self,
@@ -47,8 +51,9 @@ class Ensemble:
         particles: int,
         runs: int = 1,
         seed: int = 0,
-        step: float = 0.05,
+        step: float | str = 0.05,
         scheme: str = "heun",
+        companion: bool = True,
         driven_by: Callable[[float], Array] | None = None,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
@@ -60,8 +65,10 @@ class Ensemble:
             particles: n ≥ 1, in each run.
             runs: independent runs, ≥ 1.
             seed: ≥ 0; run r, block b draws from the stream (seed, r, b).
-            step: longest time step, > 0.
+            step: longest time step, > 0; "auto": chosen by the slope of the drift, again and again, for an error of the step
+                below that of sampling.
             scheme: a name in `mvpde.particles.schemes.PARTICLE_SCHEMES`: "heun", ….
+            companion: whether copies of some particles tell the error of the step, for a tenth of the work.
             driven_by: t → m, shape (K,), the moments of another law that moves these particles instead of their own: with the
                 moments of the limit ρ_t they are the coupled copies Z̄_i of the ensemble with the same seed and size, which
                 has the same start and noise.
@@ -75,8 +82,7 @@ class Ensemble:
         _check_steps(model, step, scheme)
         self.model, self.particles, self.runs, self.seed, self.comm = model, particles, runs, seed, comm
         self._first = self._ruling = model
-        self.scheme, self.time, self.step = scheme, 0.0, step
-        self._longest_step = step
+        self.scheme, self.time = scheme, 0.0
         self._rows = rows_in_cache(model)
         self._steps, self._seconds = 0, 0.0
         self._moments: Array | None = None
@@ -88,6 +94,15 @@ class Ensemble:
         if model.own_diffusion is not None:
             self._check_diffusion()
         self._increment = increment(model)
+        way, watched = PARTICLE_SCHEMES[scheme], companion and driven_by is None
+        self._halved = HalvedSteps(model, self._shares, way, seed, self._rows, self._z) if watched else None
+        driving = self._driving(self._z, 0.0)
+        self._extent = extent_of(model.now(0.0), self._z, [driving[run] for run, _ in self._owned], comm)
+        self._axes = unbounded(model)
+        self._slope: Slope | None = None
+        self._asked = step
+        self._longest_step = self._chosen() if isinstance(step, str) else step
+        self.step = self._longest_step
 
     # -- what the schemes use
 
@@ -116,7 +131,7 @@ class Ensemble:
     def _noise(self, z: Blocks, m: Array, h: float) -> Blocks:
         moving = self._ruling.moving is not None
         draw = increment(self._ruling.now(self.time + 0.5 * h)) if moving else self._increment
-        shares = zip(z, self._owned, self._streams, strict=True)
+        shares = zip(z, self._owned, self._sources, strict=True)
         return [draw(x, m[run], rng, h) for x, (run, _), rng in shares]
 
     def _check_diffusion(self) -> None:
@@ -138,8 +153,9 @@ class Ensemble:
 
         Raises:
             ValueError: t lies before the present time, or is no finite number.
-            InvariantError: the moments or a particle became infinite or NaN, on all ranks. The particles and the time stay those
-                before the step that failed.
+            ArgumentError: the first step is unstable where the particles are.
+            InvariantError: the moments or a particle became infinite or NaN, or grew a thousandfold, on all ranks. The particles
+                and the time stay those before the step that failed.
         """
         require_ahead("an ensemble", self.time, t)
         for until, model in self._first.stretches(self.time, t):
@@ -153,27 +169,62 @@ class Ensemble:
             self.model, self._ruling, self._increment = model, model, increment(model)
 
     def _steps_to(self, t: float, between_steps: Callable[[], None]) -> None:
-        start, often = self.time, max(1, UPDATES // (self.particles * self.runs))
-        count = math.ceil((t - start) / self._longest_step * (1.0 - 1e-12))
-        for k in range(1, count + 1):
-            began = time.perf_counter()
-            self._one_step(t if k == count else start + (t - start) * k / count, (t - start) / count)
-            self._seconds += time.perf_counter() - began
-            if k % often == 0:
-                between_steps()
+        often, taken = max(1, UPDATES // (self.particles * self.runs)), 0
+        for start, until, count in self._plan(t):
+            for k in range(1, count + 1):
+                began = time.perf_counter()
+                self._one_step(until if k == count else start + (until - start) * k / count, (until - start) / count)
+                self._seconds += time.perf_counter() - began
+                taken += 1
+                if taken % often == 0:
+                    between_steps()
+
+    def _plan(self, t: float) -> Iterator[tuple[float, float, int]]:
+        """(from, until, number of equal steps) of what takes the particles to t; "auto" looks at the slope after each."""
+        while self.time < t:
+            start, until = self.time, t
+            if self._steps == 0:
+                require_stable(min(self._longest_step, t - start), self.slope())
+            if isinstance(self._asked, str):
+                self._longest_step = min(self._chosen(), 0.25 * (t - start))
+                until = min(t, start + LOOK * self._longest_step)
+                until = t if t - until < self._longest_step else until
+            yield start, until, math.ceil((until - start) / self._longest_step * (1.0 - 1e-12))
+
+    def _chosen(self) -> float:
+        """The step that fits the slope where the particles are. Collective."""
+        return fitting(self.slope().rate, self.particles * self.runs, PARTICLE_SCHEMES[self.scheme].order)
+
+    def slope(self) -> Slope:
+        """How fast the drift changes where the particles are: see `mvpde.particles.accuracy.slope`. Collective."""
+        if self._slope is None:
+            m = self.moments() if self._driven_by is None else self._driving(self._z, self.time)
+            self._slope = slope_of(self._ruling.now(self.time), self._z, m[0], self.comm)
+        return self._slope
 
     def _one_step(self, t: float, h: float) -> None:
+        halved = self._halved
+        self._sources: Sequence[Normals] = self._streams if halved is None else (recorders := halved.recorders(self._streams))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below
             driving = self.moments() if self._driven_by is None else self._driving(self._z, self.time)
             z = PARTICLE_SCHEMES[self.scheme].step(self._flow, self._z, driving, self.time, h)
             m = self._moments_of(z)
-        if not np.isfinite(m).all():  # the same numbers, so the same decision, on every rank
-            raise InvariantError(
-                f"ensemble: the particles became infinite or NaN in the {self.scheme} step from t = {self.time:g} of length "
-                f"{h:g}; the state at t = {self.time:g} is kept. Choose an ensemble.step smaller than {h:g}."
-            )
-        self._z, self._moments, self.time, self.step = z, m, t, h
+        self._require_good(z, m, t, h)
+        if halved is not None:
+            halved.follow(Step(self._ruling, self.time, h, [source.kept for source in recorders], driving, m, self._z, z))
+        self._z, self._moments, self._slope, self.time, self.step = z, m, None, t, h
         self._steps += 1
+
+    def _require_good(self, z: Blocks, m: Array, t: float, h: float) -> None:
+        """Refuse particles that have run away in the step to t; the same numbers, so the same decision, on every rank."""
+        grown = largest(z, self.comm, self._axes)
+        if np.isfinite(m).all() and grown <= self._extent.bound(t):
+            return
+        what = "became infinite or NaN" if not np.isfinite(m).all() else self._extent.said(grown)
+        raise InvariantError(
+            f"ensemble: the particles {what} in the {self.scheme} step from t = {self.time:g} of length {h:g}; the state at "
+            f"t = {self.time:g} is kept. Choose an ensemble.step smaller than {h:g}, or a model that confines them."
+        )
 
     def moments(self) -> Array:
         """m_n = n⁻¹ Σ_i g(Z_i) of each run, shape (runs, K), the same bits on every rank. Collective."""
@@ -216,6 +267,8 @@ class Ensemble:
         """
         if self.runs >= 2:
             return float(np.std(self.losses(), ddof=1) / math.sqrt(self.runs))
+        if self.particles < 2:
+            return math.nan
         slope = self.model.outer_gradient(self.moments()[0])
         centre = float(slope @ self.moments()[0])
 
@@ -223,9 +276,35 @@ class Ensemble:
             value, _ = self.model.profile_field(z[:, : self.model.profile_dimension], slope)
             return np.asarray((self.model.amplitude(z) * value - centre) ** 2)
 
-        return math.sqrt(self.expectation(squared_deviation)[0] / max(1, self.particles - 1))
+        return math.sqrt(self.expectation(squared_deviation)[0] / (self.particles - 1))
 
-    numbers, statistics = loss_and_steps, size_and_speed
+    # -- the error of the step
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Errors of sampling and of the step, and the slope."""
+        steps: list[str] = [] if self._halved is None else [f"{name}_step_error" for name in recorded(self.model)]
+        return ("loss_standard_error", *steps, "slope")
+
+    def step_errors(self) -> dict[str, float]:
+        """Errors that the length of the steps has made in loss, predictions and observables; {} without copies. Collective.
+
+        See `mvpde.particles.accuracy.step_errors`. Where hλ is beyond the range of the scheme's order, 2 is the factor.
+        """
+        if self._halved is None:
+            return {}
+        factor = halving_factor(PARTICLE_SCHEMES[self.scheme].order, self.step * self.slope().rate)
+        return step_errors(self._halved, self._z, self.moments()[self._halved.runs], factor, self._extent.start)
+
+    def numbers(self) -> dict[str, float]:
+        """Standard error of the loss, steps taken, errors of the step, and the slope λ of the drift. Collective."""
+        return {
+            **loss_and_steps(self),
+            **{f"{name}_step_error": error for name, error in self.step_errors().items()},
+            "slope": self.slope().rate,
+        }
+
+    statistics = size_and_speed
 
     # -- checkpoints
 
@@ -234,7 +313,9 @@ class Ensemble:
 
     def state(self) -> State | None:
         """Time, particles (runs, n, D), streams (blocks, 13) on rank 0, else None: enough to continue bit for bit. Collective."""
-        return self._shares.state(self.time, self._steps, "particles", self._z, self._streams)
+        state = self._shares.state(self.time, self._steps, "particles", self._z, self._streams)
+        copies = {} if self._halved is None else self._halved.state()
+        return None if state is None else {**state, **copies, "extent": self._extent.array()}
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of an ensemble of the same size, read on rank 0 (others pass None). Collective.
@@ -244,15 +325,18 @@ class Ensemble:
         """
         kept, self._z, self._streams = self._shares.received(state, "particles", self.model.dimension)
         self.time, self._steps = float(kept["time"]), int(kept["steps"])
-        self._moments = None
+        self._moments, self._slope = None, None
+        if self._halved is not None:
+            self._halved.restore(kept, self._z)
+        self._extent = Extent(*np.asarray(kept["extent"], float).tolist()) if "extent" in kept else self._extent
         self._follow(self._first.ruling(self.time))
         self.model = self._ruling.now(self.time)
 
 
-def _check_steps(model: MeanField, step: float, scheme: str) -> None:
+def _check_steps(model: MeanField, step: float | str, scheme: str) -> None:
     """Refuse a step or a scheme that cannot be."""
-    if not (math.isfinite(step) and step > 0):
-        raise ArgumentError("step", f"must be positive, not {step!r}")
+    if step != "auto" if isinstance(step, str) else not (math.isfinite(step) and step > 0):
+        raise ArgumentError("step", f'must be positive or "auto", not {step!r}')
     reason = entry(PARTICLE_SCHEMES, scheme, "scheme").refuses(model)
     if reason is not None:
         raise ArgumentError("scheme", reason)

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from mvpde.models.mean_field import Array, MeanField
 
-Increment = Callable[[Array, Array, np.random.Generator, float], Array]
+
+class Normals(Protocol):
+    """What independent standard normal numbers come from: a stream, or numbers that are known already."""
+
+    def standard_normal(self, size: tuple[int, ...], /) -> Array:
+        """So many, in the shape asked for."""
+
+
+Increment = Callable[[Array, Array, Normals, float], Array]
 
 _ROUNDING = 1e-10  # A may miss symmetry and A ⪰ 0 by this part of its largest entry
 
@@ -31,7 +40,7 @@ def increment(model: MeanField) -> Increment:
     if model.constant_diffusion:
         return _constant(model.diffusion(np.zeros((1, model.dimension)), np.zeros(model.features))[0])
 
-    def varying(z: Array, m: Array, rng: np.random.Generator, h: float) -> Array:
+    def varying(z: Array, m: Array, rng: Normals, h: float) -> Array:
         return apply_root(2.0 * h * model.diffusion(z, m), rng.standard_normal(z.shape))
 
     return varying
@@ -49,7 +58,7 @@ def _of_moving(model: MeanField) -> Increment:
     if temperature == 0.0:
         return _isotropic(0.0)
 
-    def noise(z: Array, m: Array, rng: np.random.Generator, h: float) -> Array:
+    def noise(z: Array, m: Array, rng: Normals, h: float) -> Array:
         result = np.zeros(z.shape)
         result[:, :moving] = math.sqrt(2.0 * temperature * h) * rng.standard_normal((len(z), moving))
         return result

@@ -171,9 +171,9 @@ class OnePassSgd:
         return np.array([risk for part in risks for risk in part])
 
     def loss_standard_error(self) -> float:
-        """Standard error of the mean risk over runs, 0 for a single run: nothing is known of it then. Collective."""
+        """Standard error of the mean risk over runs, NaN for a single run: nothing is known of it then. Collective."""
         losses = self.losses()
-        return float(losses.std(ddof=1) / math.sqrt(self.runs)) if self.runs > 1 else 0.0
+        return float(losses.std(ddof=1) / math.sqrt(self.runs)) if self.runs > 1 else math.nan
 
     def cloud(self) -> Cloud | None:
         """Radii of run 0, shape (N, 1), and weights (N,) on rank 0, else None. Collective."""

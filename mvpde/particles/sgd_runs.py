@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from mvpde.runtime import MPI, ArgumentError, InvariantError, entry  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
@@ -22,9 +23,13 @@ from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, req
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.sgd_network import SgdNetwork, diffusion_model
-from mvpde.particles.blocks import Shares, check_sizes
+from mvpde.particles.accuracy.growth import Extent, extent_of, largest
+from mvpde.particles.accuracy.halved import HalvedSteps, Step, halving_factor
+from mvpde.particles.accuracy.slope import Slope, require_stable, slope_of
+from mvpde.particles.accuracy.step_errors import recorded, step_errors
+from mvpde.particles.blocks import SUB_BLOCK, Shares, check_sizes
 from mvpde.particles.noise import increment
-from mvpde.particles.schemes import DYNAMICS
+from mvpde.particles.schemes import DYNAMICS, PARTICLE_SCHEMES, Blocks
 
 IN_WORK = 2**15  # entries of one (runs, batch) array at a time
 
@@ -128,6 +133,7 @@ class SgdRuns:
         dynamics: str = "sgd",
         order: int = 1,
         step: float | None = None,
+        companion: bool = True,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
         """Draw W_0, independent from the law. Collective.
@@ -140,6 +146,7 @@ class SgdRuns:
             dynamics: "sgd" for the chain, "diffusion" for paths of the diffusion.
             order: 1 or 2, the order of the diffusion.
             step: longest step of the diffusion's paths; by default η/4.
+            companion: whether copies of some paths of the diffusion tell the error of the step.
             comm: communicator over which the blocks are distributed.
 
         Raises:
@@ -156,11 +163,26 @@ class SgdRuns:
         self._shares = Shares(1, runs, comm)
         self._streams = self._shares.streams(seed)
         self._w = self._shares.start(law, self._streams)
+        unused = [np.zeros(self.model.features) for _ in self._w]
+        self._extent = extent_of(self.model, self._w, unused, comm)
+        self._halved = self._copies(companion)
+
+    def _copies(self, companion: bool) -> HalvedSteps | None:
+        """Of paths of the diffusion; a step of SGD is no approximation of anything."""
+        if not (companion and self.approximate):
+            return None
+        return HalvedSteps(self.model, self._shares, PARTICLE_SCHEMES["euler"], self.seed, SUB_BLOCK, self._w)
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the steps are those of a scheme and not SGD itself."""
+        return self._way.exact_times
 
     @property
     def listed(self) -> tuple[str, ...]:
-        """The standard errors, of the loss and of what the model observes beside it."""
-        return ("loss_standard_error", *(f"{name}_standard_error" for name in self.model.observables))
+        """The errors: standard errors, and those of the step of paths of the diffusion; how fast their drift changes."""
+        steps = [] if self._halved is None else [*(f"{name}_step_error" for name in recorded(self.model)), "slope"]
+        return ("loss_standard_error", *(f"{name}_standard_error" for name in self.model.observables), *steps)
 
     def _mean(self, sums: list[Array]) -> Array:
         return self._shares.mean(sums)[0]
@@ -174,19 +196,28 @@ class SgdRuns:
 
         Raises:
             ValueError: t lies before the present time, or is no finite number.
-            InvariantError: a run became infinite or NaN, on all ranks. Runs and time stay those before the call, the streams
-                have gone on.
+            ArgumentError: the first step of paths of the diffusion is unstable where they are.
+            InvariantError: a run became infinite or NaN, or grew a thousandfold, on all ranks. Runs and time stay those before
+                the call, the streams have gone on.
         """
         require_ahead("runs", self.time, t)
         began = time.perf_counter()
         count, h = self._plan(t)
+        if self.approximate and self._steps == 0 and count:
+            require_stable(h, self.slope(), self.time, otherwise="")
         with np.errstate(over="ignore", invalid="ignore"):  # found and reported below
-            moved = [self._moved(w, rng, count, h) for w, rng in zip(self._w, self._streams, strict=True)]
+            moved = self._moved(count, h)
         lost = self.comm.allreduce(sum(int(np.sum(~np.isfinite(w).all(axis=1))) for w in moved))
         if lost:
             raise InvariantError(
                 f"sgd: {lost} of {self.runs} runs became infinite or NaN between t = {self.time:g} and t = {t:g}; "
                 f"the runs at t = {self.time:g} are kept. Choose a learning_rate below {self.problem.learning_rate:g}"
+            )
+        grown = largest(moved, self.comm)
+        if grown > self._extent.bound(t):
+            raise InvariantError(
+                f"sgd: the runs {self._extent.said(grown)} between t = {self.time:g} and t = {t:g}; the runs at "
+                f"t = {self.time:g} are kept. Choose a learning_rate below {self.problem.learning_rate:g}"
             )
         self._w, self.time, self._steps = moved, t, self._steps + count
         self._seconds += time.perf_counter() - began
@@ -199,10 +230,27 @@ class SgdRuns:
         since, steps = self._began
         return round((t - since) / self.step) - (self._steps - steps), self.step
 
-    def _moved(self, w: Array, rng: np.random.Generator, count: int, h: float) -> Array:
-        for _ in range(count):
-            w = self._way.move(w, rng, h)
-        return w
+    def _moved(self, count: int, h: float) -> Blocks:
+        """The runs after so many steps, block by block, followed by their copies."""
+        blocks, halved = list(self._w), self._halved
+        if halved is None:
+            for k, rng in enumerate(self._streams):
+                for _ in range(count):
+                    blocks[k] = self._way.move(blocks[k], rng, h)
+            return blocks
+        none = np.zeros((1, self.model.features))
+        for step in range(count):
+            sources = halved.recorders(self._streams)
+            reading = cast("list[np.random.Generator]", sources)  # paths of the diffusion draw normal numbers only
+            after = [self._way.move(w, source, h) for w, source in zip(blocks, reading, strict=True)]
+            normals = [source.kept for source in sources]
+            halved.follow(Step(self.model, self.time + step * h, h, normals, none, none, blocks, after))
+            blocks = after
+        return blocks
+
+    def slope(self) -> Slope:
+        """How fast the drift of the diffusion changes where the runs are. Collective."""
+        return slope_of(self.model, self._w, np.zeros(self.model.features), self.comm)
 
     def change(self, problem: SgdNetwork) -> None:
         """From now on train with the η and B of another problem, from the weights there are: one stretch of a schedule.
@@ -218,6 +266,7 @@ class SgdRuns:
         self.problem, self._way = problem, DYNAMICS[self.dynamics](problem, *self._asked)
         self.model, self.step = self._way.model, self._way.length
         self._began = self.time, self._steps
+        self._halved = self._copies(self._halved is not None)
 
     def averages(self, functions: Sequence[Callable[[Array], Array]], times: Sequence[float]) -> tuple[Array, Array]:
         """Means of f(W_t) over runs and over increasing times still to come, and their standard errors, shapes (K,). Collective.
@@ -264,7 +313,16 @@ class SgdRuns:
     def numbers(self) -> dict[str, float]:
         """Standard errors of the losses, and steps taken. Collective."""
         others = {f"{name}_standard_error": self.estimate(f)[1] for name, f in self.model.observables.items()}
-        return {"loss_standard_error": self.loss_standard_error(), **others, "steps": self._steps}
+        return {"loss_standard_error": self.loss_standard_error(), **others, "steps": self._steps, **self._of_steps()}
+
+    def _of_steps(self) -> dict[str, float]:
+        """Errors of the step and slope, where the step approximates something."""
+        if self._halved is None:
+            return {}
+        rate = self.slope().rate
+        factor = halving_factor(1, self.step * rate)
+        errors = step_errors(self._halved, self._w, self.moments(), factor, self._extent.start)
+        return {**{f"{name}_step_error": error for name, error in errors.items()}, "slope": rate}
 
     def statistics(self) -> dict[str, Number]:
         """Size, η, B, noise scale, steps, and steps of runs per second of ``advance`` (all runs and ranks together)."""
@@ -289,7 +347,9 @@ class SgdRuns:
     def state(self) -> State | None:
         """Time, weights (1, R, D), streams (blocks, 13), last change of η on rank 0, else None. Collective."""
         state = self._shares.state(self.time, self._steps, "weights", self._w, self._streams)
-        return None if state is None else {**state, "began": np.array(self._began, dtype=np.float64)}
+        copies = {} if self._halved is None else self._halved.state()
+        began = {"began": np.array(self._began, dtype=np.float64), "extent": self._extent.array()}
+        return None if state is None else {**state, **copies, **began}
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of as many runs of the same (present) problem, read on rank 0 (others pass None). Collective.
@@ -301,6 +361,9 @@ class SgdRuns:
         self.time, self._steps = float(kept["time"]), int(kept["steps"])
         since, steps = np.asarray(kept["began"])
         self._began = float(since), int(steps)
+        self._extent = Extent(*np.asarray(kept["extent"], float).tolist()) if "extent" in kept else self._extent
+        if self._halved is not None:
+            self._halved.restore(kept, self._w)
 
 
 # --- what is observed -----------------------------------------------------------------------------------------------------------

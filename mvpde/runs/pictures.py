@@ -280,6 +280,7 @@ def _band(axes: Axes, name: str, x: Array, y: Array, errors: Array) -> None:
 
 def _with_bars(axes: Axes, recorded: Record, name: str, x: Array, y: Array, errors: Array, marks: Mapping[str, str]) -> None:
     """The curve of a measure, under its own name, with two standard errors where they are known."""
+    errors = np.nan_to_num(errors)  # of a single run nothing may be known
     known, exactness = bool(errors.any()), MEASURES[name].exactness
     label = recorded.labels.get(name, name) + " (± 2 SE)" * known
     style = {**LINES[exactness], **marks}

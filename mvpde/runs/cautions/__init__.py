@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from mvpde.runs.cautions import comparison, density_error, descent, layers, long_time, mesh
+from mvpde.runs.cautions import comparison, density_error, descent, layers, long_time, mesh, particles
 from mvpde.runs.cautions.caution import Caution, Findings
 
 JUDGES: tuple[Callable[[Findings], Iterator[Caution]], ...] = (
@@ -14,6 +14,7 @@ JUDGES: tuple[Callable[[Findings], Iterator[Caution]], ...] = (
     descent.judge,
     comparison.judge,
     layers.judge,
+    particles.judge,
 )
 
 

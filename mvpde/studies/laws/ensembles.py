@@ -9,8 +9,22 @@ from mvpde.cases.schema import EnsembleSection
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array
 from mvpde.particles.ensemble import Ensemble
-from mvpde.runtime import MPI
+from mvpde.runtime import MPI, CaseError
 from mvpde.studies.needs import given
+
+
+def step_of(problem: Problem) -> float:
+    """The number in [ensemble] step.
+
+    Raises:
+        CaseError: where the case leaves it to the run.
+    """
+    step = given(problem.sections.ensemble).step
+    if isinstance(step, str):
+        raise CaseError(
+            f'{problem.case.path}: [ensemble] step: "auto" is chosen on the way, and this task needs one; give a number'
+        )
+    return step
 
 
 def ensemble_of(
@@ -30,5 +44,6 @@ def ensemble_of(
         driven_by: t → m_t that drives them instead of their own moments.
         changes: keys of [ensemble] with other values.
     """
-    keys = {**given(problem.sections.ensemble).model_dump(include=set(EnsembleSection.model_fields)), **changes}
+    keys = {**given(problem.sections.ensemble).model_dump(include=set(EnsembleSection.model_fields))}
+    keys |= {"companion": False, **changes}
     return Ensemble(problem.model, law or problem.law, driven_by=driven_by, comm=comm, **keys)

@@ -17,8 +17,8 @@ from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Section
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI
-from mvpde.studies.laws.ensembles import ensemble_of
-from mvpde.studies.needs import Need, given, later_outputs, sections
+from mvpde.studies.laws.ensembles import ensemble_of, step_of
+from mvpde.studies.needs import Need, later_outputs, sections
 from mvpde.studies.task import task_of
 
 FINER = 8
@@ -64,7 +64,7 @@ class DepthResult:
 
 def residual_depth(problem: Problem, options: DepthOptions, comm: MPI.Intracomm) -> DepthResult:
     """Errors of the network of the case at the output depths after 0. Collective."""
-    step = given(problem.sections.ensemble).step
+    step = step_of(problem)
     network, flow = ensemble_of(problem, comm, scheme="euler"), ensemble_of(problem, comm, scheme="heun", step=step / FINER)
     times = [s for s in problem.sections.time.outputs if s > 0.0]
     rows = []

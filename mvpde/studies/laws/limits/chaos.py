@@ -26,9 +26,9 @@ from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.ensemble import Ensemble
 from mvpde.runtime import MPI, CaseError
 from mvpde.studies.figures import finish, look, plain_ticks
-from mvpde.studies.laws.ensembles import ensemble_of
+from mvpde.studies.laws.ensembles import ensemble_of, step_of
 from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, Picture, title
-from mvpde.studies.needs import box, given, hot, sections, where
+from mvpde.studies.needs import box, hot, sections, where
 from mvpde.studies.quantities import axis
 from mvpde.studies.task import over_times, task_of
 from mvpde.studies.verdict import FAILS, HOLDS, Estimate, Json, Verdict, loglog_line
@@ -66,7 +66,7 @@ def limit_moments(problem: Problem, comm: MPI.Intracomm) -> Callable[[float], Ar
         comm: communicator.
     """
     name = "density" if hot(problem) else "characteristics"
-    step, end = given(problem.sections.ensemble).step, problem.sections.time.outputs[-1]
+    step, end = step_of(problem), problem.sections.time.outputs[-1]
     measure = measures(problem, [name], comm)[name]
     times = np.linspace(0.0, end, max(4, math.ceil(end / step)) + 1)
     rows = []

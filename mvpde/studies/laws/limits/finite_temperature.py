@@ -20,7 +20,7 @@ from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.finite_n import Tilted, midpoints, prediction, step_bias
 from mvpde.runtime import MPI, on_first_rank
 from mvpde.studies.figures import GREY, draw_errors, finish
-from mvpde.studies.laws.ensembles import ensemble_of
+from mvpde.studies.laws.ensembles import ensemble_of, step_of
 from mvpde.studies.measurement import Measurement, MeasurementOptions, Outcome, Picture, title
 from mvpde.studies.needs import Need, box, given, runs, section
 from mvpde.studies.quantities import axis, table_of
@@ -116,7 +116,7 @@ def finite_temperature(problem: Problem, options: LangevinOptions, comm: MPI.Int
             predicted_mean=predicted.mean.tolist(),
             predicted_variance=np.diag(predicted.covariance).tolist(),
             predicted_covariance=predicted.covariance.tolist(),
-            step_bias=np.diag(step_bias(predicted, weights, beta, n, section.step)).tolist(),
+            step_bias=np.diag(step_bias(predicted, weights, beta, n, step_of(problem))).tolist(),
             quadrature_mean=np.abs(predicted.mean - coarse.mean).tolist(),
             quadrature_variance=np.abs(np.diag(predicted.covariance - coarse.covariance)).tolist(),
             **statistics(_samples(ensemble, options)),

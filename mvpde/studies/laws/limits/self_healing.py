@@ -24,7 +24,7 @@ from mvpde.particles.ensemble import Ensemble
 from mvpde.runs.compare import root_mean, squared_errors
 from mvpde.runtime import MPI
 from mvpde.studies.figures import bars, draw_series, finish, guide, look
-from mvpde.studies.laws.ensembles import ensemble_of
+from mvpde.studies.laws.ensembles import ensemble_of, step_of
 from mvpde.studies.measurement import Level, Measurement, MeasurementOptions, Outcome, Picture, Table, title
 from mvpde.studies.needs import cold, given, runs, sections, with_data
 from mvpde.studies.quantities import failures, grouped
@@ -97,7 +97,7 @@ def healing(problem: Problem, _: HealingOptions, comm: MPI.Intracomm) -> Healing
     """Particles and their limit, and both at coarser steps and nodes, through all output times to a_n. Collective."""
     time, section = problem.sections.time, given(problem.sections.characteristics)
     times = [t for t in time.outputs if t < time.end] + [time.end]
-    step = given(problem.sections.ensemble).step
+    step = step_of(problem)
     repeated = max(2, given(problem.sections.ensemble).runs // REPEATED)
 
     def limit(nodes: Sequence[int]) -> Characteristics:
