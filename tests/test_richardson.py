@@ -64,6 +64,16 @@ def test_where_the_last_difference_vanishes_by_cancellation_the_one_before_speak
         assert not estimate.asymptotic.any()
 
 
+def test_numbers_that_do_not_cancel_are_not_scared_by_fast_convergence() -> None:
+    """x_h = x + a hᵖ with p from 3 to 8: covered, and at most ten times too much."""
+    for power in (3.0, 4.0, 5.0, 6.0, 8.0):
+        levels = _levels([np.array([1.0, -3.0])], [power])
+        estimate = three_levels(*levels, cancelling=False)
+        true = np.abs(estimate.value - 1.0)
+        assert (true <= 2.0 * estimate.error).all() and (true >= 0.1 * estimate.error).all()
+        assert power < 4.5 or (estimate.error < 0.5 * three_levels(*levels).error).all()
+
+
 @pytest.mark.parametrize("power", [0.5, 0.7, 1.0, 1.3, 1.8, 2.3, 3.0, 4.0])
 def test_any_order_is_covered(power: float) -> None:
     estimate = three_levels(*_levels([np.array([1.0, -2.0])], [power]))

@@ -189,9 +189,14 @@ def _modes_like(density: Density, law: Stationary, fine: Spectrum) -> Array:
         there = spectrum(density, count + _MORE, law, searched=fine.searched + _MORE).eigenvalues
     except SolverError:
         return np.full((count, 2), np.nan)
-    rows, columns = linear_sum_assignment(np.abs(fine.eigenvalues[:, None] - there))
+    alone = np.abs(there[:, None] - there.conj()).min(axis=1) > 1e-6 * np.abs(there)  # whose partner was cut off
+    both = fine.eigenvalues, np.concatenate([there, there[alone].conj()])
+    upper = [np.column_stack([values.real, np.abs(values.imag)]) for values in both]  # members of a pair are one
+    rows, columns = linear_sum_assignment(np.linalg.norm(upper[0][:, None] - upper[1], axis=2))
     result = np.full((count, 2), np.nan)
-    result[rows] = pairs_of(there[columns])
+    result[rows] = upper[1][columns] * np.column_stack(
+        [np.ones(len(rows)), np.where(fine.eigenvalues[rows].imag < 0.0, -1.0, 1.0)]
+    )
     return result
 
 
@@ -234,7 +239,7 @@ def errors(
 def _from_levels(fine: Array, coarser: Sequence[Array], scale: Array) -> Richardson:
     if len(coarser) == 1:
         return two_levels(fine, coarser[0], scale=scale)
-    return three_levels(fine, coarser[0], coarser[1], scale=scale)
+    return three_levels(fine, coarser[0], coarser[1], scale=scale, cancelling=False)
 
 
 def _nested(levels: Sequence[Array]) -> Array:
