@@ -16,7 +16,7 @@ import numpy as np
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.labels import characteristic_nodes, label_nodes
 from mvpde.cases.messages import blaming, in_file, listed, nearest
-from mvpde.cases.schema import CaseSections, DomainSection
+from mvpde.cases.schema import CaseSections, DensitySection, DomainSection
 from mvpde.measure import Measure
 from mvpde.models.mean_field import MeanField
 from mvpde.registry import At, Registry
@@ -65,7 +65,7 @@ class MeasureEntry:
 SAMPLES, MESH, NODES = range(3)
 EVERY = ("loss", "step", "seconds")  # keys of any measure
 LAYERS = ("predictions", "inputs", "label_covariance", "layer_mean", "layer_variance", "dissipation")  # of deep networks
-OF_COMPANIONS = ("companions", "companion_seconds", "order", "moments")  # what a run adds to a density
+OF_COMPANIONS = ("companions", "companion_seconds", "order", "moments", "ladder", "accuracy_reached")  # what a run adds to a density
 OF_ERRORS = ("_error", "_extrapolated", "_step_error")  # endings of what it says of another number
 LABELLED = ("labels", "label_defect")  # of laws with frozen coordinates
 OF_STEPS = ("loss", "law", "prediction", "train_loss", "test_loss")  # what particles and paths know the error of their step of
@@ -195,6 +195,30 @@ def _keys(name: str, model: MeanField, sections: CaseSections) -> set[str]:
     return set(MEASURES[name].keys) - {*LAYERS, *(() if model.frozen else LABELLED)}
 
 
+def accuracies(model: MeanField) -> tuple[str, ...]:
+    """What [density] accuracy_of may name: numbers of a density that have an error."""
+    data = model.data is not None
+    known = {"predictions": data, "moments": not data, "loss": True, "free_energy": model.gradient_flow}
+    return (*(name for name, there in known.items() if there), *model.observables)
+
+
+def accuracy_names(model: MeanField, section: DensitySection) -> tuple[str, ...]:
+    """What must have the accuracy of [density].
+
+    Raises:
+        CaseError: a name of nothing that the density of this model has.
+    """
+    known = accuracies(model)
+    for name in section.accuracy_of or ():
+        if name not in known:
+            raise CaseError(
+                f"[density] accuracy_of: the density has no {name!r}{nearest(name, known)}; give some of {listed(known)}"
+            )
+    if section.accuracy_of:
+        return tuple(dict.fromkeys(section.accuracy_of))
+    return ("predictions",) if model.data is not None else ("moments", "loss", *model.observables)
+
+
 # --- those of a case ------------------------------------------------------------------------------------------------------------
 
 
@@ -270,9 +294,12 @@ def sizes(problem: Problem, comm: MPI.Intracomm) -> dict[str, int | str]:
     if model.data is not None:
         answer["data points"] = len(model.data.weights)
     answer["features"] = model.profile(np.zeros((1, model.profile_dimension))).shape[1]
-    if s.density is not None and s.domain is not None:
-        if s.domain.box is not None:
-            answer["box"] = " × ".join(f"[{a:.6g}, {b:.6g}]" for a, b in zip(*s.domain.box, strict=True))
+    if s.density is not None and s.domain is not None and s.domain.box is not None:
+        answer["box"] = " × ".join(f"[{a:.6g}, {b:.6g}]" for a, b in zip(*s.domain.box, strict=True))
+    if s.density is not None and s.density.accuracy is not None:
+        found = f"found for an accuracy of {s.density.accuracy:g} of {', '.join(accuracy_names(model, s.density))}"
+        answer["cells"] = f"{found}, up to {s.density.max_nodes} nodes"
+    elif s.density is not None and s.domain is not None:
         nodes, cells = _mesh_sizes(problem, s.domain, comm)
         labels = math.prod(label_nodes(s, model))
         nodes, answer = nodes * labels, answer | ({"labels": labels} if model.frozen else {})
@@ -283,7 +310,10 @@ def sizes(problem: Problem, comm: MPI.Intracomm) -> dict[str, int | str]:
     if s.characteristics is not None:
         answer["characteristics"] = math.prod(characteristic_nodes(s, model))
     own = KINDS[s.model.kind].sizes
-    return {**answer, **({} if own is None else own(s, model)), "output times": len(s.time.outputs)}
+    answer |= {} if own is None else own(s, model)
+    if s.density is not None and s.density.accuracy is not None:  # what cells make of it is not known
+        answer = {key: size for key, size in answer.items() if not key.startswith("density ")}
+    return {**answer, "output times": len(s.time.outputs)}
 
 
 def _mesh_sizes(problem: Problem, section: DomainSection, comm: MPI.Intracomm) -> tuple[int, int]:

@@ -145,6 +145,21 @@ COMPANIONS = Field(
     description="coarser meshes that tell its error, 0 to 2; absent: 2 on a box; a mesh or shell is refined once for each",
     examples=[2],
 )
+Accuracy = Annotated[Number, Field(gt=0, lt=1)] | None
+ACCURACY = Field(
+    None,
+    description="relative error to be reached, in (0, 1); cells and `tolerance` are then found, `cells` gives a ratio only",
+    examples=[1e-3],
+)
+AccuracyOf = Annotated[list[str], Field(min_length=1)] | None
+ACCURACY_OF = Field(
+    None,
+    description="what must have the accuracy; absent: predictions, or without data moments, loss and observables",
+    examples=[["loss"]],
+)
+MAX_NODES = Field(
+    2_000_000, description="nodes that are not passed for the sake of `accuracy`, a whole number ≥ 1", examples=[2_000_000]
+)
 
 
 class DensitySection(Section):
@@ -167,6 +182,9 @@ class DensitySection(Section):
         examples=[{"pc_type": "gamg"}],
     )
     companions: Companions = COMPANIONS
+    accuracy: Accuracy = ACCURACY
+    accuracy_of: AccuracyOf = ACCURACY_OF
+    max_nodes: Count = MAX_NODES
 
 
 class ExplicitDensitySection(Section):
@@ -178,6 +196,9 @@ class ExplicitDensitySection(Section):
     )
     step: Positive | None = Field(None, description="longest step, > 0; absent: chosen by the scheme", examples=[0.01])
     companions: Companions = COMPANIONS
+    accuracy: Accuracy = ACCURACY
+    accuracy_of: AccuracyOf = ACCURACY_OF
+    max_nodes: Count = MAX_NODES
 
     @model_validator(mode="before")
     @classmethod

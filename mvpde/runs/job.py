@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mvpde.equilibrium.approach import LongTime
     from mvpde.equilibrium.deep import DeepLongTime
     from mvpde.runs.errors.companions import Companions
+    from mvpde.runs.errors.ladder import Ladder
     from mvpde.runs.optimality import Optimality
 
 
@@ -38,6 +39,7 @@ class Run:
         long_time: stationary law and modes, where the case asks for them.
         optimality: bounds on the gap to the best law, where the outer energy is convex.
         companions: of the density, where there is one.
+        ladder: of meshes, where an accuracy is asked for.
     """
 
     problem: Problem
@@ -53,3 +55,4 @@ class Run:
     long_time: LongTime | DeepLongTime | None = None
     optimality: Optimality | None = None
     companions: Companions | None = None
+    ladder: Ladder | None = None

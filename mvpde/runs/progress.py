@@ -9,15 +9,17 @@ from typing import TextIO
 
 from mvpde.runs.record import Record
 
-type Progress = Callable[[Record, Sequence[float]], None]
+type Progress = Callable[[Record | str, Sequence[float]], None]  # at an output time, or a line of text between them
 
 
-def silent(recorded: Record, times: Sequence[float]) -> None:
+def silent(recorded: Record | str, times: Sequence[float]) -> None:
     """Say nothing."""
 
 
-def line(recorded: Record) -> str:
+def line(recorded: Record | str) -> str:
     """t, step, mass defect, smallest value, losses, free energy on one line."""
+    if isinstance(recorded, str):
+        return recorded
     parts = [f"t = {recorded.time:<8g}"]
     for n in (numbers for numbers in recorded.numbers.values() if "mass_defect" in numbers):
         parts.append(f"dt {n['step']:.2e}  mass defect {n['mass_defect']:.1e}  min {n['minimum']:+.1e}")

@@ -94,19 +94,30 @@ def run(
     names = chosen_measures(described, without)
     importlib.import_module("dolfinx")  # on all ranks, and now: PETSc starts collectively, and with signal handlers of its own
     from mvpde.runs.errors.companions import companions
+    from mvpde.runs.errors.ladder import ladder
     from mvpde.runs.optimality import watch
 
     with stopping.listening(comm) as request:
-        job = Run(described, measures(described, names, comm), folder, comm, began)
-        job.passed_over += _skipped(job, without)
-        job.long_time, job.optimality = long_time_of(described, job.measures), watch(job.measures)
-        job.companions = companions(described, job.measures["density"], comm) if "density" in job.measures else None
-        mesh = _mesh(job)
-        on_first_rank(comm, lambda: _open(job, mesh, output.provenance(case, comm.size, command)))
-        if job.long_time is not None and described.sections.output.fields:
-            job.long_time.write(folder, described.model.directions)
-        summary = _carry(job, request, progress)
-    return Result(folder, summary)
+        climbed = ladder(described, names, comm)
+        while True:  # once, or on finer and finer meshes until an accuracy is reached
+            if climbed is not None:
+                climbed.climb(request.check, lambda text: progress(text, ()))
+                described = climbed.problem
+            job = Run(described, measures(described, names, comm), folder, comm, began, ladder=climbed)
+            job.passed_over += _skipped(job, without)
+            job.long_time, job.optimality = long_time_of(described, job.measures), watch(job.measures)
+            job.companions = companions(described, job.measures["density"], comm) if "density" in job.measures else None
+            _make_folder(job, output.provenance(case, comm.size, command))
+            if (summary := _carry(job, request, progress)) is not None:
+                return Result(folder, summary)
+
+
+def _make_folder(job: Run, provenance: dict[str, Any]) -> None:
+    """The folder with all that is known before the first step. Collective."""
+    mesh = _mesh(job)
+    on_first_rank(job.comm, lambda: _open(job, mesh, provenance))
+    if job.long_time is not None and job.problem.sections.output.fields:
+        job.long_time.write(job.folder, job.problem.model.directions)
 
 
 def _mesh(job: Run) -> Mesh | None:
@@ -131,8 +142,8 @@ def _open(job: Run, mesh: Mesh | None, provenance: dict[str, Any]) -> None:
         job.series["density"].write_mesh(*mesh, job.problem.model.directions)
 
 
-def _carry(job: Run, request: stopping.StopRequest, progress: Progress) -> Summary:
-    """Advance and record until the last output time or the first failure. Collective."""
+def _carry(job: Run, request: stopping.StopRequest, progress: Progress) -> Summary | None:
+    """Advance and record until the last output time or the first failure; None where the mesh is too coarse. Collective."""
     times = job.problem.case.sections.time.outputs
     try:
         for t in times:
@@ -145,7 +156,18 @@ def _carry(job: Run, request: stopping.StopRequest, progress: Progress) -> Summa
     except stopping.Stopped as stop:
         _finish(job, "stopped", str(stop))
         raise
-    return _finish(job, "done")
+    return _finish(job, "done") if _accurate(job, progress) else None
+
+
+def _accurate(job: Run, progress: Progress) -> bool:
+    """Whether nothing finer is to be computed. Collective."""
+    if job.ladder is None or job.companions is None:
+        return True
+    job.ladder.take(job.companions, job.comm.bcast(job.seconds["density"] + job.companions.seconds))
+    progress(job.ladder.last, ())
+    if job.ladder.ended:
+        job.passed_over += job.ladder.doubts()
+    return job.ladder.ended
 
 
 def _advance(job: Run, t: float, between_steps: Callable[[], None]) -> None:

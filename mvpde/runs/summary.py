@@ -80,6 +80,7 @@ def summary_of(job: Run, status: str, message: str = "") -> Summary:
         summary[name] = {**job.statistics[name], **lists, **arrays, "seconds": job.seconds.get(name, 0.0)}
         if job.companions is not None and name == job.companions.fine.name:
             summary[name] |= entries(job.companions.found, [*lists, *arrays]) | job.companions.statistics()
+            summary[name] |= {} if job.ladder is None else job.ladder.entries()
         for key, listed in arrays.items():  # beside each other too, as they are compared
             summary.setdefault(key, {})[name] = listed
     summary["comparison"] = _compared(job)

@@ -135,18 +135,25 @@ class Companions:
     def observe(self, recorded: Record) -> None:
         """Record what the companions say at an output time of the density, whose numbers are ``recorded``. Collective."""
         began = time.perf_counter()
-        others = moments(self.fine.model)
-        self.observed.append(_of_record(recorded, self.fine))
-        self.observed[-1] |= {name: self.fine.expectation(h)[0] for name, h in others.items()}
-        for name, h in {**self.fine.model.observables, **others}.items():
+        known = _of_record(recorded, self.fine)
+        known |= {name: self.fine.expectation(h)[0] for name, h in moments(self.fine.model).items()}
+        self._observe(recorded.time, known, recorded.functions)
+        self.seconds += time.perf_counter() - began
+
+    def observe_alone(self) -> None:
+        """The same where nothing is recorded. Collective."""
+        self._observe(self.fine.time, observed(self.fine), {})
+
+    def _observe(self, t: float, known: Observed, functions: Mapping[str, Function]) -> None:
+        self.observed.append(known)
+        for name, h in {**self.fine.model.observables, **moments(self.fine.model)}.items():
             size = float(self.fine.expectation(lambda z, h=h: np.abs(h(z)))[0])  # type: ignore[misc]
             self.sizes[name] = max(size, self.sizes.get(name, 0.0))
         for level in self.levels:
             level.means = {}
             level.observed.append({})
             if not level.failed:
-                _guarded(level, partial(level.observe, recorded.time, recorded.functions))
-        self.seconds += time.perf_counter() - began
+                _guarded(level, partial(level.observe, t, functions))
 
     def missing(self) -> list[str]:
         """Which companions are not there, or not any more, each with the reason."""

@@ -1,0 +1,217 @@
+"""A case with `[density] accuracy`: the density alone on finer and finer meshes, until one is expected to do for the run.
+
+That run is a rung itself. Where it is not accurate enough after all, it is done again on a finer mesh in the same folder.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mvpde.cases.measures import accuracy_names, density_of
+from mvpde.cases.problem import Problem
+from mvpde.cases.schema import DensitySection, DomainSection
+from mvpde.measure import Measure
+from mvpde.models.laws import Product
+from mvpde.runs.cautions.caution import Caution
+from mvpde.runs.errors import rungs as steps
+from mvpde.runs.errors.companions import Companions, companions, moments
+from mvpde.runs.errors.estimates import Assessment, estimates
+from mvpde.runs.errors.rungs import Rung
+from mvpde.runtime import MPI, CaseError, InvariantError, SolverError, on_first_rank
+
+HOPELESS = 3  # rungs without an error, after which the run itself tells why
+
+Said = Callable[[str], None]
+
+
+@dataclass
+class Ladder:
+    """The meshes so far, and the next one.
+
+    Attributes:
+        given: the case, whose cells are a shape.
+        comm: communicator.
+        accuracy: wanted.
+        names: of the quantities that must have it.
+        scale: of the next mesh, times the cells of the case.
+        alone: whether the density is all that the run computes, so that each rung may be the run and none is computed twice.
+        rungs: so far.
+        first: cells of the first rung.
+    """
+
+    given: Problem
+    comm: MPI.Intracomm
+    accuracy: float
+    names: Sequence[str]
+    scale: float
+    alone: bool
+    rungs: list[Rung] = field(default_factory=list)
+    first: tuple[int, ...] = ()
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Of the next mesh."""
+        return steps.scaled(_shape(self.given), self.scale)
+
+    @property
+    def problem(self) -> Problem:
+        """The case on the next mesh."""
+        return on_cells(self.given, self.cells, steps.tolerance(self.first or self.cells, self.cells))
+
+    @property
+    def last(self) -> str:
+        """The last rung, for the log."""
+        return steps.told(self.rungs[-1], self.accuracy)
+
+    def entries(self) -> Mapping[str, object]:
+        """What `summary.json` says of the meshes so far."""
+        return steps.entries(self.rungs, self.accuracy)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last rung is accurate enough, or as fine as may be."""
+        return steps.reached(self.rungs, self.accuracy) or (bool(self.rungs) and self.rungs[-1].cells == self.cells)
+
+    def climb(self, between_steps: Callable[[], None], say: Said) -> None:
+        """Rungs of the density alone, until the next mesh is expected to do. Collective."""
+        while not self._within_reach():
+            self._pilot(between_steps)
+            say(self.last)
+
+    def take(self, observed: Companions, seconds: float) -> None:
+        """Add the rung that has just been computed on the next mesh, and choose the one after it. Collective."""
+        error = on_first_rank(self.comm, lambda: self._error(observed))
+        self._add(_nodes(observed.fine), error, seconds)
+
+    def doubts(self) -> list[Caution]:
+        """What is to be said where the accuracy was not reached."""
+        if steps.reached(self.rungs, self.accuracy):
+            return []
+        last = self.rungs[-1]
+        error = "is not known" if last.error is None else f"is {last.error:.1e}"
+        text = (
+            f"density: the relative error of {', '.join(self.names)} {error} on {last.nodes} nodes, and {self.accuracy:g} was "
+            "asked for; choose a larger [density] max_nodes, a larger accuracy, or a smaller [domain]"
+        )
+        return [Caution("density.accuracy", text, last.error, self.accuracy)]
+
+    def _within_reach(self) -> bool:
+        """Whether the next mesh is expected to be accurate enough, or is the last that there may be."""
+        if not self.rungs:
+            return False
+        if all(rung.error is None for rung in self.rungs[-HOPELESS:]) and len(self.rungs) >= HOPELESS:
+            return True
+        if self._limit() <= self.scale or (self.alone and self.rungs[-1].error is not None):
+            return True
+        trusted = self.rungs[-1].known <= steps.CREDIBLE
+        return trusted and steps.growth(self.rungs, self.accuracy) <= steps.MOST
+
+    def _pilot(self, between_steps: Callable[[], None]) -> None:
+        """The density alone on the next mesh. Collective."""
+        began = time.perf_counter()
+        try:
+            found, nodes = _observed(self.problem, self.comm, between_steps)
+            error = on_first_rank(self.comm, lambda: self._error(found))
+        except (CaseError, SolverError, InvariantError):  # too coarse for the law or the scheme; if not, the run itself will tell
+            error, nodes = None, math.prod(count + 1 for count in self.cells)
+        self._add(nodes, error, self.comm.bcast(time.perf_counter() - began))
+
+    def _error(self, observed: Companions) -> float | None:
+        """The largest relative error of the quantities wanted, of their extrapolated values."""
+        found = estimates(observed)
+        wanted = [name for asked in self.names for name in (moments(self.given.model) if asked == "moments" else [asked])]
+        errors = [self._relative(name, found[name]) for name in wanted if name in found]
+        known = bool(errors) and bool(np.isfinite(errors).all())
+        return max(errors) if known else None
+
+    def _relative(self, name: str, one: Assessment) -> float:
+        data = self.given.model.data
+        weights = data.weights if data is not None and name == "predictions" else None
+        return steps.relative(one.found.extrapolated, one.found.extrapolated_error, one.scale, weights)
+
+    def _add(self, nodes: int, error: float | None, seconds: float) -> None:
+        section = self.problem.sections.density
+        assert section is not None
+        self.first = self.first or self.cells
+        tolerance = getattr(section, "tolerance", None)
+        self.rungs.append(Rung(self.cells, nodes, tolerance, error, seconds))
+        self.scale = min(self.scale * min(steps.growth(self.rungs, self.accuracy), steps.MOST), self._limit())
+
+    def _limit(self) -> float:
+        """The largest scale within max_nodes."""
+        section, shape, last = self.given.sections.density, _shape(self.given), self.rungs[-1]
+        assert section is not None
+        each = last.nodes / math.prod(last.cells)
+        scale = float((section.max_nodes / (each * math.prod(shape))) ** (1.0 / len(shape)))
+        return math.floor(scale * min(shape) / 4) * 4 / min(shape)
+
+
+def ladder(problem: Problem, measures: Sequence[str], comm: MPI.Intracomm) -> Ladder | None:
+    """That of a run which computes these ``measures``; None without a density or an accuracy."""
+    section, domain = problem.sections.density, problem.sections.domain
+    if section is None or domain is None or section.accuracy is None or "density" not in measures:
+        return None
+    alone = len(measures) == 1 and problem.sections.stationary is None and problem.sections.spectrum is None
+    names = accuracy_names(problem.model, section)
+    return Ladder(problem, comm, section.accuracy, names, _first_scale(problem, section, domain), alone)
+
+
+def on_cells(problem: Problem, cells: Sequence[int], tolerance: float) -> Problem:
+    """The same on so many cells, with that tolerance of implicit steps, or a fixed step in proportion to their width."""
+    sections = problem.sections
+    domain, density = sections.domain, sections.density
+    assert domain is not None and density is not None
+    coarser = max(few / many for few, many in zip(domain.cells or cells, cells, strict=True))
+    step = None if density.step is None else density.step * coarser
+    implicit = {"tolerance": tolerance} if hasattr(density, "tolerance") else {}  # some densities take explicit steps alone
+    changed = {
+        "domain": domain.model_copy(update={"cells": list(cells)}),
+        "density": density.model_copy(update={**implicit, "step": step, "companions": 2}),
+    }
+    return replace(problem, case=replace(problem.case, sections=sections.model_copy(update=changed)))
+
+
+def _shape(problem: Problem) -> list[int]:
+    domain = problem.sections.domain
+    assert domain is not None and domain.cells is not None
+    return domain.cells
+
+
+def _first_scale(problem: Problem, section: DensitySection, domain: DomainSection) -> float:
+    shape = _shape(problem)
+    lengths = [b - a for a, b in zip(domain.lower or [], domain.upper or [], strict=True)]
+    law, widths = problem.law, [0.0] * len(shape)
+    if isinstance(law, Product):
+        widths = [_deviation(law, axis) / length for axis, length in enumerate(lengths)]
+    most = (section.max_nodes / math.prod(shape)) ** (1.0 / len(shape))
+    return min(steps.first_scale(shape, widths), most)
+
+
+def _deviation(law: Product, axis: int) -> float:
+    """Standard deviation of one coordinate."""
+    places, weights = law.factors[axis].quadrature(32)
+    mean = float(places @ weights / weights.sum())
+    return math.sqrt(float((places - mean) ** 2 @ weights / weights.sum()))
+
+
+def _observed(problem: Problem, comm: MPI.Intracomm, between_steps: Callable[[], None]) -> tuple[Companions, int]:
+    """The density and its companions at all output times. Collective."""
+    fine = density_of(problem, comm)
+    both = companions(problem, fine, comm)
+    for t in problem.sections.time.outputs:
+        fine.advance(t, between_steps)
+        both.advance(t, between_steps)
+        both.observe_alone()
+        between_steps()
+    return both, _nodes(fine)
+
+
+def _nodes(measure: Measure) -> int:
+    nodes = measure.statistics()["nodes"]
+    assert isinstance(nodes, int)
+    return nodes
