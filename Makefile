@@ -29,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help install demo cases studies test test-serial test-mpi coverage golden lint format types bench api pictures clean distclean
+.PHONY: help install demo cases studies test test-serial test-mpi coverage golden lint format types bench reliability api pictures clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -117,6 +117,9 @@ types: $(STAMP) ## mypy
 
 bench: $(STAMP) ## speed and memory beside what this machine can do; the table is written to mpi_runs/
 	$(BIN)/python mpi_runs/bench.py
+
+reliability: $(STAMP) ## how far the error estimates of densities hold, over all cases; half an hour, what is done is kept in results/reliability
+	$(BIN)/python mpi_runs/reliability.py --docs
 
 api: $(STAMP) ## docs/api.md from the docstrings
 	$(BIN)/python docs/make_api.py

@@ -90,6 +90,7 @@ class Part:
 
 # page, number of the block among those of TOML → the case that it changes
 PARTS = {
+    ("docs/accuracy.md", 0): Part("linear_mckean"),
     ("docs/depth.md", 0): Part("residual_flow"),
     ("docs/depth.md", 1): Part("residual_network"),
     ("docs/mean_field.md", 0): Part("desai_zwanzig"),

@@ -65,7 +65,8 @@ class MeasureEntry:
 SAMPLES, MESH, NODES = range(3)
 EVERY = ("loss", "step", "seconds")  # keys of any measure
 LAYERS = ("predictions", "inputs", "label_covariance", "layer_mean", "layer_variance", "dissipation")  # of deep networks
-OF_COMPANIONS = ("companions", "companion_seconds", "order", "moments", "ladder", "accuracy_reached")  # what a run adds to a density
+# what a run adds to a density
+OF_COMPANIONS = ("companions", "companion_seconds", "order", "moments", "ladder", "accuracy_reached")
 OF_ERRORS = ("_error", "_extrapolated", "_step_error")  # endings of what it says of another number
 LABELLED = ("labels", "label_defect")  # of laws with frozen coordinates
 OF_STEPS = ("loss", "law", "prediction", "train_loss", "test_loss")  # what particles and paths know the error of their step of
@@ -217,6 +218,25 @@ def accuracy_names(model: MeanField, section: DensitySection) -> tuple[str, ...]
     if section.accuracy_of:
         return tuple(dict.fromkeys(section.accuracy_of))
     return ("predictions",) if model.data is not None else ("moments", "loss", *model.observables)
+
+
+def check_accuracy(sections: CaseSections, model: MeanField) -> None:
+    """[density] accuracy needs a box, whose cells can be chosen, and companions, which tell the error."""
+    section, domain = sections.density, sections.domain
+    if section is None or section.accuracy is None:
+        if section is not None and section.accuracy_of is not None:
+            raise CaseError(
+                "[density] accuracy_of: says what `accuracy` is of, which is missing; add accuracy = 1e-3, or remove it"
+            )
+        return
+    if domain is not None and domain.cells is None:
+        given = "mesh" if domain.mesh is not None else "shell"
+        raise CaseError(
+            f"[density] accuracy: finds the cells of a box, and [domain] has a `{given}`; remove the key, or give a box"
+        )
+    if section.companions is not None and section.companions < 2:
+        raise CaseError("[density] companions: both of them tell the error that `accuracy` bounds; write 2, or remove the key")
+    accuracy_names(model, section)
 
 
 # --- those of a case ------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from mvpde.cases.file import Case
 from mvpde.cases.kinds import KINDS, Given
 from mvpde.cases.labels import characteristic_nodes, check_labels
 from mvpde.cases.laws import LawSection
-from mvpde.cases.measures import accuracy_names, check_observables
+from mvpde.cases.measures import check_accuracy, check_observables
 from mvpde.cases.messages import blaming, in_file, listed, nearest
 from mvpde.cases.schema import CaseSections, DomainSection, ModelSection
 from mvpde.cases.sources import data_of
@@ -86,7 +86,7 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
             check_observables(model, sections)
         check_labels(sections, model, law)
         _check_nodes(sections, model)
-        _check_accuracy(sections, model)
+        check_accuracy(sections, model)
         _check_companions(sections, model)
         _starts(sections, model)
         boxed = with_box(sections, model, law, comm)
@@ -199,25 +199,6 @@ def _product_law(name: str, laws: Mapping[str, LawSection], coordinates: Sequenc
         if coordinate not in laws:
             raise CaseError(f'[{name}] {coordinate}: is missing; add {coordinate} = {{ law = "normal", mean = 0.0, std = 1.0 }}')
     return Product(tuple(laws[c].factor(period) for c, period in zip(coordinates, periods, strict=True)))
-
-
-def _check_accuracy(sections: CaseSections, model: MeanField) -> None:
-    """[density] accuracy needs a box, whose cells can be chosen, and companions, which tell the error."""
-    section, domain = sections.density, sections.domain
-    if section is None or section.accuracy is None:
-        if section is not None and section.accuracy_of is not None:
-            raise CaseError(
-                "[density] accuracy_of: says what `accuracy` is of, which is missing; add accuracy = 1e-3, or remove it"
-            )
-        return
-    if domain is not None and domain.cells is None:
-        given = "mesh" if domain.mesh is not None else "shell"
-        raise CaseError(
-            f"[density] accuracy: finds the cells of a box, and [domain] has a `{given}`; remove the key, or give a box"
-        )
-    if section.companions is not None and section.companions < 2:
-        raise CaseError("[density] companions: both of them tell the error that `accuracy` bounds; write 2, or remove the key")
-    accuracy_names(model, section)
 
 
 def _check_companions(sections: CaseSections, model: MeanField) -> None:
