@@ -42,18 +42,19 @@ class CoarserNodes:
         self._coarser, self._lost = list(coarser), False
 
     def advance(self, t: float) -> None:
-        """Carry them to time t; where one breaks down, errors are not known from then on. Collective."""
-        try:
-            for measure in self._coarser:
+        """Carry them to time t; from one that breaks down on they are left out. Collective."""
+        for k, measure in enumerate(self._coarser):
+            try:
                 measure.advance(t)
-        except SolverError:
-            self._lost = True
+            except SolverError:
+                self._coarser, self._lost = self._coarser[:k], True
+                return
 
     def errors(self, recorded: Callable[[Measure], Mapping[str, float]], measure: Measure) -> dict[str, float]:
         """x_error of what is ``recorded`` of the ``measure``; {} where there are no coarser ones. Collective."""
-        if not self._coarser:
+        if not (self._coarser or self._lost):
             return {}
-        rows = [recorded(one) for one in (measure, *(() if self._lost else self._coarser))]
+        rows = [recorded(one) for one in (measure, *self._coarser)]
         return {f"{key}_error": told([row[key] for row in rows]) for key in rows[0]}
 
     # -- checkpoints
@@ -63,12 +64,14 @@ class CoarserNodes:
         return {f"coarser{k}_{key}": value for k, one in enumerate(self._coarser) for key, value in (one.state() or {}).items()}
 
     def restore(self, state: State | None, comm: MPI.Intracomm) -> None:
-        """Go on from a `state` on rank 0; those that it does not have start again at the next `advance`. Collective."""
+        """Go on from a `state` on rank 0; from one that it does not have on they are left out. Collective."""
         for k, one in enumerate(self._coarser):
             first = f"coarser{k}_"
             mine = {key.removeprefix(first): value for key, value in (state or {}).items() if key.startswith(first)}
-            if comm.bcast(bool(mine)):
-                one.restore(mine if comm.rank == 0 else None)
+            if not comm.bcast(bool(mine)):
+                self._coarser, self._lost = self._coarser[:k], True
+                return
+            one.restore(mine if comm.rank == 0 else None)
 
 
 def loss_and_means(measure: Measure) -> dict[str, float]:

@@ -17,6 +17,7 @@ from mvpde.models.mean_field import MeanField
 from mvpde.particles.accuracy.slope import rounded_down
 from mvpde.particles.accuracy.student import student
 from mvpde.particles.blocks import BLOCK
+from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
 
 WORLD, SELF = MPI.COMM_WORLD, MPI.COMM_SELF
@@ -178,6 +179,20 @@ def test_particles_that_grow_a_thousandfold_stop_the_run() -> None:
     with pytest.raises(InvariantError, match=r"have grown to .* 1000 times what start .*ensemble\.step smaller than 0\.05"):
         e.advance(20.0)
     assert 5.0 < e.time < 10.0
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("nodes", [(4, 2), (8, 4), (16, 8)])
+def test_characteristics_know_the_error_of_their_nodes(nodes: tuple[int, int]) -> None:
+    """Against 48 × 16 nodes: told at least, and by no more than the difference to half the nodes."""
+    model, law = circle_network()
+    few, many = (Characteristics(model, law, nodes=n, tolerance=1e-9, comm=SELF) for n in (nodes, (48, 16)))
+    for measure in (few, many):
+        measure.advance(2.0)
+    assert abs(few.losses()[0] - many.losses()[0]) < few.numbers()["loss_error"] < 0.1
+    again = Characteristics(model, law, nodes=nodes, tolerance=1e-9, comm=SELF)
+    again.restore(few.state())
+    assert again.numbers() == few.numbers()
 
 
 @pytest.mark.serial
