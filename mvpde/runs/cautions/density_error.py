@@ -11,7 +11,7 @@ from mvpde.runs.cautions.caution import Caution, Findings
 from mvpde.runs.errors.estimates import Assessment
 
 BOUND = 0.01  # of a quantity: a larger error is told
-DOUBTFUL = 0.015  # the same where the order is not that of the scheme: the error is then the whole difference, mostly too much
+DOUBTFUL = 0.025  # the same where the order is not that of the scheme: the error is then the whole difference, mostly too much
 HEADLINES = ("loss", "free_energy", "predictions")  # beside the observables; arrays of layers have their errors beside them
 REMEDY = "raise [domain] cells (and lower [density] tolerance where steps are implicit)"
 

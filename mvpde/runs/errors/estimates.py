@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from mvpde.richardson import ROUNDING, Richardson, three_levels, two_levels
 from mvpde.runs.errors.companions import Companions, Level, Observed
 from mvpde.runs.record import Record
 
+_SAFETY = 1.25  # as in `mvpde.richardson`
+_CROSSING = 0.2  # of the differences at the times beside it: no doubtful error is smaller
+_SLOW = 2.5  # times a difference: what it may be of an error where its sign is not that of the one before
 _SMALL = 0.1  # of its size: what a quantity is smaller than counts as that large, when its error is judged
 
 
@@ -72,7 +75,27 @@ def _assessed(companions: Companions, name: str) -> Assessment:
     coarse = {level.merged: _scaled(values, _of_level(values, level, name), level, order) for level in companions.levels}
     size = max(float(np.abs(values[np.isfinite(values)]).max(initial=1e-300)), companions.sizes.get(name, 0.0))
     half, quarter = (coarse.get(merged, np.full(values.shape, np.nan)) for merged in (2, 4))
-    return Assessment(_known(values, coarse, order, size), _common_order(values - half, half - quarter, size), size)
+    known = _beside_neighbours(_known(values, coarse, order, size), values - half)
+    return Assessment(known, _common_order(values - half, half - quarter, size), size)
+
+
+def _beside_neighbours(found: Richardson, d1: Array) -> Richardson:
+    """Errors of doubtful entries in the light of the output times before and after.
+
+    A difference that is on its way from one sign to the other is small by chance: the error is no less than a part of the
+    differences beside it. And it is no more than the larger of these where coarser meshes than the half say nothing sensible.
+    """
+    whole = _SAFETY * np.nan_to_num(np.abs(d1))
+    beside = np.zeros_like(whole)
+    beside[1:] = whole[:-1]
+    beside[:-1] = np.maximum(beside[:-1], whole[1:])
+    with np.errstate(invalid="ignore"):
+        several = ~found.asymptotic & (len(whole) > 2)
+        opposite = several & np.isnan(found.order)
+        most = np.where(opposite, np.maximum(_SLOW * whole, beside), np.inf)
+        error = np.where(several, np.maximum(np.minimum(found.error, most), _CROSSING * beside), found.error)
+    error = np.where(np.isfinite(found.error), error, found.error)
+    return replace(found, error=error, extrapolated_error=np.where(several, error, found.extrapolated_error))
 
 
 def _known(values: Array, coarse: Mapping[int, Array], order: float, size: float) -> Richardson:
