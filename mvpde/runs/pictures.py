@@ -236,12 +236,12 @@ def bands(summary: Mapping[str, Any], key: str) -> dict[str, Array]:
 
 
 def loss_figure(records: Sequence[Record], title: str, errors_of: Mapping[str, Array] = NOTHING) -> Figure:
-    """The loss of every measure against time; bars are two standard errors, bands the error of mesh or nodes."""
+    """The loss of every measure against time; bars are two standard errors, with few runs Student's, bands the error of mesh or nodes."""
     figure, axes = _one_panel(title, "t", "loss R(m)")
     times = [recorded.time for recorded in records]
     losses = {name: np.array([recorded.numbers[name]["loss"] for recorded in records]) for name in records[-1].numbers}
     for name, values in losses.items():
-        errors = [2.0 * recorded.numbers[name].get("loss_standard_error", 0.0) for recorded in records]
+        errors = [recorded.bars.get(name, 2.0) * recorded.numbers[name].get("loss_standard_error", 0.0) for recorded in records]
         marks = {} if len(times) > 1 else {"marker": "o"}
         _with_bars(axes, records[-1], name, np.array(times), values, np.array(errors), marks)
         if name in errors_of and len(errors_of[name]) == len(times):
@@ -263,7 +263,7 @@ def prediction_figure(data: Data, last: Record, title: str) -> Figure:
     for name, f in last.predictions.items():
         errors = last.prediction_standard_error.get(name, np.zeros(len(f)))
         marks = {"marker": "." if name in last.prediction_standard_error else ""}
-        _with_bars(axes, last, name, x, f[order], 2.0 * errors[order], marks)
+        _with_bars(axes, last, name, x, f[order], last.bars.get(name, 2.0) * errors[order], marks)
     axes.legend(frameon=False)
     return figure
 
@@ -279,10 +279,10 @@ def _band(axes: Axes, name: str, x: Array, y: Array, errors: Array) -> None:
 
 
 def _with_bars(axes: Axes, recorded: Record, name: str, x: Array, y: Array, errors: Array, marks: Mapping[str, str]) -> None:
-    """The curve of a measure, under its own name, with two standard errors where they are known."""
+    """The curve of a measure, under its own name, with bars of 95 % where they are known."""
     errors = np.nan_to_num(errors)  # of a single run nothing may be known
     known, exactness = bool(errors.any()), MEASURES[name].exactness
-    label = recorded.labels.get(name, name) + " (± 2 SE)" * known
+    label = recorded.labels.get(name, name) + f" (± {recorded.bars.get(name, 2.0):.2g} SE)" * known
     style = {**LINES[exactness], **marks}
     axes.errorbar(x, y, yerr=errors if known else None, label=label, color=COLOURS[exactness], capsize=2, elinewidth=1, **style)
 

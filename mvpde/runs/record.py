@@ -11,6 +11,7 @@ import numpy as np
 from mvpde.cases.measures import MEASURES, SAMPLES, on_mesh, pairs
 from mvpde.measure import Cloud, Measure
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.particles.accuracy.student import student
 from mvpde.particles.blocks import wrap
 from mvpde.particles.sgd_runs import SgdRuns
 from mvpde.runs.compare import differences, weak_errors
@@ -37,6 +38,7 @@ class Record:
         clouds: measure → points (N, D) and weights (N,).
         weak_errors: test function → its mean over runs of SGD, the standard error, and its mean under the density.
         labels: measure → its name in legends.
+        bars: measure → standard errors in a bar that covers 95 %, by Student's t where runs are few.
         means: measure → quantity → its mean, of moments of the coordinates and observables; where they were asked for.
         functions: quantity → the function that ``means`` are of.
         errors: measure → quantity → error beside sampling of what is no single number, where companions tell it.
@@ -55,6 +57,7 @@ class Record:
     clouds: dict[str, Cloud] = field(default_factory=dict)
     weak_errors: dict[str, dict[str, float]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    bars: dict[str, float] = field(default_factory=dict)
     means: dict[str, dict[str, Mean]] = field(default_factory=dict)
     functions: dict[str, Function] = field(default_factory=dict)
     errors: dict[str, dict[str, Array]] = field(default_factory=dict)
@@ -83,6 +86,7 @@ def record(model: MeanField, measures: Mapping[str, Measure], t: float, wanted: 
     """Everything that is known of the measures, all at time t. Collective."""
     recorded = Record(t, labels={name: measure.label for name, measure in measures.items()})
     moments = {name: measure.moments() for name, measure in measures.items()}
+    recorded.bars = {name: student(len(m)) if len(m) > 1 else 2.0 for name, m in moments.items()}
     for name, measure in measures.items():
         recorded.numbers[name] = numbers_of(model, measure)
         cloud = measure.cloud()
@@ -164,4 +168,4 @@ def _prediction_standard_error(model: MeanField, moments: Array, points: Array) 
         squares += model.amplitude(z) ** 2 @ model.profile(z[:, : model.profile_dimension])[:, :count] ** 2
     variance = squares / len(points) - f[0] ** 2
     variance = np.where(variance < -ROUNDING * f[0] ** 2, np.nan, np.maximum(variance, 0.0))
-    return np.asarray(np.sqrt(variance / max(len(points) - 1, 1)))
+    return np.asarray(np.sqrt(variance / (len(points) - 1 if len(points) > 1 else math.nan)))
