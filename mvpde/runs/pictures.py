@@ -236,7 +236,7 @@ def bands(summary: Mapping[str, Any], key: str) -> dict[str, Array]:
 
 
 def loss_figure(records: Sequence[Record], title: str, errors_of: Mapping[str, Array] = NOTHING) -> Figure:
-    """The loss of every measure against time; bars are two standard errors, with few runs Student's, bands the error of mesh or nodes."""
+    """The loss of every measure against time; bars are standard errors times 2 or Student's factor, bands other errors."""
     figure, axes = _one_panel(title, "t", "loss R(m)")
     times = [recorded.time for recorded in records]
     losses = {name: np.array([recorded.numbers[name]["loss"] for recorded in records]) for name in records[-1].numbers}
