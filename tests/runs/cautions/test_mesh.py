@@ -106,8 +106,10 @@ def test_a_start_narrower_than_a_cell_is_right_and_named(tmp_path: Path) -> None
     narrow = ran(tmp_path, initial__x__std=0.001, initial__x__mean=0.512)
     assert narrow["density"]["mean"][0] == pytest.approx(0.512, abs=1e-9)
     assert narrow["density"]["mean"][-1] == pytest.approx(0.512 * np.exp(-0.5), rel=1e-3)
-    assert codes(narrow) == {"density.start_resolution"}
-    assert "[domain] cells" in narrow["warnings"][0]["message"]
+    assert (
+        "density.start_resolution" in codes(narrow) <= {"density.start_resolution", "density.order"}
+    )  # coarser still with companions
+    assert all("[domain] cells" in warning["message"] for warning in narrow["warnings"])
     assert codes(ran(tmp_path, initial__x__std=0.1, initial__x__mean=0.5)) == set()
 
 
