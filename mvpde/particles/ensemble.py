@@ -68,7 +68,7 @@ class Ensemble:
             step: longest time step, > 0; "auto": chosen by the slope of the drift, again and again, for an error of the step
                 below that of sampling.
             scheme: a name in `mvpde.particles.schemes.PARTICLE_SCHEMES`: "heun", ….
-            companion: whether copies of some particles tell the error of the step, for a tenth of the work.
+            companion: whether copies of some particles tell the error of the step, for 15 % of the time.
             driven_by: t → m, shape (K,), the moments of another law that moves these particles instead of their own: with the
                 moments of the limit ρ_t they are the coupled copies Z̄_i of the ensemble with the same seed and size, which
                 has the same start and noise.

@@ -24,7 +24,7 @@ from mvpde.particles.blocks import Shares, in_pieces, stream, stream_from_array,
 from mvpde.particles.noise import Increment, increment
 from mvpde.particles.schemes import Blocks, Flow, ParticleScheme
 
-ONE_IN = 42  # particles have a copy: four half steps for each of them, a tenth of the work of all
+ONE_IN = 42  # particles have a copy: four half steps for each of them, 15 % of the time of all
 FEWEST = 256  # copied particles of a run, where it has as many: fewer would tell their own noise
 
 ASYMPTOTIC = 1.0  # hλ, half the bound of stability, beyond which no order can be counted on
