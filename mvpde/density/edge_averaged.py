@@ -28,12 +28,13 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
 
-def edge_averaged(domain: Domain, features: NodalFeatures, temperature: float) -> Coefficients:
+def edge_averaged(domain: Domain, features: NodalFeatures, temperature: float, *, once: bool = False) -> Coefficients:
     """The coefficients of the edge-averaged fluxes as a function of moments and time, which the potential depends on.
 
-    ``temperature`` is that of a model whose coefficients do not depend on time.
+    ``temperature`` is that of a model whose coefficients do not depend on time; ``once``: of each edge once, not of both entries.
     """
-    graph, potential, still = domain.graph, np.zeros(len(domain.coordinates)), features.model.moving is None
+    graph = domain.recovery.graph if once else domain.graph
+    potential, still = np.zeros(len(domain.coordinates)), features.model.moving is None
 
     def at(moments: Array, inward: Array, outward: Array, time: float = 0.0) -> None:
         present = features.at(time)

@@ -1,18 +1,12 @@
-"""Flux-corrected explicit transport on the edge graph: positive, conservative, second order where the density is smooth.
+"""Flux-corrected explicit transport on the edge graph: positive, without ripples, second order where smooth.
 
-For ∂_tρ = ∇·(ρ∇V + τ∇ρ) with nodal V, edge ij carries into i the central flux
+For ∂_tρ = ∇·(ρ∇V + τ∇ρ) with nodal V, edge ij carries into i the flux
 
-    w_ij (ρ_i + ρ_j)/2 + τ s_ij (ρ_j − ρ_i),      w_ij = s_ij (V_j − V_i) = −w_ji,
+    F_ij = w_ij (ρ_i + ρ_j)/2 + τ s_ij (ρ_j − ρ_i) = k_ij ρ_j − k_ji ρ_i,      w_ij = s_ij (V_j − V_i) = −w_ji,
 
-which is what walls without flux need: nothing leaves through a node. The upwind flux max(w,0)ρ_j + min(w,0)ρ_i
-+ τ max(s,0)(ρ_j − ρ_i) is positive under dt·Σ_j outflow ≤ m_i. Their difference, with the correction that turns the lumped
-into the consistent mass matrix,
-
-    f_ij = dt [ m_ij (ρ̇_i − ρ̇_j) + (½|w_ij| + τ max(−s_ij,0)) (ρ_i − ρ_j) ] = −f_ji,
-
-is given back as far as the limiter allows. Drift compresses, so ρ has no maximum principle; the physical bound is ρ ≥ 0, and the
-limiter (Zalesak 1979, Kuzmin & Turek 2002) takes for each edge the share that the node losing mass can afford. Time: SSP
-Runge–Kutta of order 3 (Shu & Osher 1988), whose stages are convex combinations of such steps, so positivity and mass carry over.
+which is what walls without flux need: nothing leaves through a node. Other equations have other k_ij (`transport`). What makes an
+Euler step with any of them positive and free of ripples is in `sweeps`. Time: SSP Runge–Kutta of order 3 (Shu & Osher 1988),
+whose stages are convex combinations of such steps, so positivity, bounds, mass and mean carry over.
 """
 
 from __future__ import annotations
@@ -25,117 +19,19 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures
+from mvpde.density.limiter import mean_drift, moment_sums
+from mvpde.density.sweeps import SLOPE, afford, correct, predict, shift, weigh
 from mvpde.mesh.domain import Domain
 from mvpde.runtime import MPI, SolverError
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
-TINY = 1e-290  # subnormal numbers are slow and lose their sign; a density this small is none
-AFFORDABLE = 1.0 - 1e-14  # of what a node has it may lose this part, so that rounding cannot overdraw it
 # (share of the state at the start of the step, share of the Euler step from the last stage): Shu–Osher form
 STAGES = ((0.0, 1.0), (0.75, 0.25), (1.0 / 3.0, 2.0 / 3.0))
 TIMES = (0.0, 1.0, 0.5)  # of the stages, in steps
+LIMITED = 1e-10  # fluxes cut in a step, in units of the mass, below which it does not count as limited
 _ATTEMPTS = 50  # at one step; two or three do where the drift is smooth in time
-
-
-@njit(cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def predict(
-    offsets: Integers,
-    columns: Integers,
-    stiffness: Array,
-    lumped: Array,
-    potential: Array,
-    density: Array,
-    temperature: float,
-    low: Array,
-    rate: Array,
-) -> float:
-    """Upwind rate into ``low``, central rate into ``rate`` (dρ_i/dt, owned rows); returns the largest outflow rate per mass.
-
-    ``potential`` and ``density`` hold owned and ghost values. 1/(returned value) is the largest positive Euler step on this rank.
-    """
-    fastest = 0.0
-    for i in range(lumped.size):
-        v_i, rho_i = potential[i], density[i]
-        upwind, central, outflow = 0.0, 0.0, 0.0
-        for e in range(offsets[i], offsets[i + 1]):
-            s = stiffness[e]
-            j = columns[e]
-            w = s * (potential[j] - v_i)
-            rho_j = density[j]
-            conduction = temperature * max(s, 0.0)
-            # Gains and losses apart, each of one sign: then not even rounding makes an empty node negative.
-            upwind += (max(w, 0.0) + conduction) * rho_j
-            outflow += max(-w, 0.0) + conduction
-            central += 0.5 * w * (rho_i + rho_j) + temperature * s * (rho_j - rho_i)
-        inverse = 1.0 / lumped[i]
-        low[i] = (upwind - outflow * rho_i) * inverse
-        rate[i] = central * inverse
-        fastest = max(fastest, outflow * inverse)
-    return fastest
-
-
-@njit(cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def afford(
-    offsets: Integers,
-    columns: Integers,
-    stiffness: Array,
-    mass: Array,
-    lumped: Array,
-    potential: Array,
-    density: Array,
-    temperature: float,
-    step: float,
-    low: Array,
-    rate: Array,
-    share: Array,
-) -> None:
-    """The share of its antidiffusive losses that each owned node can pay from what the upwind step leaves it, into ``share``."""
-    for i in range(lumped.size):
-        v_i, rho_i, rate_i = potential[i], density[i], rate[i]
-        loss = 0.0
-        for e in range(offsets[i], offsets[i + 1]):
-            s = stiffness[e]
-            j = columns[e]
-            d = 0.5 * abs(s * (potential[j] - v_i)) + temperature * max(-s, 0.0)
-            loss += max(mass[e] * (rate[j] - rate_i) + d * (density[j] - rho_i), 0.0)
-        budget = AFFORDABLE * lumped[i] * max(rho_i + step * low[i], 0.0)
-        loss *= step
-        share[i] = 1.0 if loss <= budget else budget / loss
-
-
-@njit(cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def correct(
-    offsets: Integers,
-    columns: Integers,
-    stiffness: Array,
-    mass: Array,
-    lumped: Array,
-    potential: Array,
-    density: Array,
-    temperature: float,
-    step: float,
-    low: Array,
-    rate: Array,
-    share: Array,
-    start: Array,
-    of_start: float,
-    of_step: float,
-    result: Array,
-) -> None:
-    """of_start·start + of_step·(upwind step + limited antidiffusion) on owned rows, into ``result``."""
-    for i in range(lumped.size):
-        v_i, rho_i, rate_i, share_i = potential[i], density[i], rate[i], share[i]
-        gain = 0.0
-        for e in range(offsets[i], offsets[i + 1]):
-            s = stiffness[e]
-            j = columns[e]
-            d = 0.5 * abs(s * (potential[j] - v_i)) + temperature * max(-s, 0.0)
-            f = mass[e] * (rate_i - rate[j]) + d * (rho_i - density[j])
-            gain += f * (share[j] if f > 0.0 else share_i)
-        value = of_start * start[i] + of_step * (rho_i + step * (low[i] + gain / lumped[i]))
-        result[i] = 0.0 if abs(value) < TINY else value
 
 
 @njit(cache=True)
@@ -154,80 +50,53 @@ def sharpened(offsets: Integers, columns: Integers, mass: Array, lumped: Array, 
 
 
 class Fluxes(Protocol):
-    """The sweeps over the edges that an explicit step takes, each with the arrays of the kernels above.
+    """What a drift and a tensor are to a step: coefficients k_ij of the fluxes F_ij = k_ij ρ_j − k_ji ρ_i.
 
     Attributes:
+        inward, outward: k_ij and k_ji of each edge once, as in `Domain.recovery` (local).
         sharpenings: how often the rates are sharpened before they enter f_ij.
+        damping: of ripples, c in `mvpde.density.sweeps`.
     """
 
+    inward: Array
+    outward: Array
     sharpenings: int
+    damping: float
 
     def evaluate(self, moments: Array, time: float) -> None:
         """Take the coefficients at these moments and at this time. Local."""
 
-    def predict(self, density: Array, low: Array, rate: Array) -> float:
-        """As `predict`."""
-
-    def afford(self, density: Array, step: float, low: Array, rate: Array, share: Array) -> None:
-        """As `afford`."""
-
-    def correct(
-        self,
-        density: Array,
-        step: float,
-        low: Array,
-        rate: Array,
-        share: Array,
-        start: Array,
-        of_start: float,
-        of_step: float,
-        result: Array,
-    ) -> None:
-        """As `correct`."""
-
 
 class PotentialFluxes:
-    """Those of ∇·(ρ∇V + τ∇ρ), from differences of V along the edges."""
+    """Those of ∇·(ρ∇V + τ∇ρ), from differences of V along the edges: k_ij = s_ij [τ + ½(V_j − V_i)]."""
 
     sharpenings = 0
+    damping = 2.0
 
     def __init__(self, domain: Domain, features: NodalFeatures) -> None:
-        """Allocate V."""
-        graph = domain.graph
-        self._features, self._temperature = features, features.model.temperature
-        self._rows = (graph.offsets, graph.columns, graph.stiffness)
-        self._mass, self._lumped, self._potential = graph.mass, graph.lumped, np.zeros(len(domain.coordinates))
+        """Allocate V and k."""
+        graph = domain.recovery.graph
+        self._features, self._rows = features, (graph.offsets, graph.columns, graph.stiffness)
+        self._potential = np.zeros(len(domain.coordinates))
+        self.inward, self.outward = np.zeros(len(graph.columns)), np.zeros(len(graph.columns))
 
     def evaluate(self, moments: Array, time: float) -> None:
-        """V(·; m) at this time."""
+        """V(·; m) at this time, and with it k."""
         present = self._features.at(time)
-        self._temperature = present.model.temperature
         present.potential(moments, self._potential)
+        coefficients(*self._rows, self._potential, present.model.temperature, self.inward, self.outward)
 
-    def predict(self, density: Array, low: Array, rate: Array) -> float:
-        """As `predict`."""
-        return float(predict(*self._rows, self._lumped, self._potential, density, self._temperature, low, rate))
 
-    def afford(self, density: Array, step: float, low: Array, rate: Array, share: Array) -> None:
-        """As `afford`."""
-        terms = (*self._rows, self._mass, self._lumped, self._potential, density, self._temperature)
-        afford(*terms, step, low, rate, share)
-
-    def correct(
-        self,
-        density: Array,
-        step: float,
-        low: Array,
-        rate: Array,
-        share: Array,
-        start: Array,
-        of_start: float,
-        of_step: float,
-        result: Array,
-    ) -> None:
-        """As `correct`."""
-        terms = (*self._rows, self._mass, self._lumped, self._potential, density, self._temperature)
-        correct(*terms, step, low, rate, share, start, of_start, of_step, result)
+@njit(cache=True)
+def coefficients(
+    offsets: Integers, columns: Integers, stiffness: Array, potential: Array, temperature: float, inward: Array, outward: Array
+) -> None:
+    """For each entry (i, j): ``inward`` k_ij = s[τ + ½(V_j − V_i)] and ``outward`` k_ji = s[τ − ½(V_j − V_i)]."""
+    for i in range(offsets.size - 1):
+        for e in range(offsets[i], offsets[i + 1]):
+            conduction, half = temperature * stiffness[e], 0.5 * stiffness[e] * (potential[columns[e]] - potential[i])
+            inward[e] = conduction + half
+            outward[e] = conduction - half
 
 
 class FluxCorrected:
@@ -240,16 +109,26 @@ class FluxCorrected:
     name = "flux_corrected"
     stages = len(STAGES)
     proposal = math.inf  # a step depends on the state alone
-    limiter_share: float | None = None  # fused into the kernels, not measured
 
     def __init__(self, domain: Domain, features: NodalFeatures, fluxes: Fluxes, *, cfl: float, step: float | None = None) -> None:
         """Allocate work arrays. ``cfl`` in (0, 1] is the part of the largest positive step to take, ``step`` a further bound."""
-        local = len(domain.coordinates)
+        local, dimension, recovery = len(domain.coordinates), domain.dimension, domain.recovery
+        graph = recovery.graph
         self._domain, self._features, self._fluxes, self._cfl, self._bound = domain, features, fluxes, cfl, step
-        self._lumped, self._update, self.time = domain.graph.lumped, domain.exchange.update, 0.0
-        self._share, self._rate, self._state, self._next = (np.zeros(local) for _ in range(4))
-        self._low = np.zeros(domain.owned)
+        self._lumped, self._update, self.time = graph.lumped, domain.exchange.update, 0.0
+        self._rate, self._outflow, self._state, self._next = (np.zeros(local) for _ in range(4))
+        self._nodes, self._work, self._shares = np.zeros((local, SLOPE + dimension)), np.zeros((local, 5)), np.zeros((local, 3))
+        self._antidiffusion = np.zeros(len(graph.columns))
+        self._sums = np.zeros((len(domain.weights), moment_sums(dimension)))
+        self._rows = (graph.offsets.view(np.uint32), graph.columns.view(np.uint32))
+        self._geometry = (graph.mass, recovery.edges, recovery.inside, graph.lumped, domain.part)
         self.limited_steps = self.rejected_steps = self.iterations = 0
+        self._offered, self._cut, self._now = 0.0, 0.0, np.zeros(2)
+
+    @property
+    def limiter_share(self) -> float:
+        """Part of Σ|f_ij| that was cut in the limited steps so far; 0 without such a step."""
+        return self._cut / self._offered if self._offered > 0.0 else 0.0
 
     def step(self, density: Array, remaining: float) -> tuple[Array, float]:
         """The density (owned + ghosts) one step later and the step's length, a whole part of ``remaining``. Collective.
@@ -261,6 +140,7 @@ class FluxCorrected:
         for _ in range(_ATTEMPTS):
             result, length, fastest = self._try(density, remaining, limit)
             if length * fastest <= 1.0 or not math.isfinite(fastest):
+                self._count()
                 return result, length
             self.rejected_steps += 1
             limit = 0.9 * self._cfl / fastest  # the drift grew during the step; positivity needs a shorter one
@@ -290,7 +170,7 @@ class FluxCorrected:
 
     def _try(self, start: Array, remaining: float, limit: float) -> tuple[Array, float, float]:
         """A step, its length, and the largest outflow rate of its stages over all ranks, which decides whether it counts."""
-        state, length, fastest = start, remaining, 0.0
+        state, length, fastest, self._now = start, remaining, 0.0, np.zeros(2)
         for stage, (of_start, of_step) in enumerate(STAGES):
             outflow = self._predict(state, self.time + TIMES[stage] * length)
             if stage == 0:
@@ -303,7 +183,10 @@ class FluxCorrected:
     def _predict(self, state: Array, time: float) -> float:
         """Rates at ``state``; returns the largest outflow rate on this rank."""
         self._fluxes.evaluate(self._features.moments(self._lumped * state[: self._domain.owned]), time)
-        fastest = self._fluxes.predict(state, self._low, self._rate)
+        pair, recovery = (self._fluxes.inward, self._fluxes.outward), self._domain.recovery
+        place = ((recovery.inverse, recovery.lean), state, self._rate, self._nodes, self._outflow)
+        fastest = float(predict(self._rows, pair, self._geometry, *place))
+        self._update(self._nodes)
         self._update(self._rate)
         self._sharpen()
         return fastest
@@ -316,8 +199,24 @@ class FluxCorrected:
             self._update(self._rate)
 
     def _correct(self, state: Array, start: Array, of_start: float, of_step: float, length: float, result: Array) -> Array:
-        self._fluxes.afford(state, length, self._low, self._rate, self._share)
-        self._update(self._share)
-        self._fluxes.correct(state, length, self._low, self._rate, self._share, start, of_start, of_step, result)
+        """The Shu–Osher combination of ``start`` and the limited Euler step from ``state``. Collective."""
+        self._sums[:] = 0.0
+        pair, f, shares = (self._fluxes.inward, self._fluxes.outward), self._antidiffusion, self._shares
+        before = (state, self._rate, self._nodes, length, self._fluxes.damping)
+        afford(self._rows, pair, self._geometry, before, self._work, f, shares, self._sums)
+        self._update(shares)
+        combined = (start, of_start, of_step)
+        cut = correct(self._rows, self._geometry, self._nodes, length, f, shares, combined, result, self._sums)
+        weigh(self._rows, self._geometry, shares, self._sums)
+        total = self._domain.sum(np.concatenate([self._sums.ravel(), cut]))
+        self._now += length * total[-2:]
+        drift = mean_drift(self._domain, total[:-2].reshape(self._sums.shape), length)
+        shift(self._rows, self._geometry, shares, drift, of_step, result)
         self._update(result)
         return result
+
+    def _count(self) -> None:
+        """Whether the step just taken was limited, and by how much."""
+        if self._now[1] > LIMITED:
+            self.limited_steps += 1
+            self._offered, self._cut = np.array([self._offered, self._cut]) + self._now

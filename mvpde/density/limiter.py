@@ -6,13 +6,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mvpde.density.explicit import AFFORDABLE
+from mvpde.density.sweeps import AFFORDABLE, TINY
 from mvpde.mesh.domain import Domain
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
 _NEGLIGIBLE = 1e-15  # fluxes left over, in units of the mass, not worth another pass
+_SINGULAR = 1e-13  # of the trace of S is added to it, where the mass lies along a line
+_AT_WALLS = 1e-4  # part of the mass from which walls are felt, and the mean is left to them
+_GIVEN = 0.9  # largest part of its mass that a node gives to mend the mean
 _STALLED = 0.999  # nor is a pass worth it after one that left more than this part
 
 
@@ -41,6 +44,59 @@ def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: in
         if rest < negligible or rest > _STALLED * before:
             break
         before = rest
+
+
+def moment_sums(dimension: int) -> int:
+    """How many numbers δ, the upper triangle of S, and the weights off the walls and everywhere are together."""
+    return dimension + dimension * (dimension + 1) // 2 + 2
+
+
+def mean_drift(domain: Domain, sums: Array, length: float) -> Array:
+    """β with Sβ = length·δ for each part, shape (Q, D), as far as no node loses more than it has; see `mvpde.density.sweeps`.
+
+    Args:
+        domain: whose parts these are.
+        sums: for each part δ, the upper triangle of S by rows, and Σ m_ij min(ℓ_i, ℓ_j) over the edges off the walls and over all
+            edges, of all ranks; shape (Q, `moment_sums`).
+        length: of the step.
+    """
+    drift = np.empty((len(sums), domain.dimension))
+    _solve(sums, length, domain.recovery.longest, drift)
+    return drift
+
+
+@njit(cache=True)
+def _solve(sums: Array, length: float, longest: Array, drift: Array) -> None:
+    """β of each part into ``drift``, by elimination; S is positive semidefinite, and small."""
+    parts, dimension = drift.shape
+    matrix, right = np.empty((dimension, dimension)), np.empty(dimension)
+    for q in range(parts):
+        size, n = 0.0, dimension
+        at_walls = 1.0 - sums[q, sums.shape[1] - 2] / max(sums[q, sums.shape[1] - 1], TINY)
+        free = min(1.0, max(0.0, 2.0 - at_walls / _AT_WALLS))
+        for k in range(dimension):
+            right[k] = free * length * sums[q, k]
+            size += sums[q, n]
+            for c in range(k, dimension):
+                matrix[k, c] = matrix[c, k] = sums[q, n]
+                n += 1
+        drift[q] = 0.0
+        if not size > TINY:
+            continue
+        for k in range(dimension):
+            matrix[k, k] += _SINGULAR * size
+            for c in range(k + 1, dimension):
+                factor = matrix[c, k] / matrix[k, k]
+                right[c] -= factor * right[k]
+                for n in range(k, dimension):
+                    matrix[c, n] -= factor * matrix[k, n]
+        reach = 0.0
+        for k in range(dimension - 1, -1, -1):
+            for c in range(k + 1, dimension):
+                right[k] -= matrix[k, c] * right[c]
+            right[k] /= matrix[k, k]
+            reach += abs(right[k]) * longest[k]
+        drift[q] = right / max(1.0, reach / _GIVEN)
 
 
 @njit(cache=True)

@@ -18,6 +18,7 @@ from mvpde.runtime import MPI  # isort: skip  (loads the solver libraries)
 
 from dolfinx import fem
 
+from mvpde.mesh.recovery import Recovery, recovery
 from mvpde.models.shell import Shell
 
 Array = NDArray[np.float64]
@@ -42,9 +43,11 @@ class Exchange:
     receive_counts: Integers
 
     def update(self, values: Array) -> None:
-        """Overwrite the ghost part of ``values`` (owned + ghosts, local) by its owners' values. Collective."""
+        """Overwrite the ghost part of ``values`` (owned + ghosts, or as many rows; local) by its owners' values. Collective."""
         if self.comm.size > 1:
-            self.comm.Neighbor_alltoallv([values[self.send], self.send_counts], [values[self.owned :], self.receive_counts])
+            width = values[:1].size
+            send, receive = width * self.send_counts, width * self.receive_counts
+            self.comm.Neighbor_alltoallv([values[self.send], send], [values[self.owned :], receive])
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,11 @@ class Domain:
         pair = np.array([-values.min(initial=np.inf), values.max(initial=-np.inf)])
         self.comm.Allreduce(MPI.IN_PLACE, pair, MPI.MAX)
         return -float(pair[0]), float(pair[1])
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        """Each edge once, and what gradients at the nodes are found with. Collective at its first use."""
+        return recovery(self)
 
     def mesh_arrays(self) -> tuple[Array, NDArray[np.int64]] | None:
         """Points, shape (n, 3), and cells, shape (m, D + 1), in the order the mesh was given in, on rank 0; None elsewhere.

@@ -14,4 +14,4 @@ from mvpde.mesh.domain import Domain
 
 def edge_averaged_fluxes(domain: Domain, features: NodalFeatures) -> CoefficientFluxes:
     """Those of ∇·(ρ∇V + τ∇ρ), τ > 0, with exponential fitting along the edges."""
-    return CoefficientFluxes(domain, edge_averaged(domain, features, features.model.temperature))
+    return CoefficientFluxes(domain, edge_averaged(domain, features, features.model.temperature, once=True))

@@ -55,7 +55,7 @@ def test_two_weights_have_order_two(name: str, lower: float, upper: float) -> No
     truth = characteristics_of(reference, 8, 9)
     truth.advance(1.0)
     errors = []
-    for cells in (20, 28, 40):
+    for cells in (28, 40, 56):
         density = density_of(reference, cells, lower, upper, 8, MPI.COMM_SELF)
         density.advance(1.0)
         errors.append(float((density.losses() - truth.losses())[0]))
