@@ -101,11 +101,12 @@ def walls(domain: Domain, model: MeanField) -> Walls:
     everywhere = np.unique(np.concatenate(domain.comm.allgather(z[wall[:owned] > 0])), axis=0)
     if not len(everywhere):
         return Walls(domain, np.zeros(0, np.int64), np.zeros((0, dimension)))
-    distance, nearest = cKDTree(everywhere).query(z, p=np.inf)
+    distance, nearest = cKDTree(everywhere).query(z)  # straight across: in the maximum norm the nearest is many
     if domain.metric is None:
         near |= distance <= STRIP * (1.0 + 1e-9)
     inside = np.flatnonzero(near)
-    steps = (everywhere[nearest[inside]] - z[inside]) * extent
+    parts = everywhere[nearest[inside]] - z[inside]
+    steps, across = parts * extent, np.argmax(np.abs(parts), axis=1)
     length = np.sqrt((steps**2).sum(axis=1))
-    width = np.maximum(STRIP, distance[inside]) * extent.min()
+    width = np.maximum(STRIP, distance[inside]) * extent[across]
     return Walls(domain, inside, steps / np.maximum(length * width, 1e-300)[:, None])

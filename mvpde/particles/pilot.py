@@ -25,7 +25,8 @@ from mvpde.particles.schemes import PARTICLE_SCHEMES
 OUTSIDE = 1e-6  # share of the mass that the box may miss
 PARTICLES, TIMES = 2048, 24
 _NEAR, _FAR = 0.01, 0.002  # the quantiles
-_FIRST, _STEPS, _HALVINGS = 0.05, 72, 5  # step, least number of steps, and how often it may be halved
+_FIRST, _STEPS, _TRIES = 0.05, 72, 5  # step, least number of steps, and how many steps may be tried, each half the one before
+_MOST = 200_000  # steps of one try; a step that the drift's slope forbids is halved as often as it takes
 _SAME = 0.1  # relative change of the box with half the step, or with twice the time, that is none
 _DOUBLINGS = 4  # of the time, until a law that is to become stationary is
 _MARGIN = 0.03  # of its width, on each side
@@ -45,20 +46,25 @@ def box_of(model: MeanField, law: Law, end: float, *, lasting: bool = False) -> 
         lasting: whether the law that it becomes in a long time is to be inside, too.
 
     Raises:
-        ArgumentError: particles that run away however short the step.
+        ArgumentError: particles that run away however short the step, or need more than _MOST steps.
     """
-    step = min(_FIRST, end / TIMES)
-    step, before = max(step, end / _STEPS), None
-    for _ in range(_HALVINGS):
+    step, before, tries = max(min(_FIRST, end / TIMES), end / _STEPS), None, 0
+    while tries < _TRIES and end <= _MOST * step:
         try:
             found = _hull(_boxes(model, law, end, step, lasting))
         except InvariantError:
             found = None
+        except ArgumentError as error:
+            if error.argument != "step":
+                raise
+            step *= 0.5  # too long where the particles are, which says nothing of the box
+            continue
         if found is not None and before is not None and _alike(found, before):
             return _with_margin(_hull(iter([found, before])))
-        step, before = 0.5 * step, found
+        step, before, tries = 0.5 * step, found, tries + 1
     if before is None:
-        raise ArgumentError("box", "cannot be found: particles of the model become infinite; give numbers")
+        reason = "become infinite" if end <= _MOST * step else f"need more than {_MOST:,} steps, so steep is the drift"
+        raise ArgumentError("box", f"cannot be found: particles of the model {reason}; give numbers")
     return _with_margin(before)
 
 
@@ -66,7 +72,7 @@ def _boxes(model: MeanField, law: Law, end: float, step: float, lasting: bool) -
     """At the start and at TIMES times, and where the law is to last until it stays where it is."""
     refused = PARTICLE_SCHEMES["heun"].refuses(model)
     scheme = "heun" if refused is None else "euler"
-    pilot = Ensemble(model, law, particles=PARTICLES, seed=0, step=step, scheme=scheme, comm=MPI.COMM_SELF)
+    pilot = Ensemble(model, law, particles=PARTICLES, seed=0, step=step, scheme=scheme, companion=False, comm=MPI.COMM_SELF)
     yield _start(pilot, law, model)
     until, last = end, None
     for k in range(1, TIMES + 1):

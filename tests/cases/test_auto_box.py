@@ -83,3 +83,15 @@ def test_what_has_no_such_box_is_refused() -> None:
     runaway = {"kind": "mean_field", "coordinates": ["x"], "potential": "-x**4", "temperature": 1.0}
     with pytest.raises(CaseError, match=r'"auto" cannot be found: .* give numbers'):
         problem(well(model=runaway))
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(("rate", "end"), [(100.0, 1.0), (1.0, 300.0), (1000.0, 1.0)])
+def test_steps_that_the_drift_forbids_are_halved(rate: float, end: float) -> None:
+    """dx = −rate x dt + √2 dB from N(0, .1²): the first step, 1/24 or end/72, is unstable; the law ends at N(0, 1/rate)."""
+    model = {"kind": "fokker_planck", "drift": [f"-{rate}*x"], "temperature": 1.0}
+    start = {"x": {"law": "normal", "mean": 0.0, "std": 0.1}}
+    lower, upper = problem(well(model=model, initial=start, time={"end": end})).sections.domain.box
+    needed = 4.9 * max(0.1, rate**-0.5)
+    assert needed < min(upper[0], -lower[0])
+    assert max(upper[0], -lower[0]) < 2.0 * needed  # of the longer of the last two steps, too, which spreads particles more

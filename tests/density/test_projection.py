@@ -167,3 +167,12 @@ def test_a_drift_that_leaves_is_seen_at_the_walls(comm: MPI.Intracomm) -> None:
     found = walls(domain, model)
     assert found.mass(values) == pytest.approx(2 * 0.025, rel=0.03)
     assert found.flux(values, model, np.zeros(model.features)) == pytest.approx(1.0, rel=0.03)
+
+
+@pytest.mark.serial
+def test_a_strip_is_as_wide_as_its_part_of_its_own_direction() -> None:
+    """V = −x²/2 + y²/2, ρ = 1/40 on [−10, 10] × [−1, 1]: 10 · 2/40 through each of the two walls across x, nothing across y."""
+    model = gradient_flow(["x", "y"], potential="(y**2 - x**2)/2", temperature=0.1)
+    domain = box([-10.0, -1.0], [10.0, 1.0], [400, 80])
+    values = np.full(len(domain.coordinates), 1.0 / 40.0)
+    assert walls(domain, model).flux(values, model, np.zeros(model.features)) == pytest.approx(1.0, rel=0.1)
