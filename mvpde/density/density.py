@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mvpde.density.features import free_energy, nodal_features
 from mvpde.density.projection import project
-from mvpde.density.resolution import cells_per_deviation, natural_ends, negative_share, walls
+from mvpde.density.resolution import cells_per_deviation, ends_of_space, natural_ends, negative_share, walls
 from mvpde.density.schemes import SCHEMES, DensityScheme, Options, OrderInTime, SolverOptions, Steps
 from mvpde.measure import Cloud, Mesh, Number, State, no_arrays, nothing, require_ahead
 from mvpde.mesh.domain import Domain
@@ -101,7 +101,8 @@ class Density:
         self._ruling = nodal_features(model, domain.coordinates, domain.comm)
         self._see()
         self.values, self.mass_inside = project(domain, model, law)
-        self._mass, self._walls, self._ends = self.mass(), walls(domain, model), natural_ends(domain, model)
+        self._mass, at_start = self.mass(), self.moments()[0]
+        self._walls, self._ends = walls(domain, model, at_start), natural_ends(domain, model, at_start)
         self._scheme = self._entry.build(domain, self._ruling, self.values, self._options)
         self._first, self._past = model, Counts()
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
@@ -222,7 +223,7 @@ class Density:
 
     def outer_mass(self) -> float:
         """Share of the mass in the outer layer of cells along the walls: a domain too small shows here. Collective."""
-        return outer_mass(self.domain, self.values, self.model)
+        return outer_mass(self.domain, self.values, self.model, self.moments()[0])
 
     def cloud(self) -> Cloud | None:
         """Unknowns' positions (N, D) and masses (N,) on rank 0, None elsewhere: the law as a weighted point cloud. Collective."""
@@ -329,11 +330,14 @@ class Density:
         return self.domain.graph.lumped * self.values[: self.domain.owned]
 
 
-def outer_mass(domain: Domain, values: Array, model: MeanField) -> float:
-    """Share of the mass of nodal ``values`` (local) in the outer layer of cells along the walls that cut Z off. Collective."""
+def outer_mass(domain: Domain, values: Array, model: MeanField, moments: Array | None = None) -> float:
+    """Share of the mass of nodal ``values`` (local) in the outer layer of cells along the walls that cut Z off. Collective.
+
+    ``moments``: m, to leave out ends of Z that the model's drift and noise imply, too.
+    """
     graph, owned = domain.graph, domain.owned
     wall = np.zeros(len(domain.coordinates))
-    wall[:owned] = domain.boundary & ~model.natural_wall(domain.coordinates[:owned])
+    wall[:owned] = domain.boundary & ~ends_of_space(domain, model, moments)
     domain.exchange.update(wall)
     row = graph.rows()
     near = np.bincount(row, weights=wall[graph.columns], minlength=owned) + wall[:owned] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from mvpde.mesh.domain import Domain
+from mvpde.mesh.walls import on_walls, open_walls
 from mvpde.models.mean_field import MeanField
 
 Array = NDArray[np.float64]
@@ -79,21 +81,45 @@ class Walls:
         return float(self.domain.sum(np.array([masses @ np.maximum(speed, 0.0)]))[0])
 
 
-def natural_ends(domain: Domain, model: MeanField) -> NDArray[np.bool_]:
-    """Owned and ghost unknowns at ends of Z itself, and those beside them (local). Collective."""
+def ends_of_space(domain: Domain, model: MeanField, moments: Array | None = None) -> NDArray[np.bool_]:
+    """Whether owned nodes lie at an end of Z itself, which a wider box would not move. Collective.
+
+    Those that the model names, and with ``moments`` those that its own A implies: A_aa vanishes there beside its largest value,
+    and b does not point outwards, as at 0 for A = z and b ≥ 0. An A that vanishes everywhere implies none.
+    """
+    owned = domain.owned
+    named = model.natural_wall(domain.coordinates[:owned])
+    if moments is None or model.own_diffusion is None or model.constant_diffusion:
+        return named
+    z, moving = domain.coordinates[:owned], domain.dimension
+    b, a = model.drift(z, moments)[:, :moving], model.diffusion(z, moments)[:, :moving, :moving]
+    noisy = [domain.extremes(a[:, axis, axis])[1] > 0.0 for axis in range(moving)]
+    return named | (domain.boundary & ~open_walls(domain, b, a) & _across(domain, noisy))
+
+
+def _across(domain: Domain, chosen: Sequence[bool]) -> NDArray[np.bool_]:
+    """Owned nodes on no wall but those across the chosen directions."""
+    others = [on_walls(domain, axis) for axis, is_chosen in enumerate(chosen) if not is_chosen]
+    return ~np.any(others, axis=0) if others else np.ones(domain.owned, bool)
+
+
+def natural_ends(domain: Domain, model: MeanField, moments: Array | None = None) -> NDArray[np.bool_]:
+    """Owned and ghost unknowns at ends of Z itself, and those beside them (local): see `ends_of_space`. Collective."""
     graph, end = domain.graph, np.zeros(len(domain.coordinates))
-    end[: domain.owned] = model.natural_wall(domain.coordinates[: domain.owned])
+    end[: domain.owned] = ends_of_space(domain, model, moments)
     domain.exchange.update(end)
     end[: domain.owned] += np.bincount(graph.rows(), weights=end[graph.columns], minlength=domain.owned)
     domain.exchange.update(end)
     return np.asarray(end > 0.0)
 
 
-def walls(domain: Domain, model: MeanField) -> Walls:
-    """The strip of width STRIP of the extent, at least a cell; with a metric it is a cell. Collective."""
+def walls(domain: Domain, model: MeanField, moments: Array | None = None) -> Walls:
+    """The strip of width STRIP of the extent, at least a cell; with a metric it is a cell. ``moments`` as in `ends_of_space`.
+    Collective.
+    """
     owned, dimension = domain.owned, domain.dimension
     wall = np.zeros(len(domain.coordinates))
-    wall[:owned] = domain.boundary & ~model.natural_wall(domain.coordinates[:owned])
+    wall[:owned] = domain.boundary & ~ends_of_space(domain, model, moments)
     domain.exchange.update(wall)
     row, extent = domain.graph.rows(), np.subtract(domain.upper, domain.lower)
     near = np.bincount(row, weights=wall[domain.graph.columns], minlength=owned) + wall[:owned] > 0

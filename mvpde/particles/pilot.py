@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
@@ -29,6 +30,8 @@ _FIRST, _STEPS, _TRIES = 0.05, 72, 5  # step, least number of steps, and how man
 _MOST = 200_000  # steps of one try; a step that the drift's slope forbids is halved as often as it takes
 _SAME = 0.1  # relative change of the box with half the step, or with twice the time, that is none
 _DOUBLINGS = 4  # of the time, until a law that is to become stationary is
+_PLACES = (-1.0, 0.0, 1.0)  # where spaces end, beside the ends of the start
+_VANISHES = 1e-10  # part of the noise among the particles that is none
 _MARGIN = 0.03  # of its width, on each side
 
 Box = tuple[Array, Array]
@@ -48,6 +51,8 @@ def box_of(model: MeanField, law: Law, end: float, *, lasting: bool = False) -> 
     Raises:
         ArgumentError: particles that run away however short the step, or need more than _MOST steps.
     """
+    ends = ends_implied(model, law)
+    model = _held(model, *ends)
     step, before, tries = max(min(_FIRST, end / TIMES), end / _STEPS), None, 0
     while tries < _TRIES and end <= _MOST * step:
         try:
@@ -60,12 +65,64 @@ def box_of(model: MeanField, law: Law, end: float, *, lasting: bool = False) -> 
             step *= 0.5  # too long where the particles are, which says nothing of the box
             continue
         if found is not None and before is not None and _alike(found, before):
-            return _with_margin(_hull(iter([found, before])))
+            return _within(_with_margin(_hull(iter([found, before]))), ends)
         step, before, tries = 0.5 * step, found, tries + 1
     if before is None:
-        reason = "become infinite" if end <= _MOST * step else f"need more than {_MOST:,} steps, so steep is the drift"
+        reason = (
+            "become infinite, or leave the space where its noise ends,"
+            if end <= _MOST * step
+            else f"need more than {_MOST:,} steps, so steep is the drift"
+        )
         raise ArgumentError("box", f"cannot be found: particles of the model {reason}; give numbers")
-    return _with_margin(before)
+    return _within(_with_margin(before), ends)
+
+
+def ends_implied(model: MeanField, law: Law) -> Box:
+    """Ends of the space that the model's own noise and drift imply about the start, −∞ and ∞ where there is none.
+
+    At an end A_aa = 0 and b does not point outwards, so that nothing crosses it. Looked at are −1, 0, 1 and the ends of a
+    `Product`.
+    """
+    moving = len(model.directions)
+    lower, upper = np.full(moving, -math.inf), np.full(moving, math.inf)
+    if model.own_diffusion is None or model.constant_diffusion:
+        return lower, upper
+    start = law.sample(np.random.default_rng(0), PARTICLES)
+    m = model.feature_sum(start) / len(start)
+    for axis in (axis for axis in range(moving) if model.periods[axis] is None):
+        own = law.factors[axis].extent() if isinstance(law, Product) else ()
+        noise, least, most = model.diffusion(start, m)[:, axis, axis].max(), start[:, axis].min(), start[:, axis].max()
+        for place in {*_PLACES, *own}:
+            there = start.copy()
+            there[:, axis] = place
+            if not np.abs(model.diffusion(there, m)[:, axis, axis]).max() <= _VANISHES * noise:
+                continue
+            drift = model.drift(there, m)[:, axis]
+            if place <= least and np.all(drift >= 0.0):
+                lower[axis] = max(lower[axis], place)
+            elif place >= most and np.all(drift <= 0.0):
+                upper[axis] = min(upper[axis], place)
+    return lower, upper
+
+
+def _held(model: MeanField, lower: Array, upper: Array) -> MeanField:
+    """The model whose coefficients beyond the ends are those at them, for steps of particles that pass an end by a little."""
+    if not np.any(np.isfinite(np.concatenate([lower, upper]))):
+        return model
+    still = np.full(model.dimension - len(lower), math.inf)
+    low, high = np.concatenate([lower, -still]), np.concatenate([upper, still])
+    moving = model.moving
+    return replace(
+        model,
+        own_drift=lambda z, m: model.drift(np.clip(z, low, high), m),
+        own_diffusion=lambda z, m: model.diffusion(np.clip(z, low, high), m),
+        later=tuple((t, _held(other, lower, upper)) for t, other in model.later),
+        moving=None if moving is None else lambda t: _held(moving(t), lower, upper),
+    )
+
+
+def _within(found: Box, ends: Box) -> Box:
+    return np.maximum(found[0], ends[0]), np.minimum(found[1], ends[1])
 
 
 def _boxes(model: MeanField, law: Law, end: float, step: float, lasting: bool) -> Iterator[Box]:

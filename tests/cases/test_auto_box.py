@@ -95,3 +95,22 @@ def test_steps_that_the_drift_forbids_are_halved(rate: float, end: float) -> Non
     needed = 4.9 * max(0.1, rate**-0.5)
     assert needed < min(upper[0], -lower[0])
     assert max(upper[0], -lower[0]) < 2.0 * needed  # of the longer of the last two steps, too, which spreads particles more
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("drift", ["0.5 - x", "0.2 - 2*x"])
+def test_ends_that_the_noise_implies_are_kept(drift: str) -> None:
+    """dx = (a − bx) dt + √(2x) dB stays at x ≥ 0; its law becomes a gamma law of shape a and rate b."""
+    model = {"kind": "fokker_planck", "drift": [drift], "diffusion": [["x"]]}
+    start = {"x": {"law": "normal", "mean": 1.0, "std": 0.1}}
+    lower, upper = problem(well(model=model, initial=start)).sections.domain.box
+    assert lower == [0.0]
+    assert 5.0 < upper[0] < 25.0
+
+
+@pytest.mark.serial
+def test_both_ends_of_an_interval_are_kept() -> None:
+    """A = x(1 − x) with a drift to the middle: Jacobi's process on [0, 1]."""
+    model = {"kind": "fokker_planck", "drift": ["0.5 - x"], "diffusion": [["x*(1-x)"]]}
+    found = problem(well(model=model, initial={"x": {"law": "normal", "mean": 0.5, "std": 0.05}}))
+    assert found.sections.domain.box == ([0.0], [1.0])

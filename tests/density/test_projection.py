@@ -14,6 +14,7 @@ from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.gmsh import gmsh
 from mvpde.mesh.union import union
+from mvpde.models.fokker_planck import fokker_planck
 from mvpde.models.interaction import gradient_flow
 from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.runtime import MPI, ArgumentError
@@ -176,3 +177,17 @@ def test_a_strip_is_as_wide_as_its_part_of_its_own_direction() -> None:
     domain = box([-10.0, -1.0], [10.0, 1.0], [400, 80])
     values = np.full(len(domain.coordinates), 1.0 / 40.0)
     assert walls(domain, model).flux(values, model, np.zeros(model.features)) == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.ranks
+def test_ends_that_the_noise_implies_cut_nothing_off(comm: MPI.Intracomm) -> None:
+    """dx = (½ − x) dt + √(2x) dB on [0, 12]: x = 0 is an end, x = 12 a wall; ρ ∝ x^{−½}e^{−x} has .1 of its mass below .01."""
+    model = fokker_planck(["x"], drift=["0.5 - x"], diffusion=[["x"]])
+    density = Density(model, box([0.0], [12.0], [600], comm=comm), Product((Normal(1.0, 0.1),)))
+    density.advance(4.0)
+    numbers = density.numbers()
+    assert density.expectation(lambda z: z[:, 0] < 0.02)[0] > 0.1
+    assert max(numbers["outer_mass"], numbers["wall_mass"], numbers["outward_flux"]) < 1e-4
+    cut = Density(model, box([0.5], [1.5], [100], comm=comm), Product((Normal(1.0, 0.1),)))
+    cut.advance(1.0)
+    assert cut.outer_mass() > 1e-3
