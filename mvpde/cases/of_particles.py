@@ -13,6 +13,7 @@ from mvpde.particles.accuracy.slope import require_stable
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.one_pass import OnePassSgd
+from mvpde.particles.schemes import PARTICLE_SCHEMES
 from mvpde.particles.sgd_runs import SgdRuns
 from mvpde.runtime import MPI, ArgumentError
 
@@ -55,7 +56,7 @@ def _particles(problem: Problem, s: EnsembleSection, comm: MPI.Intracomm) -> Ens
         companion=s.companion,
         comm=comm,
     )
-    require_stable(min(made.step, _first(problem)), made.slope())
+    require_stable(min(made.step, _first(problem)), made.slope(), PARTICLE_SCHEMES[made.scheme].order)
     return made
 
 
@@ -71,5 +72,5 @@ def sgd(problem: Problem, comm: MPI.Intracomm) -> SgdRuns:
     trained = training(problem)
     made = SgdRuns(trained, problem.law, runs=s.runs, seed=s.seed, dynamics=s.dynamics, order=order, step=s.step, comm=comm)
     if made.approximate:
-        require_stable(min(made.step, _first(problem)), made.slope(), otherwise="")
+        require_stable(min(made.step, _first(problem)), made.slope(), 1, otherwise="")
     return made

@@ -112,8 +112,9 @@ class Characteristics:
 
     @property
     def listed(self) -> tuple[str, ...]:
-        """The errors."""
-        return tuple(self._errors())
+        """The errors. Local: one rank alone writes what is listed."""
+        names = ("loss", *self.model.observables) if self._coarser.told else ()
+        return tuple(f"{name}_error" for name in names)
 
     def _velocity(self, t: float, flat: Array) -> Array:
         z, model = flat.reshape(self._z.shape), self._ruling.now(t)

@@ -184,7 +184,7 @@ class Ensemble:
         while self.time < t:
             start, until = self.time, t
             if self._steps == 0:
-                require_stable(min(self._longest_step, t - start), self.slope())
+                require_stable(min(self._longest_step, t - start), self.slope(), PARTICLE_SCHEMES[self.scheme].order)
             if isinstance(self._asked, str):
                 self._longest_step = min(self._chosen(), 0.25 * (t - start))
                 until = min(t, start + LOOK * self._longest_step)

@@ -159,6 +159,7 @@ class SgdRuns:
         self.model, self.step, self.time = self._way.model, self._way.length, 0.0
         self.label = self._way.label
         self._steps, self._seconds = 0, 0.0
+        self._taken = self.step  # length of the last step: output times shorten those of the diffusion
         self._began = 0.0, 0  # time and steps at the last change of η and B
         self._shares = Shares(1, runs, comm)
         self._streams = self._shares.streams(seed)
@@ -204,7 +205,7 @@ class SgdRuns:
         began = time.perf_counter()
         count, h = self._plan(t)
         if self.approximate and self._steps == 0 and count:
-            require_stable(h, self.slope(), self.time, otherwise="")
+            require_stable(h, self.slope(), 1, t=self.time, otherwise="")
         with np.errstate(over="ignore", invalid="ignore"):  # found and reported below
             moved = self._moved(count, h)
         lost = self.comm.allreduce(sum(int(np.sum(~np.isfinite(w).all(axis=1))) for w in moved))
@@ -220,6 +221,7 @@ class SgdRuns:
                 f"t = {self.time:g} are kept. Choose a learning_rate below {self.problem.learning_rate:g}"
             )
         self._w, self.time, self._steps = moved, t, self._steps + count
+        self._taken = h if count else self._taken
         self._seconds += time.perf_counter() - began
 
     def _plan(self, t: float) -> tuple[int, float]:
@@ -316,13 +318,13 @@ class SgdRuns:
         return {"loss_standard_error": self.loss_standard_error(), **others, "steps": self._steps, **self._of_steps()}
 
     def _of_steps(self) -> dict[str, float]:
-        """Errors of the step and slope, where the step approximates something."""
+        """Length of the last step, its errors, and the slope, where the step approximates something."""
         if self._halved is None:
             return {}
         rate = self.slope().rate
-        factor = halving_factor(1, self.step * rate)
+        factor = halving_factor(1, self._taken * rate)
         errors = step_errors(self._halved, self._w, self.moments(), factor, self._extent.start)
-        return {**{f"{name}_step_error": error for name, error in errors.items()}, "slope": rate}
+        return {**{f"{name}_step_error": error for name, error in errors.items()}, "slope": rate, "step": self._taken}
 
     def statistics(self) -> dict[str, Number]:
         """Size, η, B, noise scale, steps, and steps of runs per second of ``advance`` (all runs and ranks together)."""

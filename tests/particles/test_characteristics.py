@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from mvpde.runtime import MPI, SolverError  # isort: skip
 
@@ -203,3 +204,14 @@ def test_no_way_back():
     c.advance(0.1)
     with pytest.raises(ValueError, match="cannot go back"):
         c.advance(0.0)
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("companions", [True, False])
+def test_rank_0_alone_knows_what_is_listed(companions):
+    """It writes summaries while the others wait elsewhere; the errors themselves are known to all ranks together."""
+    model = replace(circle(), observables={"fourth": lambda z: z[:, 1] ** 4})
+    c = Characteristics(model, CYLINDER, nodes=(8, 4), tolerance=1e-6, companions=companions, comm=WORLD)
+    listed = c.listed if WORLD.rank == 0 else None
+    assert WORLD.bcast(listed) == tuple(key for key in c.numbers() if key.endswith("_error"))
+    assert c.listed == (("loss_error", "fourth_error") if companions else ())

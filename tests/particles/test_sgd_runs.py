@@ -246,7 +246,10 @@ def test_a_case_compares_the_density_with_the_runs(shared_tmp_path):
         "output.pictures": WORLD.size == 1,
     }
     summary = run(CASES / "sgd_neuron.toml", set=settings, out=shared_tmp_path / "neuron", comm=WORLD).summary
-    assert summary["warnings"] == []
+    doubted = {warning["code"].split(".")[0] for warning in summary["warnings"]}
+    assert doubted <= {"stationary"}, summary["warnings"]  # the stationary law is narrow for 48 cells; nothing here is about it
+    (compared,) = summary["comparison"].values()
+    assert compared["agrees"]["verdict"] != "differ"
     assert summary["sgd"]["steps"] == 20
     assert set(summary["weak_errors"]) == {"w", "v", "w*w", "w*v", "v*v", "loss"}
     for found in summary["weak_errors"].values():

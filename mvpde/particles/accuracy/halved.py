@@ -20,12 +20,15 @@ import numpy as np
 
 from mvpde.measure import State
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.particles.accuracy.student import student
 from mvpde.particles.blocks import Shares, in_pieces, stream, stream_from_array, stream_to_array
 from mvpde.particles.noise import Increment, increment
 from mvpde.particles.schemes import Blocks, Flow, ParticleScheme
 
 ONE_IN = 42  # particles have a copy: four half steps for each of them, 15 % of the time of all
 FEWEST = 256  # copied particles of a run, where it has as many: fewer would tell their own noise
+
+ONE_DEVIATION = math.erf(math.sqrt(0.5))  # probability within one standard deviation: what a standard error covers
 
 ASYMPTOTIC = 1.0  # hλ, half the bound of stability, beyond which no order can be counted on
 
@@ -47,6 +50,15 @@ def copied(shares: Shares) -> tuple[list[int], Array]:
     parts = [-(-in_run * min(shares.block, shares.rows - b * shares.block) // shares.rows) for b in range(shares.per_run)]
     counts = np.array([sum(parts) if run % every == 0 else 0 for run in range(shares.runs)], float)
     return [parts[block] if run % every == 0 else 0 for run, block in shares.owned], counts
+
+
+def between(d: Array) -> Array:
+    """Standard error of the mean of d, shape (runs, q), by the scatter of the runs, shape (q,); NaN for one run.
+
+    Student's t at the level of one standard deviation: 1.84 standard errors for 2 runs, 1 for many.
+    """
+    runs = len(d)
+    return np.std(d, axis=0, ddof=1) / math.sqrt(runs) * student(runs, ONE_DEVIATION) if runs > 1 else np.full(d.shape[1], np.nan)
 
 
 @dataclass
@@ -220,7 +232,8 @@ class HalvedSteps:
             z: the particles of this rank as they are now.
 
         Returns:
-            d of each run that has copies, shape (copied runs, q), and the standard error of its mean over these, shape (q,).
+            d of each run that has copies, shape (copied runs, q), and the standard error of its mean over these, shape (q,): by
+            the scatter over the copied particles or, where it is larger, over the copied runs.
         """
         sums = [np.zeros(0) for _ in self.taken]
         for k, x, moved in zip(self._mine, self._originals(z), self._moved, strict=True):
@@ -230,7 +243,7 @@ class HalvedSteps:
         counts = self._counts[self.runs][:, None]
         first, second = np.split(self._shares.mean(sums)[self.runs] * (self._shares.rows / counts), 2, axis=1)
         spread = np.maximum(second - first**2, 0.0) / np.maximum(counts - 1.0, 1.0)
-        return first, np.sqrt(spread.sum(axis=0)) / len(counts)
+        return first, np.fmax(np.sqrt(spread.sum(axis=0)) / len(counts), between(first))
 
     def means(self, values: Function, z: Blocks) -> Array:
         """Means of ``values``: z, shape (N, D) → (N, q), over the particles with copies, shape (copied runs, q). Collective."""

@@ -50,9 +50,14 @@ class CoarserNodes:
                 self._coarser, self._lost = self._coarser[:k], True
                 return
 
+    @property
+    def told(self) -> bool:
+        """Whether there are errors to tell: coarser ones, or ones that were left out on the way. Local."""
+        return bool(self._coarser) or self._lost
+
     def errors(self, recorded: Callable[[Measure], Mapping[str, float]], measure: Measure) -> dict[str, float]:
         """x_error of what is ``recorded`` of the ``measure``; {} where there are no coarser ones. Collective."""
-        if not (self._coarser or self._lost):
+        if not self.told:
             return {}
         rows = [recorded(one) for one in (measure, *self._coarser)]
         return {f"{key}_error": told([row[key] for row in rows]) for key in rows[0]}

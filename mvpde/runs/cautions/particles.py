@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from mvpde.particles.accuracy.slope import DOUBTFUL, STABLE, rounded_down
+from mvpde.particles.accuracy.slope import STABLE, careful, rounded_down
+from mvpde.particles.schemes import PARTICLE_SCHEMES
 from mvpde.runs.cautions.caution import Caution, Findings
 
 LARGEST = 1e-2  # error of the step that passes: of the loss, of the predictions in their target's norm, of mean and variance
@@ -14,30 +15,42 @@ QUANTITIES = {"loss": "the loss", "prediction": "the predictions", "law": "means
 
 def judge(found: Findings) -> Iterator[Caution]:
     """The largest error of the step that each measure knows, and steps that are unstable where the particles have come; nodes."""
-    for name in found.statistics:
-        if getattr(getattr(found.problem.sections, name, None), "layers", None) is not None:
+    for name, statistics in found.statistics.items():
+        section = getattr(found.problem.sections, name, None)
+        if getattr(section, "layers", None) is not None:
             continue  # its steps are the layers of a network, no approximation
         rows = [row.numbers[name] | {"t": row.time} for row in found.records if "slope" in row.numbers[name]]
-        yield from _of_errors(name, rows)
-        yield from _of_slope(name, rows)
+        rows = [row for row in rows if row["steps"] > 0]  # before the first step its length is only what was asked for
+        scheme = PARTICLE_SCHEMES.get(
+            str(statistics.get("scheme")), PARTICLE_SCHEMES["euler"]
+        )  # runs of the diffusion take Euler's
+        chosen = getattr(section, "step", None) == "auto"
+        yield from _of_errors(name, rows, scheme.order, chosen=chosen)
+        yield from _of_slope(name, rows, scheme.order, chosen=chosen)
     yield from _of_nodes(found)
 
 
-def _of_errors(name: str, rows: Sequence[Mapping[str, float]]) -> Iterator[Caution]:
+def _of_errors(name: str, rows: Sequence[Mapping[str, float]], order: int, *, chosen: bool) -> Iterator[Caution]:
     sizes = [(_relative(row, quantity, rows), quantity, row) for row in rows for quantity in QUANTITIES]
     known = [one for one in sizes if not math.isnan(one[0])]
     if not known:
         return
     error, quantity, row = max(known, key=lambda one: one[0])
     if error > LARGEST:
-        rate = row["slope"]
-        shorter = row["step"] * min(0.5, math.sqrt(LARGEST / error)) if math.isfinite(error) else row["step"] / 10.0
-        helps = rounded_down(min(shorter, DOUBTFUL / rate) if rate > 0.0 else shorter)
+        helps = f"choose [{name}] step = {shorter(row['step'], row['slope'], error, order):g}"
+        if chosen:  # they are as short as the sampling deserves, and what is told is mostly the noise of few copies
+            helps = f'give more [{name}] particles, for which step = "auto" takes shorter ones and their error is known better'
         text = (
-            f"{name}: steps of {row['step']:.3g} are long for this drift, which changes at rates up to {rate:.3g}: their error "
-            f"in {QUANTITIES[quantity]} is about {100.0 * error:.2g} % at t = {row['t']:g}; choose [{name}] step = {helps:g}"
+            f"{name}: steps of {row['step']:.3g} are long for this drift, which changes at rates up to {row['slope']:.3g}: their "
+            f"error in {QUANTITIES[quantity]} is about {100.0 * error:.2g} % at t = {row['t']:g}; {helps}"
         )
         yield Caution(f"{name}.step", text, error, LARGEST)
+
+
+def shorter(step: float, rate: float, error: float, order: int) -> float:
+    """The step whose error passes, h·(LARGEST/error)^{1/p} for weak order p, at most half of it and what suits the rate λ."""
+    fits = step * min(0.5, (LARGEST / error) ** (1.0 / order)) if math.isfinite(error) else 0.1 * step
+    return rounded_down(min(fits, careful(order) / rate) if rate > 0.0 else fits)
 
 
 def _relative(row: Mapping[str, float], quantity: str, rows: Sequence[Mapping[str, float]]) -> float:
@@ -50,12 +63,15 @@ def _relative(row: Mapping[str, float], quantity: str, rows: Sequence[Mapping[st
     return 0.0 if hidden or largest == 0.0 else error / largest
 
 
-def _of_slope(name: str, rows: Sequence[Mapping[str, float]]) -> Iterator[Caution]:
+def _of_slope(name: str, rows: Sequence[Mapping[str, float]], order: int, *, chosen: bool) -> Iterator[Caution]:
     worst = max(rows, key=lambda row: row["step"] * row["slope"], default=None)
     if worst is not None and worst["step"] * worst["slope"] > STABLE:
+        helps = f"choose [{name}] step = {rounded_down(careful(order) / worst['slope']):g}"
+        if chosen:
+            helps = 'give more output times, at which step = "auto" looks at it again'
         text = (
             f"{name}: steps of {worst['step']:.3g} are unstable where the particles are at t = {worst['t']:g}, where the drift "
-            f"changes at the rate {worst['slope']:.3g}; choose [{name}] step = {rounded_down(DOUBTFUL / worst['slope']):g}"
+            f"changes at the rate {worst['slope']:.3g}; {helps}"
         )
         yield Caution(f"{name}.stability", text, worst["step"] * worst["slope"], STABLE)
 

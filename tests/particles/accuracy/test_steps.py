@@ -146,10 +146,10 @@ def test_copies_change_no_particle_and_know_no_ranks() -> None:
 @pytest.mark.serial
 def test_a_step_that_is_unstable_at_the_start_is_refused() -> None:
     """V = 50x²: steps of .05 multiply by −4 or 8.5, and variances by 10⁷⁰."""
-    for scheme in ("heun", "euler"):
+    for scheme, better in (("heun", "0.002"), ("euler", "0.0002")):
         e = Ensemble(well(100.0), LINE, particles=500, scheme=scheme, comm=SELF)
         with pytest.raises(
-            ArgumentError, match=r'step: is 0\.05, .* rate 100 .* longer than 0\.02 .* better 0\.002, or step = "auto"'
+            ArgumentError, match=rf'is 0\.05, .* rate 100 .* longer than 0\.02 .* better {better}, or step = "auto"'
         ):
             e.advance(1.0)
         assert e.time == 0.0
@@ -204,3 +204,15 @@ def test_steps_are_told_in_one_digit() -> None:
 def test_student_knows_how_little_few_runs_say() -> None:
     assert student(4) == pytest.approx(3.182, abs=1e-3) and student(2) == pytest.approx(12.706, abs=1e-3)
     assert student(math.inf) == pytest.approx(1.960, abs=1e-3) and math.isnan(student(1))
+
+
+@pytest.mark.serial
+def test_runs_of_one_particle_know_the_scatter_of_their_errors() -> None:
+    """One copy in a run has no scatter within it; the 24 copied runs of 1000 have."""
+    model, law = replace(well(), observables={"first": lambda z: z[:, 0]}), LINE
+    e = Ensemble(model, law, particles=1, runs=1000, step=0.2, comm=SELF)
+    e.advance(1.0)
+    assert e._halved is not None and e._halved.runs.sum() == 24
+    d, spread = e._halved.changes(lambda z: z, e._z)
+    assert spread[0] == pytest.approx(np.std(d, ddof=1) / math.sqrt(24.0), rel=0.03) and spread[0] > 0.0
+    assert e.numbers()["first_step_error"] > spread[0]
