@@ -23,6 +23,7 @@ from mvpde.measure import Cloud, State, no_arrays, no_mesh, nothing, require_ahe
 from mvpde.models.isotropic_gaussians import Classification, hermite
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.particles.accuracy.growth import extent_of, largest
 from mvpde.particles.blocks import Shares, loss_and_steps, size_and_speed, stream
 
 CHUNK = 500  # samples drawn at once
@@ -113,6 +114,8 @@ class OnePassSgd:
         self._streams = [stream(seed, run, 1) for run, _ in self._shares.owned]
         self._w = [self._start(law, rng) for rng in self._shares.streams(seed)]
         self._steps, self._seconds = 0, 0.0
+        m = self.moments()
+        self._extent = extent_of(model, self._radii(), [m[run] for run, _ in self._shares.owned], comm)
 
     def _start(self, law: Sampler, rng: np.random.Generator) -> Array:
         radii = law.sample(rng, self.particles)
@@ -126,7 +129,7 @@ class OnePassSgd:
 
         Raises:
             ValueError: t lies before the present time, or is no finite number.
-            InvariantError: a weight became infinite or NaN, on all ranks.
+            InvariantError: a weight became infinite or NaN, or |w| grew a thousandfold, on all ranks.
         """
         require_ahead("runs", self.time, t)
         began, count = time.perf_counter(), round(t / self.step) - self._steps
@@ -136,6 +139,12 @@ class OnePassSgd:
         if lost:
             raise InvariantError(
                 f"ensemble: {lost} of {self.runs} networks became infinite or NaN between t = {self.time:g} and t = {t:g}; "
+                f"choose an ensemble.step smaller than {self.step:g}"
+            )
+        grown = largest(self._radii(), self.comm)
+        if grown > self._extent.bound(t):
+            raise InvariantError(
+                f"ensemble: the weights {self._extent.said(grown)} between t = {self.time:g} and t = {t:g}; "
                 f"choose an ensemble.step smaller than {self.step:g}"
             )
         self.time, self._steps = t, self._steps + count

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from mvpde.runtime import MPI  # isort: skip  (loads the solver libraries)
+from mvpde.runtime import MPI, InvariantError  # isort: skip  (loads the solver libraries)
 
 import numpy as np
 import pytest
@@ -301,3 +301,11 @@ def test_wrong_cases_are_refused(change: dict[str, Any], words: list[str]) -> No
     with pytest.raises(Exception, match=r"\[") as error:
         load(ROOT / "cases" / "mmn_isotropic.toml", change)
     assert [word for word in words if word not in str(error.value)] == []
+
+
+@pytest.mark.serial
+def test_weights_that_grow_a_thousandfold_stop_the_run() -> None:
+    """ReLU in R^10, s|x|² beyond 1: every step multiplies the weights, which stay finite numbers for some hundred steps."""
+    networks = runs(20, 1, step=0.5, dimension=10, activation=PiecewiseLinear(0.0, (0.0,), (1.0,)))
+    with pytest.raises(InvariantError, match=r"weights have grown to .* 1000 times what start .* smaller than 0\.5"):
+        networks.advance(20.0)
