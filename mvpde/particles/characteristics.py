@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import MPI, ArgumentError, InvariantError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 from scipy.integrate import DOP853
@@ -20,6 +20,7 @@ from scipy.integrate import DOP853
 from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.laws import Law, check_law
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.particles.accuracy.growth import Extent, unbounded
 from mvpde.particles.accuracy.nodes import PARTS, CoarserNodes, fewer, loss_and_means
 from mvpde.particles.blocks import in_pieces, rows_in_cache, whole, wrap
 
@@ -106,6 +107,7 @@ class Characteristics:
         self._moments: Array | None = None
         # Empty on the other ranks, so that no array here depends on more than rank 0.
         self._z, self._weights = law.quadrature(nodes) if comm.rank == 0 else (np.empty((0, model.dimension)), np.empty(0))
+        self._extent = on_first_rank(comm, self._started)
         parts = [fewer(nodes, part) for part in PARTS] if companions and math.prod(nodes) > 1 else []
         made = (Characteristics(model, law, nodes=part, tolerance=tolerance, companions=False, comm=comm) for part in parts)
         self._coarser = CoarserNodes(list(made))
@@ -121,10 +123,24 @@ class Characteristics:
         m = weighted_moments(model, z, self._weights, self._rows) if model.interacting else np.zeros(model.features)
         return np.concatenate(in_pieces(lambda piece: model.drift(piece, m), z, self._rows)).ravel()
 
+    def _started(self) -> Extent:
+        """How far the nodes of rank 0 are at the start, and how fast."""
+        axes = unbounded(self.model)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            b = self._velocity(0.0, self._z.ravel()).reshape(self._z.shape)
+        return Extent(*(float(np.abs(x[:, axes]).max(initial=0.0)) for x in (self._z, b)))
+
     def _integrate(self, t: float) -> tuple[float, int, int]:
         """Carry the nodes of rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""
         solver, steps = integrated(self._velocity, self._z.ravel(), self.time, t, step=self.step, tolerance=self.tolerance)
-        self._z = solver.y.reshape(self._z.shape)
+        z = solver.y.reshape(self._z.shape)
+        grown = float(np.abs(z[:, unbounded(self.model)]).max(initial=0.0))
+        if grown > self._extent.bound(t):
+            raise InvariantError(
+                f"characteristics: the nodes {self._extent.said(grown)} between t = {self.time:g} and t = {t:g}; the nodes at "
+                f"t = {self.time:g} are kept. Choose an earlier end, or a model that confines them."
+            )
+        self._z = z
         return float(solver.h_abs), steps, solver.nfev
 
     def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
@@ -132,7 +148,8 @@ class Characteristics:
 
         Raises:
             ValueError: t lies before the present time, or is no finite number.
-            SolverError: on all ranks; the nodes and the time stay what they were.
+            SolverError, InvariantError: on all ranks, the latter for nodes that grew a thousandfold; the nodes and the time stay
+                what they were.
         """
         require_ahead("characteristics", self.time, t)
         if t == self.time:

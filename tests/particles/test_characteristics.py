@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from mvpde.runtime import MPI, SolverError  # isort: skip
+from mvpde.runtime import MPI, InvariantError, SolverError  # isort: skip
 
 import numpy as np
 import pytest
@@ -215,3 +215,13 @@ def test_rank_0_alone_knows_what_is_listed(companions):
     listed = c.listed if WORLD.rank == 0 else None
     assert WORLD.bcast(listed) == tuple(key for key in c.numbers() if key.endswith("_error"))
     assert c.listed == (("loss_error", "fourth_error") if companions else ())
+
+
+@pytest.mark.ranks
+def test_nodes_that_grow_a_thousandfold_stop_on_all_ranks():
+    """ż = z is e^t times its start: 1000 t of it beyond t = 9.1."""
+    c = Characteristics(attraction(0.0, lambda z: -z), Product((Normal(0.0, 2.0),)), nodes=[2], comm=WORLD)
+    c.advance(8.0)
+    with pytest.raises(InvariantError, match="nodes have grown to .* 1000 times what start"):
+        c.advance(12.0)
+    assert c.time == 8.0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mvpde.measure import Measure, State
-from mvpde.runtime import MPI, SolverError
+from mvpde.runtime import MPI, InvariantError, SolverError
 
 PARTS = (2, 4)  # of the nodes
 
@@ -46,7 +46,7 @@ class CoarserNodes:
         for k, measure in enumerate(self._coarser):
             try:
                 measure.advance(t)
-            except SolverError:
+            except (SolverError, InvariantError):
                 self._coarser, self._lost = self._coarser[:k], True
                 return
 
