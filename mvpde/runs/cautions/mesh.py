@@ -13,6 +13,8 @@ MASS_INSIDE = 5e-4  # share of the initial law outside the box: more than 1 % of
 START = 0.75  # cells in a standard deviation of the start
 NARROWEST = 0.5  # cells in a standard deviation of the typical feature later
 NEGATIVE = 0.2  # share of the diffusion on edges of negative weight
+LIMITED = 0.3  # share of the fluxes of second order that was cut
+RESOLVED = 3.0  # cells in a standard deviation from which on features are resolved, whatever was cut
 MASS_DEFECT = 1e-11  # relative change of the mass that is no rounding
 MINIMUM = -1e-12  # smallest value over the largest
 DENSITY = "density"
@@ -28,6 +30,7 @@ def judge(found: Findings) -> Iterator[Caution]:
     yield from _of_start(said)
     yield from _of_features(times)
     yield from _of_edges(times)
+    yield from _of_limiter(times, said)
     yield from _of_conservation(said)
 
 
@@ -94,6 +97,18 @@ def _of_edges(times: Sequence[tuple[float, Numbers]]) -> Iterator[Caution]:
             "use a mesh with angles below 90°, or refine it"
         )
         yield Caution("density.negative_edges", text, share, NEGATIVE)
+
+
+def _of_limiter(times: Sequence[tuple[float, Numbers]], said: Mapping[str, Number]) -> Iterator[Caution]:
+    """A scheme that was cut down to its first order, where the law is narrow; atoms at ends of the space are not."""
+    share = said.get("limiter_share")
+    narrowest = min((numbers.get("cells_per_deviation", RESOLVED) for _, numbers in times), default=RESOLVED)
+    if isinstance(share, float) and share > LIMITED and narrowest < RESOLVED:
+        text = (
+            f"density: {100 * share:.2g} % of the fluxes that make the scheme second order had to be cut to keep the law "
+            "positive, so it spreads as by a scheme of first order: refine [domain] cells"
+        )
+        yield Caution("density.limiter_share", text, share, LIMITED)
 
 
 def _of_conservation(said: Mapping[str, Number]) -> Iterator[Caution]:

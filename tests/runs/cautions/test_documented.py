@@ -20,6 +20,7 @@ BOUNDS = {
     "density.start_resolution": mesh.START,
     "density.resolution": mesh.NARROWEST,
     "density.negative_edges": mesh.NEGATIVE,
+    "density.limiter_share": mesh.LIMITED,
     "density.mass_defect": mesh.MASS_DEFECT,
     "density.error": density_error.BOUND,
     "density.order": density_error.DOUBTFUL,

@@ -136,6 +136,8 @@ def test_lost_mass_and_values_below_zero_are_named() -> None:
     assert said({**right, "mass_defect": 1e-10}) == ["density.mass_defect"]
     assert said({**right, "label_defect": 1e-10}) == ["density.label_defect"]
     assert said({**right, "minimum": -1e-6}) == ["density.minimum"]
+    assert said({**right, "limiter_share": 0.4}, cells_per_deviation=1.5) == ["density.limiter_share"]
+    assert said({**right, "limiter_share": 0.99}, cells_per_deviation=1e6) == []  # an atom at an end of the space
     assert said(right, negative_share=0.3) == ["density.negative_edges"]
 
 
