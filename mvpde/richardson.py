@@ -49,7 +49,8 @@ class Richardson:
     Attributes:
         value: on the finest mesh.
         error: of the value, > 0; NaN where a level is missing.
-        extrapolated: the value without its leading error where the order is observed, else the value.
+        extrapolated: the value without its leading error where the order is observed, else the value; of two levels, which
+            show no order, without what the order of the method makes of their difference.
         extrapolated_error: of that.
         order: observed, NaN where differences are rounding, of two signs or not known.
         asymptotic: whether the order is the expected one, or the last difference is rounding.

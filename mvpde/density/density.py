@@ -57,6 +57,7 @@ class Density:
         time: t.
         values: ρ at owned and ghost unknowns, local to the rank.
         lengths: of the steps taken since the start of the last `advance`.
+        schemes, leading: that of each model that ruled so far, by its id; and those of another density, to be taken instead.
     """
 
     name = label = "density"
@@ -103,7 +104,8 @@ class Density:
         self.values, self.mass_inside = project(domain, model, law)
         self._mass, at_start = self.mass(), self.moments()[0]
         self._walls, self._ends = walls(domain, model, at_start), natural_ends(domain, model, at_start)
-        self._scheme = self._entry.build(domain, self._ruling, self.values, self._options)
+        self.schemes, self.leading = dict[int, str](), dict[int, str]()
+        self._scheme = self._built()
         self._first, self._past = model, Counts()
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
         self.lengths: list[float] = []
@@ -152,12 +154,19 @@ class Density:
         self._ruling = self._ruling.of(model)
         self._see()
         self._past = self._past.plus(self._scheme)
-        self._scheme = self._entry.build(self.domain, self._ruling, self.values, self._options)
+        self._scheme = self._built()
+
+    def _built(self) -> Steps:
+        """The scheme at work from now on. Collective."""
+        name = self.leading.get(id(self._ruling.model), "")
+        scheme = SCHEMES.get(name, self._entry).build(self.domain, self._ruling, self.values, self._options)
+        self.schemes[id(self._ruling.model)] = scheme.name
+        return scheme
 
     def twin(self) -> Density:
         """Another one of this law, now and on this mesh, that takes steps of its own. Collective."""
         other = copy.copy(self)
-        other._scheme = self._entry.build(self.domain, self._ruling, self.values, self._options)
+        other._scheme = self._built()
         return other
 
     def _see(self) -> None:
@@ -322,7 +331,7 @@ class Density:
         self._see()
         self.values = self.domain.from_mesh(np.asarray(state["values"], float))
         self._mass, self.mass_defect, self.minimum = map(float, np.asarray(state["extremes"]))
-        self._scheme = self._entry.build(self.domain, self._ruling, self.values, self._options)
+        self._scheme = self._built()
         self._scheme.proposal = float(state["proposal"]) or math.inf
         self._past = Counts(*map(int, np.asarray(state["counts"])))
 

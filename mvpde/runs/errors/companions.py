@@ -70,9 +70,8 @@ class Level:
     means: dict[str, float] = field(default_factory=dict)
     fork: Density | None = None
 
-    def follow(self, ends: list[float], between_steps: Callable[[], None]) -> None:
+    def follow(self, between_steps: Callable[[], None]) -> None:
         """Take as many whole steps as there are. Collective."""
-        self.ends += ends
         while len(self.ends) >= self.merged:
             _led(self.measure).advance(self.ends[self.merged - 1], between_steps, led=True)
             del self.ends[: self.merged]
@@ -127,9 +126,11 @@ class Companions:
             What ``between_steps`` raises; a level that fails is given up.
         """
         began, led, ends = time.perf_counter(), _is_led(self.fine), self._ends()
+        for level in self._alive():  # all of them, before one may be interrupted
+            level.ends = level.ends + ends if led else []
         for level in self._alive():
             free = partial(level.measure.advance, t, between_steps)
-            _guarded(level, partial(level.follow, ends, between_steps) if led else free)
+            _guarded(level, partial(level.follow, between_steps) if led else free)
         self.seconds += time.perf_counter() - began
 
     def observe(self, recorded: Record) -> None:
@@ -187,7 +188,11 @@ class Companions:
         comm = self.fine.comm
         for level in self.levels:
             state = states.get(f"density_{level.name}")
-            level.ends = comm.bcast(None if state is None else [float(end) for end in np.asarray(state["ends"])]) or []
+            ends = comm.bcast(None if state is None else [float(end) for end in np.asarray(state["ends"])])
+            if ends is None:
+                level.failed = level.failed or "not in the checkpoint"
+                continue
+            level.ends = ends
             level.measure.restore(state)
         self.seen = self.fine.time
 
@@ -206,6 +211,9 @@ def companions(problem: Problem, fine: Measure, comm: MPI.Intracomm) -> Companio
         except CaseError as error:
             without.append(f"{NAMES[level - 1]}: {error}")
             continue
+        if problem.model.later and hasattr(fine, "schemes"):  # which it may choose anew where the model changes
+            measure.leading = fine.schemes
+            measure = measure.twin()
         made.append(_level(level, coarse, measure))
     return Companions(fine, SCHEMES[name].order if name in SCHEMES else 2, made, without)
 

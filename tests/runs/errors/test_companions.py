@@ -239,6 +239,58 @@ def test_checkpoints_hold_companions(tmp_path):
     assert groups == ["density", "density_half", "density_quarter"]
 
 
+@pytest.mark.serial
+def test_companions_take_the_scheme_of_the_density_also_where_the_temperature_changes(tmp_path):
+    """Alone they would take the explicit one, whose steps of diffusion are longer than those of transport on coarse meshes."""
+    well = {**TABLE["model"], "potential": "(x**2 - 1)**2/4", "temperature": 0.1}
+    changes = {"model": well, "domain": {"lower": [-3.0], "upper": [3.0], "cells": [120]}}
+    annealed = {"initial.x.mean": 0.5, "initial.x.std": 0.3, "time.annealing": [[0.3, 0.0999], [0.6, 0.0]]}
+    of = problem(changed(parse({**TABLE, **changes}, tmp_path / "case.toml"), annealed))
+    fine = density_of(of, mvpde.runtime.MPI.COMM_SELF)
+    beside = companions(of, fine, fine.comm)
+    assert density_of(companion(of, 1).problem, fine.comm).scheme == "flux_corrected"
+    for t, scheme in ((0.2, "edge_averaged"), (0.5, "edge_averaged"), (1.0, "flux_corrected")):
+        fine.advance(t)
+        beside.advance(t)
+        beside.observe_alone()
+        assert [level.failed for level in beside.levels] == ["", ""]
+        assert [density.scheme for density in (fine, *(level.measure for level in beside.levels))] == [scheme] * 3
+
+
+@pytest.mark.serial
+def test_a_companion_that_is_not_in_the_checkpoint_is_told(tmp_path):
+    comm, of = mvpde.runtime.MPI.COMM_SELF, problem(case(tmp_path))
+    early, before = carried(of, comm, [0.1])
+    states = {name: state for name, state in before.states().items() if name != "density_quarter"}
+    fine, again = carried(of, comm, [])
+    fine.restore(early.state())
+    again.restore(states)
+    assert again.missing() == ["quarter: not in the checkpoint"]
+    fine.advance(0.3)
+    again.advance(0.3)
+    again.observe_alone()
+    assert again.levels[0].observed and again.levels[0].measure.time > 0.1
+
+
+@pytest.mark.serial
+def test_an_interruption_of_one_companion_does_not_hold_back_the_other(tmp_path):
+    """Stopped in a step of the first, both go on with the steps of the density."""
+    comm, of = mvpde.runtime.MPI.COMM_SELF, problem(case(tmp_path))
+    fine, beside = carried(of, comm, [])
+    fine.advance(0.5)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        beside.advance(0.5, stop)
+    assert len(fine.lengths) > 4
+    beside.advance(0.5)
+    for level in beside.levels:
+        assert len(level.ends) == len(fine.lengths) % level.merged
+        assert level.measure.time == pytest.approx(0.5 - sum(fine.lengths[len(fine.lengths) - len(level.ends) :]), rel=1e-12)
+
+
 # --- ranks ----------------------------------------------------------------------------------------------------------------------
 
 
