@@ -74,8 +74,14 @@ class Ladder:
 
     @property
     def ended(self) -> bool:
-        """Whether the last rung is accurate enough, or as fine as may be."""
-        return steps.reached(self.rungs, self.accuracy) or (bool(self.rungs) and self.rungs[-1].cells == self.cells)
+        """Whether the last rung is accurate enough, or as fine as may be, or the last ones know no error."""
+        last = bool(self.rungs) and self.rungs[-1].cells == self.cells
+        return steps.reached(self.rungs, self.accuracy) or last or self._hopeless
+
+    @property
+    def _hopeless(self) -> bool:
+        """Whether the error was not known so often that a finer mesh will not tell it either."""
+        return len(self.rungs) >= HOPELESS and all(rung.error is None for rung in self.rungs[-HOPELESS:])
 
     def climb(self, between_steps: Callable[[], None], say: Said) -> None:
         """Rungs of the density alone, until the next mesh is expected to do. Collective."""
@@ -104,7 +110,7 @@ class Ladder:
         """Whether the next mesh is expected to be accurate enough, or is the last that there may be."""
         if not self.rungs:
             return False
-        if all(rung.error is None for rung in self.rungs[-HOPELESS:]) and len(self.rungs) >= HOPELESS:
+        if self._hopeless:
             return True
         if self._limit() <= self.scale or (self.alone and self.rungs[-1].error is not None):
             return True

@@ -8,7 +8,7 @@ import pytest
 
 from mvpde.cases.file import load
 from mvpde.cases.problem import problem, validate
-from mvpde.runs.errors.ladder import on_cells
+from mvpde.runs.errors.ladder import HOPELESS, Ladder, on_cells
 from mvpde.runs.run import run
 from mvpde.runtime import MPI, CaseError
 
@@ -125,3 +125,13 @@ def test_a_fixed_step_gets_shorter_with_the_cells():
     described = problem(load("cases/linear_mckean.toml", {"density.step": 0.1, "density.accuracy": 1e-3}))
     finer = on_cells(described, [600], 1e-7).sections.density
     assert math.isclose(finer.step, 0.05) and finer.tolerance == 1e-7
+
+
+@pytest.mark.serial
+def test_a_ladder_that_knows_no_error_ends(tmp_path, monkeypatch):
+    """Three meshes of the density alone, and the run once, although max_nodes allows more."""
+    monkeypatch.setattr(Ladder, "_error", lambda *_: None)
+    said = climbed("linear_mckean", tmp_path / "run", 1e-2, {**LINEAR, "domain.cells": [8]}, without=["ensemble"])
+    assert said["density"]["accuracy_reached"] is False and len(said["density"]["ladder"]) == HOPELESS + 1
+    warning = next(warning for warning in said["warnings"] if warning["code"] == "density.accuracy")
+    assert warning["value"] is None and "is not known" in warning["message"]
