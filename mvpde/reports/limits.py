@@ -85,12 +85,15 @@ def limits_section(summary: Table) -> Markup:
     found = limits(summary)
     if not found:
         return Markup()
+    found_of = {one.measure for one in found}
     head = ["measure", "at the last output time", "largest error", "change first"]
     rows = [[one.measure, f"{one.quantity} = {with_errors(one.value, one.errors)}", one.largest, one.remedy] for one in found]
     first = found[0]
     share = max(first.errors.values()) / abs(first.value) if first.value else math.inf
     size = f" ({100 * share:.2g} % of the number)" if math.isfinite(share) else ""
-    caption = f"What is least exact is {first.measure}, through its {first.largest}{size}."
+    least = f"What is least exact is {first.measure}, through its {first.largest}{size}."
+    sampled = [name for name, of in summary.items() if isinstance(of, Mapping) and _is_sampled(of)]
+    caption = least if found_of.issuperset(sampled) else ""  # one that is left out may be less exact
     return section("What limits this answer", table(head, rows, caption))
 
 
@@ -115,6 +118,11 @@ def _rounded(error: float, places: int) -> str:
     """To as many places as the value; what is 0 there is shown in its own first digit."""
     text = f"{error:.{places}f}"
     return text if error == 0.0 or float(text) > 0.0 else str(shown(error, 1))
+
+
+def _is_sampled(of: Table) -> bool:
+    """Whether a part of the summary is of a measure made of samples."""
+    return "loss" in of and ("particles" in of or "loss_standard_error" in of)
 
 
 def _says(values: object) -> bool:

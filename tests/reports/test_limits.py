@@ -58,3 +58,12 @@ def test_the_largest_error_comes_first_and_names_the_setting() -> None:
 def test_without_errors_nothing_is_said() -> None:
     assert limits({"times": [0.0], "density": {"loss": [1.0]}}) == [] and not limits_section({})
     assert limits({"times": [0.0], "density": {"loss": [0.0], "loss_error": [0.0], "free_energy": [2.0]}}) == []
+
+
+def test_no_measure_is_least_exact_where_the_error_of_another_is_not_known() -> None:
+    """Without data the loss is 0 throughout, and particles have no free energy."""
+    density = {"loss": [0.0, 0.0], "free_energy": [1.0, 0.9], "free_energy_error": [0.1, 0.01]}
+    particles = {"loss": [0.0, 0.0], "loss_standard_error": [0.0, 0.0], "particles": 100, "runs": 4}
+    assert "What is least exact is density" in str(limits_section({"density": density}))
+    both = str(limits_section({"density": density, "ensemble": particles}))
+    assert "free_energy = 0.900" in both and "least exact" not in both

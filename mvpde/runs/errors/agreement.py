@@ -7,7 +7,8 @@ standard error of samples. s is what is allowed beside them, since no companion 
 
     2 b, |L|/n     of the loss of n particles: b their bias ½ tr(R'' Cov)/n, from the spread of the predictions, |L| its size
     σ/n            of a mean under n particles, σ the standard deviation of what is averaged
-    hᵖσ, hᵖ|L|     of particles whose step h ≤ .1 has no companion, p the order of their scheme; of SGD h is its learning rate
+    hᵖσ, hᵖ|L|     of particles, where nothing tells the error of their step h ≤ .1, p the order of the scheme; of SGD h is its
+                   learning rate
     σ/200, |L|/200 of a density without companions, 10⁻⁵ of both for characteristics without
 
 The worst ratio over losses and predictions at all output times, and over the first two moments of all coordinates and the
@@ -166,18 +167,24 @@ def _of_predictions(recorded: Record, statistics: Statistics, data: Data, a: str
     w, scale = data.weights, _norm(data.weights, data.target)
     f, g = recorded.predictions[a], recorded.predictions[b]
     size = max(scale, _norm(w, f), _norm(w, g))
-    parts = [_prediction_error(recorded, statistics[name], name, w, size) for name in (a, b)]
+    parts = [_prediction_error(recorded, statistics[name], name, data, size) for name in (a, b)]
     return Gap("the prediction", recorded.time, (_norm(w, f), _norm(w, g)), _norm(w, f - g), _together(parts, size), size)
 
 
-def _prediction_error(recorded: Record, said: Mapping[str, Number], name: str, w: Array, size: float) -> Error:
+def _prediction_error(recorded: Record, said: Mapping[str, Number], name: str, data: Data, size: float) -> Error:
+    w, target = data.weights, _norm(data.weights, data.target)
     told = recorded.errors.get(name, {}).get("predictions")
     if MEASURES[name].exactness != SAMPLES:
-        return Error(float(w @ told**2), 0.0) if told is not None else Error(0.0, _untold(name) * size)
+        known = told is not None and bool(np.isfinite(told).all())
+        return Error(float(w @ told**2), 0.0) if known and told is not None else Error(0.0, _untold(name) * size)
     runs, errors = _number(said, "runs", 1.0), recorded.prediction_standard_error[name]
     factor = student_factor(int(runs)) if runs > 1 else 1.0
     spread = _norm(w, errors) * math.sqrt(runs / _points(said))  # σ/n: the error has σ/√(n·runs)
-    return Error((factor * _norm(w, errors)) ** 2, spread + _of_step(said) * size)
+    step = _told(recorded, name, "prediction_step_error")  # relative to the target
+    return Error(
+        (factor * _norm(w, errors)) ** 2 + ((step or 0.0) * target) ** 2,
+        spread + (_of_step(said) * size if step is None else 0.0),
+    )
 
 
 def _norm(w: Array, f: Array) -> float:
@@ -203,9 +210,26 @@ def _mean_error(recorded: Record, said: Mapping[str, Number], name: str, quantit
     """Of a mean under one measure; ``spread`` is σ of what is averaged."""
     if MEASURES[name].exactness != SAMPLES:
         told = recorded.mean_errors.get(name, {}).get(quantity)
-        return Error(told**2, 0.0) if told is not None else Error(0.0, _untold(name) * spread)
-    sampling = recorded.means[name][quantity].sampling
-    return Error(sampling**2, spread * (_of_step(said) + (1.0 / _points(said) if "particles" in said else 0.0)))
+        known = told is not None and math.isfinite(told)
+        return Error(told**2, 0.0) if known and told is not None else Error(0.0, _untold(name) * spread)
+    mean, step = recorded.means[name][quantity], _step_of_mean(recorded, name, quantity, spread)
+    allowed = (1.0 / _points(said) if "particles" in said else 0.0) + (_of_step(said) if step is None else 0.0)
+    return Error(mean.sampling**2 + (step or 0.0) ** 2, spread * allowed)
+
+
+def _step_of_mean(recorded: Record, name: str, quantity: str, spread: float) -> float | None:
+    """Error of the step in a mean: of an observable its own, of a coordinate on the line that of the law; else None.
+
+    That of the law is in standard deviations for means, and in variances for E(x − c)², of which ``spread`` may be far less.
+    """
+    if quantity in recorded.numbers[name]:
+        return _told(recorded, name, f"{quantity}_step_error")
+    law, means = _told(recorded, name, "law_step_error"), recorded.means[name]
+    square = quantity.startswith("(") and quantity.endswith(")^2")
+    on_line = square or any(other.startswith(f"({quantity} ") for other in means)
+    if law is None or not on_line or "height" in quantity:  # that of a shell is no coordinate of its particles
+        return None
+    return law * max(spread, abs(means[quantity].value) if square else 0.0)
 
 
 # --- what errors are made of ----------------------------------------------------------------------------------------------------

@@ -106,11 +106,15 @@ def test_moments_of_a_circle_are_its_waves() -> None:
 # --- records --------------------------------------------------------------------------------------------------------------------
 
 
-def judged(density: dict, ensemble: dict, said: dict | None = None, mean: tuple[float, float] = (0.0, 0.0)) -> Agreement:
-    """Density and ensemble with these losses, and means of x that are these, σ = 1."""
+def judged(
+    density: dict, ensemble: dict, said: dict | None = None, mean: tuple[float, float] = (0.0, 0.0), error: float | None = None
+) -> Agreement:
+    """Density and ensemble with these losses, and means of x that are these, σ = 1; ``error``: of the density's."""
     recorded = Record(1.0, numbers={"density": density, "ensemble": ensemble})
     sampled = {"particles": 10000, "runs": 4, "step": 0.01, "scheme": "heun", **(said or {})}
-    recorded.means = {"density": {"x": Mean(mean[0], 1.0)}, "ensemble": {"x": Mean(mean[1], 1.0, 0.01)}}
+    square = {"(x - 0)^2": Mean(1.0, 1.0)}
+    recorded.means = {"density": {"x": Mean(mean[0], 1.0), **square}, "ensemble": {"x": Mean(mean[1], 1.0, 0.01), **square}}
+    recorded.mean_errors = {} if error is None else {"density": {"x": error}}
     return agreements([recorded], {"density": {"nodes": 100}, "ensemble": sampled}, None)["ensemble", "density"]
 
 
@@ -152,6 +156,25 @@ def test_errors_as_large_as_the_law_decide_nothing() -> None:
     recorded.means = {"density": {"x": Mean(0.0, 1.0)}, "ensemble": {"x": Mean(0.3, 0.0, np.nan)}}
     said = {"density": {}, "ensemble": {"particles": 1, "runs": 1}}
     assert agreements([recorded], said, None)["ensemble", "density"].entry() == {"ratio": None, "verdict": "unknown"}
+
+
+@pytest.mark.serial
+def test_an_error_that_is_nan_counts_as_untold() -> None:
+    """As of a companion that was given up: half a per cent of σ is allowed, and with known errors far less."""
+    losses = {"loss": 0.0}, {"loss": 0.0, "loss_standard_error": 0.0, "law_step_error": 1e-6}
+    for error in (np.nan, None):
+        assert judged(*losses, mean=(0.0, 0.02), error=error).worst.error == pytest.approx(0.0151, rel=1e-3)
+    assert judged(*losses, mean=(0.0, 0.02), error=1e-4).worst.error == pytest.approx(0.0101, rel=1e-3)
+
+
+@pytest.mark.serial
+def test_steps_whose_error_is_known_are_allowed_no_more() -> None:
+    """σ/n = 10⁻⁴ beside the root of all squares; hσ = .01 where nothing is known of Euler steps."""
+    losses = {"loss": 0.0}, {"loss": 0.0, "loss_standard_error": 0.0}
+    euler = {"step": 0.01, "scheme": "euler"}
+    said = judged(losses[0], {**losses[1], "law_step_error": 0.02}, euler, (0.0, 0.02), 0.0)
+    assert said.worst.error == pytest.approx(np.hypot(0.01, 0.02) + 1e-4, rel=1e-6)
+    assert judged(*losses, euler, (0.0, 0.02), 0.0).worst.error == pytest.approx(0.01 + 0.01 + 1e-4, rel=1e-6)
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------------------
