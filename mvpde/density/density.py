@@ -375,6 +375,9 @@ def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:
         if (period is None) != (length is None):
             said, wanted = ("no period", "not be") if period is None else (f"the period {period:g}", "be")
             raise ArgumentError("domain", f"the model's coordinate {name} has {said}, so the mesh must {wanted} periodic there")
+        if period is not None and length is not None and not math.isclose(period, length, rel_tol=1e-9):
+            text = f"the coordinate {name} has the period {period:g}, and the mesh is {length:g} long there; make them the same"
+            raise ArgumentError("domain", text)
     if model.metric != domain.metric:
         raise ArgumentError("domain", f"the mesh has the metric {domain.metric}, the model {model.metric}; they must be the same")
 

@@ -7,13 +7,13 @@ octahedron between its corners is cut along the shortest of its diagonals, which
 
 from __future__ import annotations
 
+from mvpde.mesh.domain import gather_ordered  # isort: skip  (loads the solver libraries first)
+
 import basix.ufl
 import numpy as np
 import ufl
 from dolfinx import mesh
 from numpy.typing import NDArray
-
-from mvpde.mesh.domain import gather_ordered
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -14,7 +14,7 @@ Row = dict[str, Json]
 
 # Depends on the machine and its load, so it is no result: it has a table of its own.
 UPDATES = ("particle_updates_per_second", "node_updates_per_second", "weight_updates_per_second")
-TIMINGS = ("ranks", "seconds", "wall_seconds", *UPDATES)
+TIMINGS = ("ranks", "seconds", "wall_seconds", "companion_seconds", *UPDATES)
 NOT_OVER_TIME = ("stationary", "spectrum", "representable", "warnings", "times")
 
 

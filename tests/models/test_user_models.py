@@ -417,6 +417,9 @@ def test_what_is_wrong_with_a_model_is_said(name: str, changes: dict[str, Any], 
         problem(load(CASES / f"{name}.toml", changes))
 
 
+OF_FEW_CELLS = {"density.error", "density.order", "spectrum.eigenvalues"}  # what 80 cells may deserve
+
+
 @pytest.mark.ranks
 @pytest.mark.parametrize("name", OWN)
 def test_cases_run_small(shared_tmp_path: Path, name: str) -> None:
@@ -431,7 +434,8 @@ def test_cases_run_small(shared_tmp_path: Path, name: str) -> None:
     }
     summary = mvpde.run(CASES / f"{name}.toml", set=changes, out=shared_tmp_path / "run").summary
     density, ensemble = summary["density"], summary["ensemble"]
-    assert summary["status"] == "done" and summary["warnings"] == []
+    assert summary["status"] == "done"
+    assert {warning["code"] for warning in summary["warnings"]} <= OF_FEW_CELLS
     assert density["mass_defect"] < 1e-12 and density["minimum"] >= -1e-14
     assert all(b <= a + 1e-12 for a, b in zip(density.get("free_energy", []), density.get("free_energy", [])[1:], strict=False))
     assert ensemble["m0"] == pytest.approx(density["m0"], abs=0.05) and len(density["m1"]) == 3

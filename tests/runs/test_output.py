@@ -179,7 +179,8 @@ def test_what_is_not_wanted_is_not_written(shared_tmp_path: Path) -> None:
     result = small_run(shared_tmp_path / "x", **changes)
     names = {path.name for path in result.folder.iterdir()}
     assert names == {"case.toml", "provenance.json", "series.csv", "predictions.csv", "summary.json", "checkpoint"}
-    assert set(result.summary["comparison"]["ensemble_vs_density"]) == {"prediction_error", "prediction_error_standard_error"}
+    told = {"prediction_error", "prediction_error_standard_error", "agrees"}
+    assert set(result.summary["comparison"]["ensemble_vs_density"]) == told
 
 
 def test_periodic_coordinates_are_written_where_the_domain_is(shared_tmp_path: Path) -> None:

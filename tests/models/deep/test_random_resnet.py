@@ -69,7 +69,7 @@ def test_relu_is_exact_in_space() -> None:
     """E φ² is half the variance, whose equation the scheme keeps exactly: what is left is the error in time, on any mesh."""
     truth = covariance_at("relu", START[:1, :1], 1.0, 0.05, [1.0])[0, 0, 0]
     errors = [density("relu", START[:1, :1], n, 1.0, comm=MPI.COMM_SELF)[0] - truth for n in (50, 100)]
-    assert abs(errors[0]) < 3e-5 and errors[0] == pytest.approx(errors[1], rel=0.05)
+    assert np.abs(errors).max() < 3e-6  # steps of order 4
 
 
 @pytest.mark.serial

@@ -92,11 +92,21 @@ def test_a_line_in_one_over_n_is_found() -> None:
     assert np.cov(scatter.T) == pytest.approx(covariance, rel=0.1)
 
 
-@pytest.mark.parametrize(("distance", "holds"), [(0.03, "holds"), (0.05, "does not hold")])
-def test_a_law_too_far_from_the_normal_one_is_told(distance: float, holds: str) -> None:
+@pytest.mark.parametrize(
+    ("distance", "discretisation", "holds"),
+    [(0.03, 0.1, "holds"), (0.03, 0.5, "holds"), (0.05, 0.1, "does not hold"), (0.05, 0.5, "mesh too coarse")],
+)
+def test_a_law_too_far_from_the_normal_one_is_told(distance: float, discretisation: float, holds: str) -> None:
     """The 0.999 quantile of Kolmogorov's law is 1.9495: 0.0398 for 2400 numbers."""
     row = xarray.Dataset(
-        {"projected": 2400, "kolmogorov": distance, "skewness": ("k", [0.0] * 3), "excess_kurtosis": ("k", [0.0] * 3)}
+        {
+            "projected": 2400,
+            "kolmogorov": distance,
+            "discretisation": discretisation,
+            "standard_error": 1.0,
+            "skewness": ("k", [0.0] * 3),
+            "excess_kurtosis": ("k", [0.0] * 3),
+        }
     )
     verdict = _normality(row, 1.0, CltLawOptions(kind="clt", particles=400), {})
     assert verdict.holds == holds
