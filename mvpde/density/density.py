@@ -376,8 +376,7 @@ def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:
             said, wanted = ("no period", "not be") if period is None else (f"the period {period:g}", "be")
             raise ArgumentError("domain", f"the model's coordinate {name} has {said}, so the mesh must {wanted} periodic there")
         if period is not None and length is not None and not math.isclose(period, length, rel_tol=1e-9):
-            text = f"the coordinate {name} has the period {period:g}, and the mesh is {length:g} long there; make them the same"
-            raise ArgumentError("domain", text)
+            raise ArgumentError("domain", f"the coordinate {name} has the period {period:g}; the mesh is {length:g} long there")
     if model.metric != domain.metric:
         raise ArgumentError("domain", f"the mesh has the metric {domain.metric}, the model {model.metric}; they must be the same")
 
@@ -385,8 +384,7 @@ def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:
 def _chosen(scheme: str, model: MeanField) -> DensityScheme:
     """The scheme of that name, if it can solve the model."""
     chosen = entry(SCHEMES, scheme, "scheme")
-    reason = chosen.refuses(model)
-    if reason is not None:
+    if (reason := chosen.refuses(model)) is not None:
         raise ArgumentError("scheme", reason)
     return chosen
 

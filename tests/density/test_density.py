@@ -516,7 +516,7 @@ def test_start_with_jumps_off_the_mesh_lines(comm: MPI.Intracomm) -> None:
 
 def test_a_law_that_the_mesh_counts_twice_is_refused(comm: MPI.Intracomm) -> None:
     model, law = circle_network()
-    with pytest.raises(ArgumentError, match="has the period 6.28319, and the mesh is 12.5664 long there"):
+    with pytest.raises(ArgumentError, match="has the period 6.28319; the mesh is 12.5664 long there"):
         Density(model, box([0.0, -5.0], [2.0 * TWO_PI, 5.0], [32, 32], [True, False], comm=comm), law)
 
 
