@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures
 from mvpde.density.limiter import mean_drift, moment_sums
+from mvpde.density.schemes import whole_part
 from mvpde.density.sweeps import SLOPE, afford, correct, predict, shift, weigh
 from mvpde.mesh.domain import Domain
 from mvpde.runtime import MPI, SolverError
@@ -166,7 +167,7 @@ class FluxCorrected:
 
     def _length(self, outflow: float, remaining: float, limit: float) -> float:
         largest = min(limit, self._cfl / outflow if outflow > 0.0 else math.inf)
-        return remaining / max(1, math.ceil(remaining / largest * (1.0 - 1e-12)))
+        return whole_part(remaining, largest)
 
     def _try(self, start: Array, remaining: float, limit: float) -> tuple[Array, float, float]:
         """A step, its length, and the largest outflow rate of its stages over all ranks, which decides whether it counts."""

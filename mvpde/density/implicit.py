@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mvpde.density.features import NodalFeatures
 from mvpde.density.fluxes import add_fluxes, rate
-from mvpde.density.schemes import Options
+from mvpde.density.schemes import Options, whole_part
 from mvpde.density.steps.positive import SAME, SOLVER_TOLERANCE, PositiveUpdate, with_ghosts
 from mvpde.density.systems import ShiftedSystem, for_steps
 from mvpde.mesh.domain import Domain
@@ -116,14 +116,14 @@ class ImplicitSteps:
             SolverError: if the linear solver fails or the error control finds no step, on all ranks alike.
         """
         if self._fixed is not None:
-            length = remaining / max(1, math.ceil(remaining / self._fixed * (1.0 - 1e-12)))
+            length = whole_part(remaining, self._fixed)
             return self.exactly(density, length), length
         wish = min(self.proposal, remaining)
         if math.isinf(self.proposal):
             wish = min(remaining, self._first_step(density))
         rejected = False
         while True:
-            length = remaining / max(1, math.ceil(remaining / wish * (1.0 - 1e-12)))
+            length = whole_part(remaining, wish)
             result, error = self._attempt(density, length)
             if error <= self._tolerance and self._rises(density, result):
                 error = 4.0 * self._tolerance  # a shorter step, whatever the estimate says

@@ -5,6 +5,7 @@ Nothing of the solver is loaded to read this table, so that schema, messages and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, cast
@@ -43,6 +44,11 @@ class Options:
     step: float | None = None
     solver: SolverOptions = field(default_factory=dict)
     order_in_time: OrderInTime = "auto"
+
+
+def whole_part(remaining: float, longest: float) -> float:
+    """The longest step ≤ ``longest`` that ``remaining`` is a whole number of; rounding of a ratio makes no further step."""
+    return remaining / max(1, math.ceil(remaining / longest * (1.0 - 1e-12)))
 
 
 class Steps(Protocol):

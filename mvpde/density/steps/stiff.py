@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mvpde.density.features import NodalFeatures
 from mvpde.density.fluxes import add_fluxes, rate
 from mvpde.density.implicit import ROUNDING, Coefficients, ImplicitSteps
-from mvpde.density.schemes import Options, Steps
+from mvpde.density.schemes import Options, Steps, whole_part
 from mvpde.density.steps.dyadic import fitting
 from mvpde.density.steps.positive import SAME, SOLVER_TOLERANCE, PositiveUpdate, with_ghosts
 from mvpde.density.systems import ShiftedSystem, for_kept_steps, for_steps
@@ -144,7 +144,6 @@ class StiffSteps:
             domain, options.tolerance, static=self._static, system=lambda: ShiftedSystem(domain, euler())
         )
         self._keeps = domain.dimension > 1  # in one dimension factors cost no more than iterations
-        self._keeps = domain.dimension > 1  # in one dimension factors cost no more than iterations
         self._end, self._interval, self._last = math.nan, math.nan, 0.0
 
     @property
@@ -169,7 +168,7 @@ class StiffSteps:
             SolverError: if the linear solver fails or the error control finds no step, on all ranks alike.
         """
         if self._fixed is not None:
-            length = remaining / max(1, math.ceil(remaining / self._fixed * (1.0 - 1e-12)))
+            length = whole_part(remaining, self._fixed)
             return self.exactly(density, length), length
         self._enter(self.time + remaining, remaining)
         start, rejected = self._start(density, remaining), False

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.stats import t as student
 
 from mvpde.measure import Array, Measure
 from mvpde.models.mean_field import MeanField
+from mvpde.particles.accuracy.student import student
 
 Function = Callable[[Array], Array]
 
@@ -93,7 +93,7 @@ def between(deviation: float, runs: int) -> float:
 
 def student_factor(runs: int) -> float:
     """t_{.975}(R − 1)/1.96, by which a standard error from R ≥ 2 runs is too small for two of it to hold in 95 %."""
-    return float(student.ppf(0.975, runs - 1) / 1.959964)
+    return student(runs) / student(math.inf)
 
 
 def _square(function: Function, centre: float, z: Array) -> Array:
