@@ -21,7 +21,7 @@ from mvpde.cases.kinds.mean_field_resnet import (
     ResidualRunsSection,
     residual_limit,
 )
-from mvpde.cases.on_mesh import domain
+from mvpde.cases.meshes.on_mesh import domain
 from mvpde.cases.problem import Problem
 from mvpde.density.deep.density import DeepDensity
 from mvpde.density.deep.resnet import ResidualDensity

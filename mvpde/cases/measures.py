@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from mvpde.cases.kinds import KINDS
-from mvpde.cases.labels import characteristic_nodes, label_nodes
 from mvpde.cases.messages import blaming, in_file, listed, nearest
 from mvpde.cases.schema import CaseSections, DensitySection, DomainSection
+from mvpde.cases.starts.labels import characteristic_nodes, label_nodes
 from mvpde.measure import Measure
 from mvpde.models.mean_field import MeanField
 from mvpde.registry import At, Registry
@@ -90,7 +90,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
     {
         "density": MeasureEntry(
             "the law as finite elements on a mesh",
-            At("mvpde.cases.on_mesh:density"),
+            At("mvpde.cases.meshes.on_mesh:density"),
             MESH,
             (
                 *("free_energy", "outer_mass", "mass_defect", "minimum", "steps", "scheme", "nodes", "stages", "mass_inside"),
@@ -147,7 +147,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
 
 def domain(problem: Problem, comm: MPI.Intracomm) -> Domain:
     """The mesh of a case: `on_mesh.domain`, which loads the solver. Collective."""
-    made = cast("Callable[[Problem, MPI.Intracomm], Domain]", At("mvpde.cases.on_mesh:domain").load())
+    made = cast("Callable[[Problem, MPI.Intracomm], Domain]", At("mvpde.cases.meshes.on_mesh:domain").load())
     return made(problem, comm)
 
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mvpde import registry as names
-from mvpde.cases.laws import LawSection, law_sections
+from mvpde.cases.starts.laws import LawSection, law_sections
 from mvpde.cases.values import Choice, Section
 from mvpde.runtime import ArgumentError, CaseError, SolverError
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from mvpde.cases.kinds import KINDS
-from mvpde.cases.labels import characteristic_nodes
 from mvpde.cases.measures import training
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import EnsembleSection
+from mvpde.cases.starts.labels import characteristic_nodes
 from mvpde.particles.accuracy.slope import require_stable
 from mvpde.particles.characteristics import Characteristics
 from mvpde.particles.ensemble import Ensemble

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from mvpde.cases.laws import Law
+from mvpde.cases.starts.laws import Law
 from mvpde.cases.values import Count, Number, Positive, PositiveOrAuto, Section, one_of, refuse, same_lengths
 from mvpde.density.schemes import SCHEMES
 from mvpde.particles.schemes import DYNAMICS, PARTICLE_SCHEMES

@@ -20,8 +20,8 @@ from typing import cast
 
 from mvpde import runtime
 from mvpde.cases.additions import VARIABLE
-from mvpde.cases.coarser import HALF, fewer
 from mvpde.cases.file import Case, load, parse
+from mvpde.cases.meshes.coarser import HALF, fewer
 from mvpde.cases.values import Section, Table
 from mvpde.files import write_json
 from mvpde.runs.stopping import Stopped

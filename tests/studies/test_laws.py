@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mvpde.cases.coarser import HALF, fewer, with_fewer
 from mvpde.cases.file import load
+from mvpde.cases.meshes.coarser import HALF, fewer, with_fewer
 from mvpde.cases.problem import Problem, problem
 from mvpde.cases.schema import Section
 from mvpde.runtime import CaseError

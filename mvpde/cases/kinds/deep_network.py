@@ -10,12 +10,13 @@ from typing import Annotated, cast
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mvpde.cases.kinds import Equation, Given, Kind
-from mvpde.cases.labels import MOST_LABELS, check_positive
-from mvpde.cases.laws import Law
+from mvpde.cases.meshes.domain import check_held
 from mvpde.cases.messages import listed, toml_value
-from mvpde.cases.problem import Problem, check_held
+from mvpde.cases.problem import Problem
 from mvpde.cases.schema import CaseSections, ExplicitDensitySection, MeanFieldSection, StationarySection, TimeSection
 from mvpde.cases.sources import SOURCES
+from mvpde.cases.starts.labels import MOST_LABELS, check_positive
+from mvpde.cases.starts.laws import Law
 from mvpde.cases.values import Count, Number, Positive, Section, absent, one_of, refuse
 from mvpde.models.data import Data
 from mvpde.models.deep.network import DeepNetwork, FirstLayer

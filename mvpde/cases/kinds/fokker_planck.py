@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from mvpde.cases.kinds import Equation, Given, Kind
-from mvpde.cases.labels import SECTION
 from mvpde.cases.schema import ModelSection, Number
+from mvpde.cases.starts.labels import SECTION
 from mvpde.models.fokker_planck import COORDINATES, fokker_planck
 from mvpde.models.mean_field import MeanField
 

@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from mvpde.cases.kinds import Equation, Given, Kind
-from mvpde.cases.labels import SECTION
 from mvpde.cases.schema import CaseSections, ModelSection, Number, Positive, refuse
+from mvpde.cases.starts.labels import SECTION
 from mvpde.models.expressions.vocabulary import Vocabulary, check_finite, evaluate_number
 from mvpde.models.interaction import diffusion, gradient_flow
 from mvpde.models.mean_field import MeanField

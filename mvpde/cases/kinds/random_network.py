@@ -12,10 +12,10 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from mvpde.cases.file import Case
 from mvpde.cases.kinds import Computation, Equation, Given, Kind
-from mvpde.cases.laws import Law
 from mvpde.cases.messages import listed, nearest
 from mvpde.cases.schema import ModelSection, TimeSection
 from mvpde.cases.sources import SOURCES, DataSet, data_of
+from mvpde.cases.starts.laws import Law
 from mvpde.cases.values import Count, Number, Section, one_of, refuse
 from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, ActivationFunction, Array
 from mvpde.models.deep.kernels import first_covariance, require_moderate

@@ -10,9 +10,10 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from mvpde.cases.kinds import Equation, Given, Kind
-from mvpde.cases.laws import Law
-from mvpde.cases.problem import Problem, check_held
+from mvpde.cases.meshes.domain import check_held
+from mvpde.cases.problem import Problem
 from mvpde.cases.schema import ModelSection
+from mvpde.cases.starts.laws import Law
 from mvpde.cases.values import Number, absent, one_of, refuse
 from mvpde.models.deep.activations import RANDOM_ACTIVATIONS
 from mvpde.models.deep.random_resnet import ENTRIES, CentredNormal, LimitFacts, random_resnet

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
-from mvpde.cases.coarser import Coarse, companion, levels
 from mvpde.cases.measures import density_of
+from mvpde.cases.meshes.coarser import Coarse, companion, levels
 from mvpde.cases.problem import Problem
 from mvpde.density.schemes import SCHEMES
 from mvpde.measure import Array, Measure, Number, State, nothing

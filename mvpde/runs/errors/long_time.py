@@ -7,10 +7,10 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, cast
 
-from mvpde.cases.coarser import HALF, with_fewer
-from mvpde.cases.coarser import levels as companions_of
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import density_of, on_mesh
+from mvpde.cases.meshes.coarser import HALF, with_fewer
+from mvpde.cases.meshes.coarser import levels as companions_of
 from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem, stationary_starts
 from mvpde.cases.problem import problem as described

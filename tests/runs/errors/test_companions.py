@@ -9,9 +9,9 @@ import pytest
 
 import mvpde.runtime  # isort: skip - loads the solver libraries before anything else does
 import mvpde
-from mvpde.cases.coarser import companion, levels, rounded
 from mvpde.cases.file import changed, parse
 from mvpde.cases.measures import density_of
+from mvpde.cases.meshes.coarser import companion, levels, rounded
 from mvpde.cases.problem import problem
 from mvpde.density.density import Density
 from mvpde.files import read_hdf5

@@ -8,9 +8,9 @@ from typing import cast
 
 import numpy as np
 
-from mvpde.cases.coarser import HALF, THREE_QUARTERS, fewer, with_fewer
 from mvpde.cases.kinds.deep_network import DeepCompanionSection, LabelsSection
 from mvpde.cases.measures import measures
+from mvpde.cases.meshes.coarser import HALF, THREE_QUARTERS, fewer, with_fewer
 from mvpde.cases.problem import Problem
 from mvpde.measure import Measure
 from mvpde.models.mean_field import Array

@@ -18,8 +18,8 @@ import numpy as np
 from pydantic import Field
 from scipy.interpolate import CubicSpline
 
-from mvpde.cases.coarser import HALF, with_fewer
 from mvpde.cases.measures import measures
+from mvpde.cases.meshes.coarser import HALF, with_fewer
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Number, Positive, Section
 from mvpde.models.mean_field import Array, MeanField

@@ -19,8 +19,8 @@ import numpy as np
 from pydantic import Field
 from scipy.special import kolmogi, ndtr, ndtri  # scipy.stats takes a second to import
 
-from mvpde.cases.coarser import HALF, fewer
 from mvpde.cases.measures import measures
+from mvpde.cases.meshes.coarser import HALF, fewer
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Positive, Section
 from mvpde.models.mean_field import Array, MeanField

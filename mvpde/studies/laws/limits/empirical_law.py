@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from mvpde.cases.coarser import TwoMeshes, coarser
 from mvpde.cases.measures import density_of
+from mvpde.cases.meshes.coarser import TwoMeshes, coarser
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Section
 from mvpde.measure import Cloud

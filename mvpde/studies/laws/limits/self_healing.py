@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from mvpde.cases.coarser import HALF, fewer
+from mvpde.cases.meshes.coarser import HALF, fewer
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Number, Positive, Section
 from mvpde.particles.characteristics import Characteristics

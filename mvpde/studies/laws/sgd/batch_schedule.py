@@ -15,8 +15,8 @@ from itertools import pairwise
 import numpy as np
 from pydantic import Field, model_validator
 
-from mvpde.cases.coarser import TwoMeshes, coarser
 from mvpde.cases.measures import density_of, training
+from mvpde.cases.meshes.coarser import TwoMeshes, coarser
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Positive, Section, refuse
 from mvpde.mesh.domain import Domain

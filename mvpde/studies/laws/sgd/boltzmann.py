@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import Field
 from scipy.optimize import brentq
 
-from mvpde.cases.coarser import HALF, THREE_QUARTERS, TwoMeshes, coarser
 from mvpde.cases.measures import density_of
+from mvpde.cases.meshes.coarser import HALF, THREE_QUARTERS, TwoMeshes, coarser
 from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Positive

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from mvpde.cases.coarser import fewer
 from mvpde.cases.measures import measures
+from mvpde.cases.meshes.coarser import fewer
 from mvpde.cases.problem import Problem
 from mvpde.measure import Array, Measure
 from mvpde.particles.common_noise import CommonNoise, SteppedNodes, one_for_each_point

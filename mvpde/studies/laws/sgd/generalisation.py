@@ -20,8 +20,8 @@ import numpy as np
 from pydantic import Field
 from scipy.special import ndtri
 
-from mvpde.cases.coarser import TwoMeshes, coarser
 from mvpde.cases.measures import density_of, measures, training
+from mvpde.cases.meshes.coarser import TwoMeshes, coarser
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Number, Positive, Section
 from mvpde.models.mean_field import Array

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import Field
 
-from mvpde.cases.coarser import TwoMeshes
 from mvpde.cases.measures import training
+from mvpde.cases.meshes.coarser import TwoMeshes
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Section
 from mvpde.models.mean_field import Array

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
-from mvpde.cases.coarser import HALF
+from mvpde.cases.meshes.coarser import HALF
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Number, Positive, Section
 from mvpde.particles.common_noise import CommonNoise

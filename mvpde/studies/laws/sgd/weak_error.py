@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import numpy as np
 from pydantic import Field
 
-from mvpde.cases.coarser import TwoMeshes, coarser
 from mvpde.cases.measures import density_of, measures, training
+from mvpde.cases.meshes.coarser import TwoMeshes, coarser
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Count, Positive, Section, one_of
 from mvpde.models.mean_field import Array

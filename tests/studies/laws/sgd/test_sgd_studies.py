@@ -18,9 +18,9 @@ from scipy.special import factorial, roots_hermitenorm
 import mvpde.models.sgd_network
 import mvpde.particles.sgd_runs
 from at_hand.studies import compute_here, entries, write_study
-from mvpde.cases.coarser import TwoMeshes, coarser
 from mvpde.cases.file import load
 from mvpde.cases.measures import measures, training
+from mvpde.cases.meshes.coarser import TwoMeshes, coarser
 from mvpde.cases.problem import Problem, problem
 from mvpde.models.data import points
 from mvpde.models.laws import Normal, Product

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mvpde.cases.labels import label_nodes
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import DensitySection, DomainSection, ShellSection
+from mvpde.cases.starts.labels import label_nodes
 from mvpde.density.density import Density
 from mvpde.mesh.assembly import from_mesh
 from mvpde.mesh.box import box
