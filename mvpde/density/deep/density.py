@@ -19,12 +19,12 @@ from typing import cast
 import numpy as np
 
 from mvpde.density.auto import suitable
+from mvpde.density.deep import copies
 from mvpde.density.deep.features import DeepFeatures, EulerField
 from mvpde.density.deep.fluxes import edge_averaged_fluxes
 from mvpde.density.deep.layers import layer_meshes
 from mvpde.density.deep.names import by_label
 from mvpde.density.deep.start import projected
-from mvpde.density.density import MASS_TOLERANCE, outer_mass
 from mvpde.density.explicit import FluxCorrected, Fluxes, PotentialFluxes
 from mvpde.density.features import NodalFeatures
 from mvpde.measure import Cloud, Mesh, Number, State, nothing, require_ahead
@@ -36,7 +36,7 @@ from mvpde.models.deep.sweeps import Labels, Sweep, end_rates
 from mvpde.models.deep.units import Array
 from mvpde.models.laws import Product
 from mvpde.particles.deep.samples import Samples
-from mvpde.runtime import MPI, ArgumentError, InvariantError
+from mvpde.runtime import MPI, ArgumentError
 
 SCHEMES: dict[str, Callable[[Domain, NodalFeatures], Fluxes]] = {
     "flux_corrected": PotentialFluxes,
@@ -94,8 +94,8 @@ class DeepDensity:
         self.network, self.labels, self.model, self.time = network, labels, network.mean_field(), 0.0
         shapes = [labels.shape(number + 1, network.depth) for number in range(len(network.layers))]
         shares = [labels.shares(number + 1, network.depth).ravel() for number in range(len(network.layers))]
-        copies = [mesh for mesh, share in zip(meshes, shares, strict=True) for _ in share]
-        self.domain = union(copies, np.concatenate(shares))
+        each = [mesh for mesh, share in zip(meshes, shares, strict=True) for _ in share]
+        self.domain = union(each, np.concatenate(shares))
         self._layers = layer_meshes(network, self.domain, shapes)
         self.values, self.mass_inside = self._start(meshes, laws)
         self.features = DeepFeatures(
@@ -106,7 +106,7 @@ class DeepDensity:
         self.scheme = suitable(self.domain, given, self.values) if scheme == "auto" else scheme
         self._scheme = self._steps_with(self.features)
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
-        self.minimum = self._relative_minimum(self.values)
+        self.minimum = copies.relative_minimum(self.domain, self.values)
 
     def _start(self, meshes: Sequence[Domain], laws: Sequence[Product]) -> tuple[Array, float]:
         """Nodal values of the laws on every copy, and the smallest share of any that its mesh holds."""
@@ -153,7 +153,7 @@ class DeepDensity:
     def _go(self, end: float, between_steps: Callable[[], None]) -> None:
         """One step towards ``end``."""
         values, length = self._scheme.step(self.values, end - self.time)
-        self._accept(values)
+        copies.accept(self, values, "of a label")
         self.time = end if length >= end - self.time else self.time + length
         self.steps, self.step = self.steps + 1, length
         between_steps()
@@ -198,24 +198,8 @@ class DeepDensity:
         finally:
             self._scheme, self.features.pull = scheme, pull
 
-    def _accept(self, values: Array) -> None:
-        defect = np.abs(self.domain.part_masses(values) - self.domain.weights) / self.domain.weights
-        if not np.isfinite(defect).all():
-            raise InvariantError(
-                f"density: not a number after t = {self.time:g}; the drift is not finite there: check data and domain"
-            )
-        self.mass_defect = max(self.mass_defect, float(defect.max()))
-        if self.mass_defect > MASS_TOLERANCE:
-            raise InvariantError(f"density: mass of a label changed by {self.mass_defect:.1e} of itself after t = {self.time:g}")
-        self.minimum = min(self.minimum, self._relative_minimum(values))
-        self.values = values
-
-    def _relative_minimum(self, values: Array) -> float:
-        smallest, largest = self.domain.extremes(values[: self.domain.owned])
-        return smallest / largest
-
     def _nodal_masses(self) -> Array:
-        return self.domain.graph.lumped * self.values[: self.domain.owned]
+        return copies.nodal_masses(self)
 
     # -- what it says
 
@@ -227,7 +211,7 @@ class DeepDensity:
 
     def masses(self) -> Array:
         """Mass of every label of every layer, over the share that it must have, one layer after the other. Collective."""
-        return self.domain.part_masses(self.values) / self.domain.weights
+        return copies.relative_masses(self, self.values)
 
     def swept(self) -> Sweep:
         """Inputs, multipliers and prediction as they are now, the same on all ranks. Collective."""
@@ -283,28 +267,15 @@ class DeepDensity:
 
     def cloud(self) -> Cloud | None:
         """The weights of all layers together on rank 0, None elsewhere. Collective."""
-        points, masses = (self.comm.gather(local) for local in self._points())
-        return None if points is None or masses is None else (np.concatenate(points), np.concatenate(masses))
+        return copies.gathered(self.domain, self._points())
 
     def numbers(self) -> dict[str, float]:
         """Free energy, mass at the walls, worst mass defect of a label and smallest value so far, steps. Collective."""
-        kept = {"mass_defect": self.mass_defect, "minimum": self.minimum, "steps": self.steps}
-        return {"free_energy": self.free_energy(), "outer_mass": outer_mass(self.domain, self.values, self.model), **kept}
+        return {"free_energy": self.free_energy(), **copies.numbers(self)}
 
     def statistics(self) -> dict[str, Number]:
         """Scheme, sizes, steps, and what went on in them."""
-        updates = self.domain.nodes * self._scheme.stages * self.steps
-        return {
-            "scheme": self.scheme,
-            "nodes": self.domain.nodes,
-            "steps": self.steps,
-            "stages": self._scheme.stages,
-            "mass_defect": self.mass_defect,
-            "minimum": self.minimum,
-            "mass_inside": self.mass_inside,
-            "rejected_steps": self._scheme.rejected_steps,
-            "node_updates_per_second": updates / self._seconds if self._seconds else 0.0,
-        }
+        return copies.statistics(self, self.scheme, self._scheme, self._seconds)
 
     def arrays(self) -> dict[str, Array]:
         """Predictions, inputs of the layers, means, variances and covariances with the labels. Collective."""
@@ -345,18 +316,8 @@ class DeepDensity:
 
     def state(self) -> State | None:
         """Nodal values in mesh-input order, ends, time and counts on rank 0, None elsewhere: enough to go on. Collective."""
-        values = self.domain.to_mesh(self.values[: self.domain.owned])
-        if values is None:
-            return None
-        return {
-            "time": np.float64(self.time),
-            "values": values,
-            "steps": np.int64(self.steps),
-            "step": np.float64(self.step),
-            "extremes": np.array([self.mass_defect, self.minimum]),
-            "a": self.features.a,
-            "b": self.features.b,
-        }
+        kept = copies.state(self)
+        return None if kept is None else {**kept, "a": self.features.a, "b": self.features.b}
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of a density on the same meshes, read on rank 0 (others pass None). Collective.
@@ -364,13 +325,8 @@ class DeepDensity:
         Raises:
             ValueError: on all ranks, when it is that of others.
         """
-        state = self.comm.bcast(state)
-        if state is None or np.size(state.get("values", np.empty(0))) != self.domain.points:
-            raise ValueError(f"the checkpoint is none of a density on these copies of meshes, {self.domain.points} points in all")
-        self.time, self.steps, self.step = float(state["time"]), int(state["steps"]), float(state["step"])
-        self.values = self.domain.from_mesh(np.asarray(state["values"], float))
-        self.mass_defect, self.minimum = map(float, np.asarray(state["extremes"]))
-        self.features.a, self.features.b = np.array(state["a"], float), np.array(state["b"], float)
+        known = copies.restore(self, state)
+        self.features.a, self.features.b = np.array(known["a"], float), np.array(known["b"], float)
 
 
 def _check(

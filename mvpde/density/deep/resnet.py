@@ -15,10 +15,10 @@ from typing import cast
 
 import numpy as np
 
+from mvpde.density.deep import copies
 from mvpde.density.deep.layers import LayerMesh, mesh_of_layer
 from mvpde.density.deep.names import told_apart
 from mvpde.density.deep.start import projected
-from mvpde.density.density import MASS_TOLERANCE, outer_mass
 from mvpde.density.explicit import FluxCorrected, PotentialFluxes
 from mvpde.density.features import NodalFeatures
 from mvpde.measure import Cloud, Mesh, Number, State, nothing, require_ahead
@@ -28,7 +28,7 @@ from mvpde.models.deep.resnet import DepthRule, Passage, ResidualLimit, passage,
 from mvpde.models.deep.units import Array
 from mvpde.models.laws import Product
 from mvpde.models.mean_field import MeanField
-from mvpde.runtime import MPI, ArgumentError, InvariantError
+from mvpde.runtime import MPI, ArgumentError
 
 SCHEMES = ("auto", "flux_corrected")  # implicit steps extrapolate moments that are linear in the density, which these are not
 
@@ -129,7 +129,7 @@ class ResidualDensity:
         given = cast("NodalFeatures", self.features)  # all of them that the scheme asks for
         self._scheme = FluxCorrected(self.domain, given, PotentialFluxes(self.domain, given), cfl=cfl, step=step)
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
-        self.minimum = self._relative_minimum(self.values)
+        self.minimum = copies.relative_minimum(self.domain, self.values)
 
     @property
     def comm(self) -> MPI.Intracomm:
@@ -155,29 +155,13 @@ class ResidualDensity:
             began = time.perf_counter()
             values, length = self._scheme.step(self.values, t - self.time)
             self._seconds += time.perf_counter() - began
-            self._accept(values)
+            copies.accept(self, values, "at a depth")
             self.time = t if length >= t - self.time else self.time + length
             self.steps, self.step = self.steps + 1, length
             between_steps()
 
-    def _accept(self, values: Array) -> None:
-        defect = float(np.abs(self.domain.part_masses(values) / self.domain.weights - 1.0).max())
-        if not np.isfinite(defect):
-            raise InvariantError(
-                f"density: not a number after t = {self.time:g}; the drift is not finite there: check data and domain"
-            )
-        self.mass_defect = max(self.mass_defect, defect)
-        if self.mass_defect > MASS_TOLERANCE:
-            raise InvariantError(f"density: mass at a depth changed by {self.mass_defect:.1e} of itself after t = {self.time:g}")
-        self.minimum = min(self.minimum, self._relative_minimum(values))
-        self.values = values
-
-    def _relative_minimum(self, values: Array) -> float:
-        smallest, largest = self.domain.extremes(values[: self.domain.owned])
-        return smallest / largest
-
     def _nodal_masses(self) -> Array:
-        return self.domain.graph.lumped * self.values[: self.domain.owned]
+        return copies.nodal_masses(self)
 
     # -- what it says
 
@@ -209,29 +193,15 @@ class ResidualDensity:
 
     def cloud(self) -> Cloud | None:
         """The weights of all depths together on rank 0, None elsewhere. Collective."""
-        points, masses = (self.comm.gather(local) for local in self._points())
-        return None if points is None or masses is None else (np.concatenate(points), np.concatenate(masses))
+        return copies.gathered(self.domain, self._points())
 
     def numbers(self) -> dict[str, float]:
         """Mass at the walls, worst mass defect of a depth and smallest value so far, steps. Collective."""
-        kept = {"mass_defect": self.mass_defect, "minimum": self.minimum, "steps": self.steps}
-        return {"outer_mass": outer_mass(self.domain, self.values, self.model), **kept}
+        return copies.numbers(self)
 
     def statistics(self) -> dict[str, Number]:
         """Scheme, sizes, steps, and what went on in them."""
-        updates = self.domain.nodes * self._scheme.stages * self.steps
-        return {
-            "scheme": self.scheme,
-            "nodes": self.domain.nodes,
-            "labels": len(self.depths.nodes),
-            "steps": self.steps,
-            "stages": self._scheme.stages,
-            "mass_defect": self.mass_defect,
-            "minimum": self.minimum,
-            "mass_inside": self.mass_inside,
-            "rejected_steps": self._scheme.rejected_steps,
-            "node_updates_per_second": updates / self._seconds if self._seconds else 0.0,
-        }
+        return {**copies.statistics(self, self.scheme, self._scheme, self._seconds), "labels": len(self.depths.nodes)}
 
     def arrays(self) -> dict[str, Array]:
         """Predictions, and at depths 0, ½ and 1 features, means and variances; see `told`. Collective."""
@@ -254,16 +224,7 @@ class ResidualDensity:
 
     def state(self) -> State | None:
         """Nodal values in mesh-input order, time and counts on rank 0, None elsewhere: enough to go on. Collective."""
-        values = self.domain.to_mesh(self.values[: self.domain.owned])
-        if values is None:
-            return None
-        return {
-            "time": np.float64(self.time),
-            "values": values,
-            "steps": np.int64(self.steps),
-            "step": np.float64(self.step),
-            "extremes": np.array([self.mass_defect, self.minimum]),
-        }
+        return copies.state(self)
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of a density on the same mesh and depths, read on rank 0 (others pass None). Collective.
@@ -271,12 +232,7 @@ class ResidualDensity:
         Raises:
             ValueError: on all ranks, when it is that of others.
         """
-        state = self.comm.bcast(state)
-        if state is None or np.size(state.get("values", np.empty(0))) != self.domain.points:
-            raise ValueError(f"the checkpoint is none of a density on these copies of a mesh, {self.domain.points} points in all")
-        self.time, self.steps, self.step = float(state["time"]), int(state["steps"]), float(state["step"])
-        self.values = self.domain.from_mesh(np.asarray(state["values"], float))
-        self.mass_defect, self.minimum = map(float, np.asarray(state["extremes"]))
+        copies.restore(self, state)
         self.features.guess = None
 
 

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import MPI, ArgumentError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 
-from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
+from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing
 from mvpde.models.deep.network import DeepNetwork
 from mvpde.models.deep.statistics import ends_mean, layer_arrays, sweep_arrays
 from mvpde.models.deep.sweeps import Labels, Sweep, end_rates, sweep
 from mvpde.models.deep.units import Array, DeepLayer
 from mvpde.models.laws import Product
 from mvpde.particles.blocks import whole
-from mvpde.particles.characteristics import integrated
+from mvpde.particles.deep.carried import Carried, Gone
 from mvpde.particles.deep.samples import Samples
-
-KINKED = 1e-6  # smallest tolerance of a step where rates jump
 
 
 class LayerNodes:
@@ -70,8 +68,7 @@ class DeepCharacteristics:
     Attributes:
         network, labels: what moves, and the labels that its laws are given on.
         model: the network as a `MeanField`: moments are predictions.
-        time: t.
-        step: length of the integrator's last step, 0 before the first.
+        samples: one data point at a time, or None.
     """
 
     name = label = "characteristics"
@@ -104,63 +101,44 @@ class DeepCharacteristics:
         """
         _check(network, laws, nodes, tolerance)
         self.network, self.labels, self.model, self.comm = network, labels, network.mean_field(), comm
-        # Each node whose rate jumps stops the integrator at that time; the quadrature of a kink is no better than this anyway.
-        self.tolerance = max(tolerance, KINKED) if network.kinked else tolerance
-        self.samples, self.time, self.step = samples, 0.0, 0.0
-        self._steps, self._evaluations = 0, 0
-        self._a, self._b = labels.a.copy(), labels.b.copy()
+        self.samples, self._a, self._b = samples, labels.a.copy(), labels.b.copy()
         self._layers = []
         for number, (layer, law) in enumerate(zip(network.layers, laws, strict=True)):
             theta, weights = law.quadrature([nodes[k] for k in network.columns(layer)])
             shape = (*labels.shape(number + 1, network.depth), *theta.shape)
             self._layers.append(LayerNodes(layer, np.broadcast_to(theta, shape).copy(), weights))
+        ends = [self._a, self._b] if network.train_ends else []
+        self._carried = Carried([*(nodes.theta for nodes in self._layers), *ends], tolerance, network.kinked, comm)
         self._count = sum(nodes.theta[..., 0].size for nodes in self._layers)
+
+    @property
+    def time(self) -> float:
+        """t."""
+        return self._carried.time
+
+    @property
+    def step(self) -> float:
+        """Length of the integrator's last step, 0 before the first."""
+        return self._carried.step
 
     # -- motion
 
     def _swept(self, pull: Callable[[Array], Array]) -> Sweep:
         return sweep(self.network, self.labels, self._a, self._b, lambda layer, z: self._layers[layer - 1].means(z), pull)
 
-    def _unpack(self, flat: Array) -> None:
-        start = 0
-        for part in self._parts():
-            part[...] = flat[start : start + part.size].reshape(part.shape)
-            start += part.size
-
-    def _parts(self) -> list[Array]:
-        ends = [self._a, self._b] if self.network.train_ends else []
-        return [*(nodes.theta for nodes in self._layers), *ends]
-
-    def _pack(self, parts: Sequence[Array]) -> Array:
-        return np.concatenate([part.ravel() for part in parts])
-
     def _rates(self, pull: Callable[[Array], Array]) -> list[Array]:
-        """Velocities of everything that moves, in the order of `_parts`."""
+        """Velocities of everything that moves, in the order of what is carried."""
         swept = self._swept(pull)
         rates = [nodes.velocity(m) for nodes, m in zip(self._layers, swept.multipliers, strict=True)]
         return rates + (list(end_rates(self.network, swept, self._a)) if self.network.train_ends else [])
 
-    def _velocity(self, _: float, flat: Array) -> Array:
-        self._unpack(flat)
-        return self._pack(self._rates(self.network.pull))
-
-    def _integrate(self, t: float) -> tuple[float, int, int]:
-        """Carry everything on rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""
-        start = self._pack(self._parts())
-        try:
-            solver, steps = integrated(self._velocity, start, self.time, t, step=self.step, tolerance=self.tolerance)
-        except SolverError:
-            self._unpack(start)
-            raise
-        self._unpack(solver.y)
-        return float(solver.h_abs), steps, solver.nfev
-
-    def _euler(self, samples: Samples, t: float) -> tuple[float, int, int]:
-        """The same by one step of Euler's method for each sample."""
-        numbers = samples.between(self.time, t)
+    def _euler(self, samples: Samples, t: float) -> Gone:
+        """Carry everything on rank 0 to time t by one step of Euler's method for each sample."""
+        numbers, carried = samples.between(self.time, t), self._carried
         for number in numbers:
-            flat = self._pack(self._parts())
-            self._unpack(flat + samples.step * self._pack(self._rates(samples.pull(self.network, number))))
+            rates = self._rates(samples.pull(self.network, number))
+            for part, rate in zip(carried.parts, rates, strict=True):
+                part += samples.step * rate.reshape(part.shape)
         return samples.step, len(numbers), len(numbers)
 
     def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
@@ -170,16 +148,11 @@ class DeepCharacteristics:
             ValueError: t lies before the present time, or is no finite number; or no whole number of samples.
             SolverError: on all ranks; the nodes and the time stay what they were.
         """
-        require_ahead("characteristics", self.time, t)
-        if t == self.time:
-            return
-        samples = self.samples
-        go = (lambda: self._integrate(t)) if samples is None else (lambda: self._euler(samples, t))
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a trial step too far is rejected by the integrator
-            self.step, steps, evaluations = on_first_rank(self.comm, go)
-        self.time = t
-        self._steps += steps
-        self._evaluations += evaluations
+        samples, carried = self.samples, self._carried
+        if samples is None:
+            carried.advance(t, lambda: carried.integrate(lambda: self._rates(self.network.pull), t))
+        else:
+            carried.advance(t, lambda: self._euler(samples, t))
 
     # -- what it says
 
@@ -244,17 +217,11 @@ class DeepCharacteristics:
 
     def numbers(self) -> dict[str, float]:
         """Steps taken, and the dissipation."""
-        return {"steps": self._steps, "dissipation": self.dissipation()}
+        return {"steps": self._carried.steps, "dissipation": self.dissipation()}
 
     def statistics(self) -> dict[str, Number]:
         """Number of nodes, steps taken, evaluations of the velocity, the last step and the tolerance."""
-        return {
-            "nodes": self._count,
-            "steps": self._steps,
-            "evaluations": self._evaluations,
-            "step": self.step,
-            "tolerance": self.tolerance,
-        }
+        return self._carried.statistics(self._count)
 
     def arrays(self) -> dict[str, Array]:
         """Predictions, inputs of the layers, means, variances and covariances with the labels; see `statistics`. Collective."""
@@ -270,11 +237,7 @@ class DeepCharacteristics:
 
     def state(self) -> State | None:
         """Time, nodes, ends, last step and counts on rank 0, else None: enough to continue bit for bit."""
-        if self.comm.rank > 0:
-            return None
-        counts = np.array([self._steps, self._evaluations], np.int64)
-        kept = {f"part{k}": part.copy() for k, part in enumerate(self._parts())}
-        return {"time": np.float64(self.time), "step": np.float64(self.step), "counts": counts, **kept}
+        return self._carried.state()
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of as many nodes, read on rank 0 (others pass None). Collective.
@@ -282,17 +245,7 @@ class DeepCharacteristics:
         Raises:
             ValueError: on all ranks, when it is that of another network or of other nodes.
         """
-
-        def received() -> tuple[float, float, list[int]]:
-            parts = self._parts()
-            shapes = [np.shape((state or {}).get(f"part{k}", np.empty(0))) for k in range(len(parts))]
-            if state is None or shapes != [part.shape for part in parts]:
-                raise ValueError(f"the checkpoint is none of these {self._count} nodes of {len(self._layers)} layers")
-            for k, part in enumerate(parts):
-                part[...] = np.asarray(state[f"part{k}"])
-            return float(state["time"]), float(state["step"]), [int(count) for count in np.asarray(state["counts"])]
-
-        self.time, self.step, (self._steps, self._evaluations) = on_first_rank(self.comm, received)
+        self._carried.restore(state, f"these {self._count} nodes of {len(self._layers)} layers")
 
 
 def _check(network: DeepNetwork, laws: Sequence[Product], nodes: Sequence[int], tolerance: float) -> None:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import MPI, ArgumentError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 
-from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
+from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing
 from mvpde.models.deep.resnet import DepthRule, Passage, ResidualLimit, passage, told
 from mvpde.models.deep.units import ACTIVATIONS, Array
 from mvpde.models.laws import Product
 from mvpde.particles.blocks import whole
-from mvpde.particles.characteristics import integrated
-from mvpde.particles.deep.characteristics import KINKED, LayerNodes
+from mvpde.particles.deep.carried import Carried
+from mvpde.particles.deep.characteristics import LayerNodes
 
 
 class ResidualCharacteristics:
@@ -29,8 +29,6 @@ class ResidualCharacteristics:
     Attributes:
         limit, depths: what moves, and the labels that its laws are given on.
         model: the network as a `MeanField`: moments are predictions.
-        time: t.
-        step: length of the integrator's last step, 0 before the first.
     """
 
     name = label = "characteristics"
@@ -61,14 +59,22 @@ class ResidualCharacteristics:
         """
         _check(limit, law, nodes, tolerance)
         self.limit, self.depths, self.model, self.comm = limit, depths, limit.mean_field(), comm
-        # As for deep networks: a node whose rate jumps stops the integrator, and the quadrature of a kink is no better than this.
-        self.tolerance = max(tolerance, KINKED) if ACTIVATIONS[limit.unit.activation].kinked else tolerance
-        self.time, self.step = 0.0, 0.0
-        self._steps, self._evaluations = 0, 0
         theta, weights = law.quadrature(nodes)
         shape = (len(depths.nodes), 1, *theta.shape)
         self._nodes = LayerNodes(limit.unit, np.broadcast_to(theta, shape).copy(), weights)
+        kinked = ACTIVATIONS[limit.unit.activation].kinked
+        self._carried = Carried([self._nodes.theta], tolerance, kinked, comm)
         self._guess: Array | None = None
+
+    @property
+    def time(self) -> float:
+        """t."""
+        return self._carried.time
+
+    @property
+    def step(self) -> float:
+        """Length of the integrator's last step, 0 before the first."""
+        return self._carried.step
 
     # -- motion
 
@@ -81,20 +87,8 @@ class ResidualCharacteristics:
         self._guess = passed.inputs
         return passed
 
-    def _velocity(self, _: float, flat: Array) -> Array:
-        self._nodes.theta[...] = flat.reshape(self._nodes.theta.shape)
-        return self._nodes.velocity(self._passed().multipliers[:, None]).ravel()
-
-    def _integrate(self, t: float) -> tuple[float, int, int]:
-        """Carry the nodes of rank 0 to time t; the last step, and the numbers of steps and of evaluations it took."""
-        start = self._nodes.theta.ravel().copy()
-        try:
-            solver, steps = integrated(self._velocity, start, self.time, t, step=self.step, tolerance=self.tolerance)
-        except SolverError:
-            self._nodes.theta[...] = start.reshape(self._nodes.theta.shape)
-            raise
-        self._nodes.theta[...] = solver.y.reshape(self._nodes.theta.shape)
-        return float(solver.h_abs), steps, solver.nfev
+    def _rates(self) -> list[Array]:
+        return [self._nodes.velocity(self._passed().multipliers[:, None])]
 
     def advance(self, t: float, between_steps: Callable[[], None] = nothing) -> None:
         """Carry the nodes to time t with scipy's DOP853; ``between_steps`` is not called. Collective.
@@ -103,14 +97,7 @@ class ResidualCharacteristics:
             ValueError: t lies before the present time, or is no finite number.
             SolverError: on all ranks; the nodes and the time stay what they were.
         """
-        require_ahead("characteristics", self.time, t)
-        if t == self.time:
-            return
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a trial step too far is rejected by the integrator
-            self.step, steps, evaluations = on_first_rank(self.comm, lambda: self._integrate(t))
-        self.time = t
-        self._steps += steps
-        self._evaluations += evaluations
+        self._carried.advance(t, lambda: self._carried.integrate(self._rates, t))
 
     # -- what it says
 
@@ -135,7 +122,7 @@ class ResidualCharacteristics:
         """−dE/dt = ∫∫|∂_θV|² ρ(s, dθ)ds. Collective."""
 
         def total() -> float:
-            rates = self._nodes.velocity(self._passed().multipliers[:, None])[:, 0]
+            rates = self._rates()[0][:, 0]
             return float(np.einsum("s,m,smd->", self.depths.weights, self._nodes.weights, rates**2))
 
         return on_first_rank(self.comm, total)
@@ -159,17 +146,11 @@ class ResidualCharacteristics:
 
     def numbers(self) -> dict[str, float]:
         """Steps taken, and the dissipation."""
-        return {"steps": self._steps, "dissipation": self.dissipation()}
+        return {"steps": self._carried.steps, "dissipation": self.dissipation()}
 
     def statistics(self) -> dict[str, Number]:
         """Number of nodes, steps taken, evaluations of the velocity, the last step and the tolerance."""
-        return {
-            "nodes": len(self.depths.nodes) * len(self._nodes.weights),
-            "steps": self._steps,
-            "evaluations": self._evaluations,
-            "step": self.step,
-            "tolerance": self.tolerance,
-        }
+        return self._carried.statistics(len(self.depths.nodes) * len(self._nodes.weights))
 
     def arrays(self) -> dict[str, Array]:
         """Predictions, and at depths 0, ½ and 1 features, means and variances; see `told`. Collective."""
@@ -182,11 +163,7 @@ class ResidualCharacteristics:
 
     def state(self) -> State | None:
         """Time, nodes, last step and counts on rank 0, else None: enough to continue to rounding."""
-        if self.comm.rank > 0:
-            return None
-        counts = np.array([self._steps, self._evaluations], np.int64)
-        times = {"time": np.float64(self.time), "step": np.float64(self.step)}
-        return {**times, "nodes": self._nodes.theta.copy(), "counts": counts}
+        return self._carried.state()
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of as many nodes, read on rank 0 (others pass None). Collective.
@@ -194,15 +171,7 @@ class ResidualCharacteristics:
         Raises:
             ValueError: on all ranks, when it is that of other nodes.
         """
-
-        def received() -> tuple[float, float, list[int]]:
-            theta = self._nodes.theta
-            if state is None or np.shape(state.get("nodes", np.empty(0))) != theta.shape:
-                raise ValueError(f"the checkpoint is none of nodes of the shape {theta.shape}")
-            theta[...] = np.asarray(state["nodes"])
-            return float(state["time"]), float(state["step"]), [int(count) for count in np.asarray(state["counts"])]
-
-        self.time, self.step, (self._steps, self._evaluations) = on_first_rank(self.comm, received)
+        self._carried.restore(state, f"nodes of the shape {self._nodes.theta.shape}")
 
 
 def _check(limit: ResidualLimit, law: Product, nodes: Sequence[int], tolerance: float) -> None:
