@@ -98,13 +98,15 @@ def _integrated(domain: Domain) -> EdgeGeometry:
     result = EdgeGeometry(
         np.empty((entries, dimension)), np.empty((entries, dimension)), np.empty((entries, dimension, dimension))
     )
-    for k in range(dimension):
+    into, out = (fem.form(w * along(other, p) * ufl.dx) for w, other in ((u, v), (v, u)))
+    stiffness = fem.form(0.5 * (along(u, p) * along(v, q) + along(u, q) * along(v, p)) * ufl.dx)
+    for k in range(dimension):  # forms stay, directions change
         p.value[:] = unit[k]
-        result.inward[:, k] = _entries(domain, u * along(v, p) * ufl.dx)
-        result.outward[:, k] = _entries(domain, v * along(u, p) * ufl.dx)
+        result.inward[:, k] = _entries(domain, into)
+        result.outward[:, k] = _entries(domain, out)
         for other in range(k + 1):
             q.value[:] = unit[other]
-            both = _entries(domain, 0.5 * (along(u, p) * along(v, q) + along(u, q) * along(v, p)) * ufl.dx)
+            both = _entries(domain, stiffness)
             result.stiffness[:, k, other] = result.stiffness[:, other, k] = both
     return result
 
@@ -156,7 +158,7 @@ def coefficients(
             outward[e] = from_i
 
 
-def _entries(domain: Domain, integrand: ufl.Form) -> Array:
+def _entries(domain: Domain, integrand: fem.Form) -> Array:
     """Off-diagonal values of a bilinear form's matrix, in the order of the graph."""
     offsets, columns, values = identified_rows(integrand, domain.space, domain.numbers, domain.owned)
     row = np.repeat(np.arange(domain.first, domain.first + domain.owned), np.diff(offsets))

@@ -87,7 +87,7 @@ def _weights(space: fem.FunctionSpace, metric: Shell | None) -> tuple[float | fe
 
 
 def identified_rows(
-    integrand: ufl.Form, space: fem.FunctionSpace, numbers: NDArray[np.int64], owned: int
+    integrand: ufl.Form | fem.Form, space: fem.FunctionSpace, numbers: NDArray[np.int64], owned: int
 ) -> tuple[Integers, NDArray[np.int64], Array]:
     """PᵀAP of the bilinear form's matrix A by rows of owned unknowns: offsets, columns numbered over all ranks, values.
 

@@ -23,6 +23,14 @@ def cache_directory() -> Path:
     return Path(dolfinx.jit.get_options()["cache_dir"])
 
 
+_CLEAN: dict[Path, int] = {}  # folder → its state when nothing unfinished was in it
+
+
+def _changed(folder: Path) -> int:
+    """When a file was last made or deleted in a folder; 0 where there is none."""
+    return folder.stat().st_mtime_ns if folder.exists() else 0
+
+
 def unfinished_forms(cache: Path) -> list[Path]:
     """C files without their mark, and C files marked as ready whose library is missing or empty."""
     return [source for source in sorted(cache.glob("libffcx_*.c")) if not _usable(source)]
@@ -44,8 +52,9 @@ def _age(path: Path) -> float:
 def clear_stale_forms(comm: MPI.Comm, cache: Path | None = None, patience: float = PATIENCE) -> list[Path]:
     """Delete what killed processes left in the cache of compiled forms. Collective; to be called before the first form.
 
-    Rank 0 looks. A file older than ``patience`` seconds that is still unfinished belongs to nobody. A younger one may be in the
-    making by another run: it is given the rest of that time to become ready, so the call returns at once unless there is one.
+    Rank 0 looks, unless the folder has not changed since it found nothing there. A file older than ``patience`` seconds that is
+    still unfinished belongs to nobody. A younger one may be in the making by another run: it is given the rest of that time to
+    become ready, so the call returns at once unless there is one.
 
     Args:
         comm: the ranks that are about to compile forms.
@@ -58,6 +67,9 @@ def clear_stale_forms(comm: MPI.Comm, cache: Path | None = None, patience: float
     removed: list[Path] = []
     if comm.rank == 0:
         folder = cache_directory() if cache is None else cache
+        state = _changed(folder)
+        if _CLEAN.get(folder) == state:
+            return comm.bcast(removed)
         suspects = unfinished_forms(folder)
         deadline = time.monotonic() + patience - max(0.0, min(map(_age, suspects), default=patience))
         while suspects and time.monotonic() < deadline:
@@ -66,6 +78,8 @@ def clear_stale_forms(comm: MPI.Comm, cache: Path | None = None, patience: float
         for source in suspects:
             _remove(source)
         removed = suspects
+        if not removed:
+            _CLEAN[folder] = state  # from before it was read
     return comm.bcast(removed)
 
 

@@ -2,8 +2,9 @@
 
 Errors of space and time then fall together from one level to the next. Explicit steps get longer by themselves as cells get
 wider. Of error-controlled ones a companion takes those of the density, two or four in one, so that each step of the finer
-splits one of the coarser. Where an output time falls between, a fork of the companion goes there in a shorter step and is thrown
-away after it is recorded.
+splits one of the coarser. Where an output time falls between, the companion goes there in a shorter step; where the density took
+fewer than CLOSED steps since the output before, so that this would be none of the longer steps it should take, a fork of it does,
+which is thrown away after it is recorded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from mvpde.density.schemes import SCHEMES
 from mvpde.measure import Array, Measure, Number, State, nothing
 from mvpde.models.mean_field import MeanField
 from mvpde.runs.errors.means import Function, plain_moments
-from mvpde.runs.record import Record, numbers_of
+from mvpde.runs.record import Record
 from mvpde.runtime import MPI, CaseError, InvariantError, SolverError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mvpde.runs.errors.estimates import Assessment
 
 NAMES = ("half", "quarter")
+CLOSED = 4  # steps of the density between two outputs, from which on a companion ends its steps at the second, too
 LAWS = ("loss", "free_energy")  # numbers of the law, beside the observables: others are of its mesh and steps
 
 Observed = dict[str, Array]  # quantity → number or array, at one time
@@ -42,6 +44,14 @@ class Led(Protocol):
 
     lengths: list[float]
     scheme: str
+
+
+@runtime_checkable
+class HasEnergy(Protocol):
+    """A density with a free energy, None where its model is no gradient flow."""
+
+    def free_energy(self) -> float | None:
+        """𝓕. Collective."""
 
 
 @dataclass
@@ -70,11 +80,12 @@ class Level:
     means: dict[str, float] = field(default_factory=dict)
     fork: Density | None = None
 
-    def follow(self, between_steps: Callable[[], None]) -> None:
-        """Take as many whole steps as there are. Collective."""
-        while len(self.ends) >= self.merged:
-            _led(self.measure).advance(self.ends[self.merged - 1], between_steps, led=True)
-            del self.ends[: self.merged]
+    def follow(self, between_steps: Callable[[], None], closing: bool) -> None:
+        """Take as many whole steps as there are, and if ``closing`` the rest in a shorter one. Collective."""
+        while len(self.ends) >= self.merged or (closing and self.ends):
+            taken = self.ends[: self.merged]
+            _led(self.measure).advance(taken[-1], between_steps, led=True)
+            del self.ends[: len(taken)]
 
     def at(self, t: float) -> Measure:
         """The density here at t, the present time of the fine one. Collective."""
@@ -103,7 +114,7 @@ class Companions:
         levels: from fine to coarse.
         without: what the case asks for and is not there, with the reason.
         observed: of the density itself, at each output time.
-        seconds: spent here.
+        seconds: spent here, with the set-up.
         seen: time of the density up to which its steps are known here.
         found: what is known of each quantity from all that is observed.
         sizes: the largest ⟨|h|⟩ of each observable h so far: what its mean may cancel from.
@@ -130,7 +141,7 @@ class Companions:
             level.ends = level.ends + ends if led else []
         for level in self._alive():
             free = partial(level.measure.advance, t, between_steps)
-            _guarded(level, partial(level.follow, between_steps) if led else free)
+            _guarded(level, partial(level.follow, between_steps, len(ends) >= CLOSED) if led else free)
         self.seconds += time.perf_counter() - began
 
     def observe(self, recorded: Record) -> None:
@@ -199,7 +210,7 @@ class Companions:
 
 def companions(problem: Problem, fine: Measure, comm: MPI.Intracomm) -> Companions:
     """Those of a density at t = 0. Collective."""
-    made, without = [], []
+    began, made, without = time.perf_counter(), list[Level](), list[str]()
     name: str = getattr(fine, "scheme", "auto")
     for level in range(1, levels(problem) + 1):
         coarse = companion(problem, level, None if problem.model.later else name)
@@ -215,7 +226,8 @@ def companions(problem: Problem, fine: Measure, comm: MPI.Intracomm) -> Companio
             measure.leading = fine.schemes
             measure = measure.twin()
         made.append(_level(level, coarse, measure))
-    return Companions(fine, SCHEMES[name].order if name in SCHEMES else 2, made, without)
+    order = SCHEMES[name].order if name in SCHEMES else 2
+    return Companions(fine, order, made, without, seconds=time.perf_counter() - began)
 
 
 def _level(level: int, coarse: Coarse, measure: Measure) -> Level:
@@ -225,8 +237,10 @@ def _level(level: int, coarse: Coarse, measure: Measure) -> Level:
 def observed(measure: Measure) -> Observed:
     """Everything recorded of a density that is a number of its law: those in tables, arrays, and predictions. Collective."""
     model = measure.model
-    numbers = numbers_of(model, measure)
-    known: Observed = {key: np.asarray(numbers[key]) for key in (*LAWS, *model.observables) if key in numbers}
+    energy = measure.free_energy() if isinstance(measure, HasEnergy) else None
+    known: Observed = {"loss": np.asarray(np.mean(measure.losses()))}
+    known |= {} if energy is None else {"free_energy": np.asarray(energy)}
+    known |= {name: np.asarray(np.mean(measure.expectation(h))) for name, h in model.observables.items()}
     if model.data is not None:
         known["predictions"] = model.predictions(measure.moments()).mean(axis=0)
     known |= {name: measure.expectation(h)[0] for name, h in moments(model).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,7 +45,9 @@ class Assessment:
 def observe(companions: Companions, recorded: Record) -> None:
     """Record what companions say at an output time, and tell ``recorded`` the errors of the density's numbers. Collective."""
     companions.observe(recorded)
+    began = time.perf_counter()
     companions.found = estimates(companions)
+    companions.seconds += time.perf_counter() - began
     name, numbers = companions.fine.name, recorded.numbers[companions.fine.name]
     errors = {quantity: one.found.error[-1] for quantity, one in companions.found.items()}
     numbers |= {f"{quantity}_error": float(error) for quantity, error in errors.items() if quantity in numbers}

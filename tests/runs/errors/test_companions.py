@@ -15,7 +15,7 @@ from mvpde.cases.meshes.coarser import companion, levels, rounded
 from mvpde.cases.problem import problem
 from mvpde.density.density import Density
 from mvpde.files import read_hdf5
-from mvpde.runs.errors.companions import companions
+from mvpde.runs.errors.companions import CLOSED, companions
 from mvpde.runs.record import Wanted, record
 from mvpde.runtime import CaseError, SolverError
 
@@ -182,7 +182,10 @@ def carried(of, comm, times):
 
 @pytest.mark.serial
 def test_each_step_splits_one_of_the_coarser(tmp_path, monkeypatch):
-    """Ends of whole steps of a companion are ends of every second, or fourth, step of the density."""
+    """A companion ends its steps where every second, or fourth, step of the density does, from output to output.
+
+    After fewer than four steps of the density it leaves them as they are, and a copy goes to the output.
+    """
     ends = {80: [0.0], 40: [0.0], 20: [0.0]}
     advance = Density._advance
 
@@ -195,11 +198,20 @@ def test_each_step_splits_one_of_the_coarser(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Density, "_advance", told)
     of = problem(case(tmp_path))
-    forks = [0.1, 0.33, 0.5, 1.0]
-    carried(of, mvpde.runtime.MPI.COMM_SELF, forks)
+    outputs = [0.1, 0.33, 0.5, 1.0]
+    carried(of, mvpde.runtime.MPI.COMM_SELF, outputs)
+    fine = np.array(ends[80])
+    counts = np.diff(np.searchsorted(fine, [0.0, *outputs], side="right"))
+    assert min(counts) < CLOSED <= max(counts) and any(count % 4 for count in counts if count >= CLOSED)
     for coarse, every in ((40, 2), (20, 4)):
-        whole = ends[80][::every]
-        np.testing.assert_allclose(sorted({*whole, *forks, 0.0}), sorted(set(ends[coarse])), rtol=1e-12)
+        waiting, whole = [], [0.0]
+        for t, last, count in zip(outputs, np.cumsum(counts), counts, strict=True):
+            waiting += list(fine[last - count + 1 : last + 1])
+            while len(waiting) >= every or (waiting and count >= CLOSED):
+                whole.append(waiting[:every][-1])
+                waiting = waiting[every:]
+            whole += [t] * bool(waiting)  # the copy
+        np.testing.assert_allclose(ends[coarse], whole, rtol=1e-12)
 
 
 @pytest.mark.serial
