@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from mvpde.density.schemes import SolverOptions
+from mvpde.mesh.failures import as_solver_error
 from mvpde.runtime import ArgumentError, SolverError
 
 Array = NDArray[np.float64]
@@ -229,11 +230,12 @@ class LinearSystem:
         iterations: so far, in all.
     """
 
+    @as_solver_error("setting up a linear system")
     def __init__(self, domain: Domain, attempt: Attempt) -> None:
         """Lay out the matrix and make the solver.
 
         Raises:
-            ArgumentError: PETSc does not know what was asked for.
+            ArgumentError: PETSc does not know what was asked for. SolverError: it fails.
         """
         self._layout, self._attempt = EdgeMatrix(domain, front=attempt.front), attempt
         self._right, self._solution = self._layout.matrix.createVecs()
@@ -250,6 +252,7 @@ class LinearSystem:
         self.limit = self._solver.getTolerances()[3]
         self.iterations = 0
 
+    @as_solver_error("filling in a linear system")
     def set(self, entries: Array, diagonal: Array, *, keep: bool = False) -> None:
         """The matrix with A_ij at the entries (i, j) of the graph, and A_ii; the next solve prepares it.
 
@@ -258,6 +261,7 @@ class LinearSystem:
         self._solver.getPC().setReusePreconditioner(keep)
         self._layout.set(entries, diagonal)
 
+    @as_solver_error("a linear system")
     def solve(self, right: Array, guess: Array, tolerance: float) -> Array | None:
         """x (owned, local) with ‖b − Ax‖ ≤ tolerance ‖b‖ from b = ``right`` and a guess; None where this solver does not do.
 

@@ -73,7 +73,7 @@ class LongTime:
         self.approach.observe(density)
         self.energies.append(dirichlet_energy(self.law, density.values))
         if no_certificate(density.model) is None and is_gibbs(density):
-            self.entropies.append(entropy_to(density, self.law.values))
+            self.entropies.append(entropy_to(density, self.law.values, self.law.moments))
             self.gaps.append(energy_gap(density, self.law.values, self.law.moments))
 
     def summary(self, times: Sequence[float]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from mvpde.equilibrium.linearised import (
 from mvpde.equilibrium.spectrum import solved, typical_rate
 from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, balance, is_gibbs, long_system, require_density, stationary
 from mvpde.mesh.domain import Domain
+from mvpde.mesh.failures import as_solver_error
 from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.models.laws import Law
 from mvpde.models.mean_field import MeanField
@@ -114,9 +115,10 @@ def branches(density: Density, starts: Sequence[Start] | None = None) -> list[Br
     given = default_starts(density) if starts is None else [_moments_of(density, k, start) for k, start in enumerate(starts)]
     for number, start in enumerate(given):
         try:
-            fixed = _newton(density, start)
-            axes = circles(density, fixed.law.values, fixed.moments)
-            fixed = replace(_pinned(density, fixed, axes), circles=axes, starts=(number,))
+            with as_solver_error("Newton's method", "stationary"):
+                fixed = _newton(density, start)
+                axes = circles(density, fixed.law.values, fixed.moments)
+                fixed = replace(_pinned(density, fixed, axes), circles=axes, starts=(number,))
         except SolverError as error:
             failures.append(f"from {np.round(start, 6).tolist()[:8]}: {error}")
             continue

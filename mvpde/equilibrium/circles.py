@@ -24,6 +24,7 @@ _SYMMETRIC = 1e-8  # relative change of the drift under a translation that count
 _HARMONICS = 6
 _SEEN = 1e-6  # a harmonic of the law below this is no phase
 _SLOW = 1e-2  # in units of a typical rate: where the rate 0 of a symmetry is looked for
+_WEIGHED = 1e-12  # of the largest √ρ_∞: where less is left, modes do not tell what they are
 _ROWS = 4096
 
 
@@ -106,7 +107,8 @@ def along_circles(
         return []
     domain = density.domain
     slopes = gradient(domain, edge_geometry(domain), law.values)
-    weight = domain.graph.lumped / np.maximum(equation.weight, 1e-300) ** 2
+    seen = equation.weight > _WEIGHED * domain.extremes(equation.weight)[1]
+    weight = np.where(seen, domain.graph.lumped, 0.0) / np.where(seen, equation.weight, 1.0) ** 2
     motions: list[int] = []
     for axis in axes:
         products = domain.sum(((modes * weight) @ slopes[:, axis]).real)

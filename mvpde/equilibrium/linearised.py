@@ -13,11 +13,14 @@ S the frozen matrix (symmetric for Gibbs states), U and W with one column for ea
 inverse comes from that of S (Sherman, Morrison & Woodbury), T itself is never formed. The mass is kept: eᵀT = 0 for the e with
 eᵀMy the mass of h, and modes are sought among h of mass zero. At a Gibbs state λ is real, and as many λ are negative as
 eigenvalues of τI + Cov^½ R'' Cov^½, Cov that of the features under ρ_∞ (Sylvester's law of inertia): none can be missed.
+
+Nothing is divided by √ρ_∞, which at small noise underflows where the potential is high: `deviations` makes h of y in logarithms.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +35,9 @@ from mvpde.density.edge_averaged import edge_averaged
 from mvpde.density.fluxes import rate
 from mvpde.density.galerkin import galerkin
 from mvpde.density.systems import LinearSystem, complete
-from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, is_gibbs
+from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, is_gibbs, log_gibbs, potential_at
 from mvpde.mesh.domain import Domain
+from mvpde.mesh.failures import as_solver_error
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -45,6 +49,8 @@ _SHIFTS = 8  # tries, each at a shift four times the one before
 _NEGATIVE = 1e-7  # relative to the largest: eigenvalues below minus this part are negative
 _NOTHING = 1e-12  # of the largest eigenvalue of the inverse: on small meshes what has mass is found too, with eigenvalue 0 there
 _ROUNDING = 1e-10  # part of the shift below which −λ does not count as growth
+_NOISE = 1e-10  # of the largest |y|: what the solver leaves of a mode where it is not
+_RARE = -15.0  # log |√ρ_∞ y| with ‖y‖ = 1: where a mode has no more, this noise times √ρ_∞ may be more than the mode
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Linearised:
         weight: h/y.
         conserved: e with eᵀT = 0; eᵀMy is the mass of h.
         growing: number of λ < 0 at a Gibbs state, None otherwise.
+        logarithm: log of the weight at a Gibbs state, None otherwise.
     """
 
     domain: Domain
@@ -68,6 +75,7 @@ class Linearised:
     weight: Array
     conserved: Array
     growing: int | None
+    logarithm: Array | None = None
 
 
 def feature_rows(density: Density) -> Array:
@@ -110,8 +118,7 @@ def frozen(density: Density, law: Balance | Stationary, moments: Array) -> tuple
     diagonal = np.bincount(row, weights=law.outward, minlength=owned)
     if not is_gibbs(density):
         return -law.inward, diagonal, np.ones(owned)
-    potential, temperature = np.empty(len(density.domain.coordinates)), density.model.temperature
-    density.features.potential(moments, potential)
+    potential, temperature = potential_at(density, moments), density.model.temperature
     half = 0.5 * (potential[row] - potential[graph.columns]) / temperature
     small = np.abs(half) < 1e-6
     ratio = np.where(small, 1.0, half / np.sinh(np.where(small, 1.0, np.clip(half, -700.0, 700.0))))
@@ -139,7 +146,8 @@ def linearised(density: Density, law: Balance | Stationary, moments: Array) -> L
     row = domain.graph.rows()
     products = [np.bincount(row, weights=entries * column[domain.graph.columns], minlength=owned) for column in y.T]
     left = np.column_stack(products) + diagonal[:, None] * y[:owned]
-    return Linearised(domain, entries, diagonal, left, right, weight, weight, _growing(density, law, hessian))
+    logarithm = 0.5 * log_gibbs(density, potential_at(density, moments))[:owned]
+    return Linearised(domain, entries, diagonal, left, right, weight, weight, _growing(density, law, hessian), logarithm)
 
 
 def feature_covariance(density: Density, values: Array) -> Array:
@@ -166,6 +174,7 @@ def _growing(density: Density, law: Balance | Stationary, hessian: Array) -> int
 # --- eigenvalues ----------------------------------------------------------------------------------------------------------------
 
 
+@as_solver_error("the search for modes", "spectrum")
 def slow_modes(equation: Linearised, wanted: int, shift: float) -> tuple[Complex, Complex]:
     """λ and modes h (owned rows), at least ``wanted`` of mass zero, sought from −``shift`` on upwards. Collective.
 
@@ -183,6 +192,8 @@ def slow_modes(equation: Linearised, wanted: int, shift: float) -> tuple[Complex
         values, vectors = _modes_near(equation, max(wanted, equation.growing + 2), 4.0**attempt * shift)
         if np.sum(values.real < -_ROUNDING * shift) >= equation.growing:
             return values, vectors
+    if np.sum(values.real < _ROUNDING * shift) >= equation.growing:  # rounding hides the sign of what grows slowly
+        return values, vectors
     text = f"{equation.growing} growing modes are there, and not all of them were found; refine the mesh"
     raise SolverError(text, "stationary")
 
@@ -201,7 +212,7 @@ def _modes_near(equation: Linearised, wanted: int, shift: float) -> tuple[Comple
     solver.setTolerances(_TOLERANCE, _ITERATIONS)
     solver.setWhichEigenpairs(SLEPc.EPS.Which.LARGEST_MAGNITUDE)
     start = operator.createVecRight()
-    start.array[:] = inverse.without_mass(generic(domain) / equation.weight)
+    start.array[:] = inverse.without_mass(generic(domain) if equation.growing is None else generic(domain) * equation.weight)
     solver.setInitialSpace([start])
     values, vectors = solve(solver, operator, wanted)
     found = np.abs(values) > _NOTHING * np.abs(values).max()
@@ -209,7 +220,29 @@ def _modes_near(equation: Linearised, wanted: int, shift: float) -> tuple[Comple
     real = equation.growing is not None
     eigenvalues = 1.0 / values - shift
     modes = np.where((values.imag < 0.0)[:, None], vectors.imag, vectors.real) if real else vectors
-    return np.asarray(eigenvalues.real if real else eigenvalues, complex), np.asarray(modes * equation.weight, complex)
+    h = modes * equation.weight if equation.logarithm is None else deviations(domain, equation.logarithm, modes)
+    return np.asarray(eigenvalues.real if real else eigenvalues, complex), np.asarray(h, complex)
+
+
+def deviations(domain: Domain, logarithm: Array, modes: NDArray[Any]) -> NDArray[Any]:
+    """h = √ρ_∞ y up to a factor for each mode, for real ``modes`` y in rows (owned) and the logarithm of √ρ_∞. Collective.
+
+    A mode of a basin where ρ_∞ has next to no mass is a tiny number times y there, less than √ρ_∞ times the rounding errors of y
+    elsewhere. These are left out, and the mass that the mode takes from its basin goes where ρ_∞ has its own.
+    """
+    weight, result = np.exp(logarithm), np.array(modes, dtype=modes.dtype)
+    for k, mode in enumerate(modes):
+        size = np.abs(mode)
+        there = size > _NOISE * domain.extremes(size)[1]
+        exponent = logarithm + np.log(np.where(there, size, 1.0))
+        height = domain.extremes(exponent[there])[1]
+        if height > _RARE:
+            result[k] = weight * mode
+            continue
+        result[k] = np.where(there, np.sign(mode) * np.exp(np.where(there, exponent - height, 0.0)), 0.0)
+        excess = domain.part_masses(result[k].real) / domain.part_masses(weight**2)
+        result[k] -= domain.spread(excess, weight) * weight**2
+    return result
 
 
 class _ShiftedInverse:
@@ -263,12 +296,8 @@ def solve(solver: SLEPc.EPS, matrix: PETSc.Mat, wanted: int) -> tuple[Complex, C
     Raises:
         SolverError: where the iteration stops or does not converge, on all ranks alike.
     """
-    try:
+    with as_solver_error("the search for modes", "spectrum"):
         solver.solve()
-    except PETSc.Error as error:
-        raise SolverError(
-            f"the eigenvalue solver stopped (PETSc error {error.ierr}); ask for fewer modes or refine the mesh", "spectrum"
-        ) from None
     converged = solver.getConverged()
     if converged < wanted:
         raise SolverError(f"only {converged} of {wanted} modes converged; ask for fewer, or refine the mesh", "spectrum")

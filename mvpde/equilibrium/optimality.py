@@ -34,6 +34,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mvpde.density.density import Density
+from mvpde.equilibrium.stationary import log_gibbs, potential_at
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import ArgumentError
 
@@ -79,16 +80,21 @@ def certificate(density: Density) -> Certificate:
         lowest = domain.spread(domain.part_minima(potential), potential[: domain.owned])
         above = domain.graph.lumped * density.values[: domain.owned] @ (potential[: domain.owned] - lowest)
         return Certificate(max(0.0, float(domain.sum(np.array(above)))), 0.0)
-    logarithm, gibbs = np.log(np.maximum(density.values, _EMPTY)), _log_gibbs(density, potential)
+    logarithm, gibbs = np.log(np.maximum(density.values, _EMPTY)), log_gibbs(density, potential)
     local = np.array([relative_entropy(domain.graph.lumped, logarithm[: domain.owned], gibbs[: domain.owned])])
     gap = density.model.temperature * float(domain.sum(local)[0])
     return Certificate(gap, abs(gap - density.model.temperature * _between_nodes(density, logarithm, gibbs)))
 
 
-def entropy_to(density: Density, values: Array) -> float:
-    """τKL(ρ|ρ') to a law with nodal ``values`` (local). Collective."""
+def entropy_to(density: Density, values: Array, moments: Array | None = None) -> float:
+    """τKL(ρ|ρ') to a law with nodal ``values`` (local). Collective.
+
+    ``moments``: at which ρ' is the Gibbs state, so that its logarithm is known where its values are too small for floating point.
+    """
     domain, owned = density.domain, density.domain.owned
     both = [np.log(np.maximum(law[:owned], _EMPTY)) for law in (density.values, values)]
+    if moments is not None:
+        both[1] = np.where(values[:owned] > _EMPTY, both[1], log_gibbs(density, potential_at(density, moments))[:owned])
     return density.model.temperature * float(domain.sum(np.array(relative_entropy(domain.graph.lumped, *both))))
 
 
@@ -99,7 +105,7 @@ def energy_gap(density: Density, values: Array, moments: Array) -> float:
         density: ρ.
         values, moments: of ρ* (local nodal values, and shape (K,)).
     """
-    return divergence(density.model, density.moments()[0], moments) + entropy_to(density, values)
+    return divergence(density.model, density.moments()[0], moments) + entropy_to(density, values, moments)
 
 
 def divergence(model: MeanField, there: Array, here: Array) -> float:
@@ -114,11 +120,9 @@ def gibbs_gaps(density: Density, moments: Array) -> Array:
     Collective; the temperature must be positive.
     """
     domain, owned = density.domain, density.domain.owned
-    potential = np.empty(len(density.values))
     gaps = np.empty(len(moments))
     for run, m in enumerate(moments):
-        density.features.potential(m, potential)
-        masses = domain.graph.lumped * np.exp(_log_gibbs(density, potential)[:owned])
+        masses = domain.graph.lumped * np.exp(log_gibbs(density, potential_at(density, m))[:owned])
         gaps[run] = divergence(density.model, density.features.moments(masses), m)
     return gaps
 
@@ -159,13 +163,6 @@ def _on_shell(density: Density, moments: Array) -> tuple[Array, NDArray[np.bool_
 
 
 # --- sums over the mesh ---------------------------------------------------------------------------------------------------------
-
-
-def _log_gibbs(density: Density, potential: Array) -> Array:
-    """log ρ̂ = −V/τ − log Σ m_i e^{−V_i/τ} at local nodes, V shifted by its minimum first, each label by itself. Collective."""
-    domain = density.domain
-    logarithm = -(potential - domain.spread(domain.part_minima(potential), potential)) / density.model.temperature
-    return np.asarray(logarithm - domain.spread(np.log(domain.part_masses(np.exp(logarithm)) / domain.weights), potential))
 
 
 def relative_entropy(weights: Array, logarithm: Array, other: Array) -> float:

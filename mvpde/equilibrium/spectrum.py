@@ -29,9 +29,11 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from mvpde.density.density import Density
+from mvpde.density.projection import spacings
 from mvpde.density.systems import complete, configure, edge_matrix
-from mvpde.equilibrium.linearised import fastest_rate, frozen, generic, linearised, slow_modes, solve
-from mvpde.equilibrium.stationary import Stationary, is_gibbs, stationary
+from mvpde.equilibrium.linearised import deviations, fastest_rate, frozen, generic, linearised, slow_modes, solve
+from mvpde.equilibrium.stationary import Stationary, is_gibbs, log_gibbs, potential_at, stationary
+from mvpde.mesh.failures import as_solver_error
 from mvpde.runtime import ArgumentError
 
 Array = NDArray[np.float64]
@@ -65,6 +67,7 @@ class Spectrum:
         return float(self.eigenvalues[0].real)
 
 
+@as_solver_error("the search for modes", "spectrum")
 def spectrum(density: Density, modes: int, law: Stationary | None = None, *, searched: int | None = None) -> Spectrum:
     """The ``modes`` slowest modes of the equation that ``density`` solves, on its mesh. Collective.
 
@@ -155,11 +158,15 @@ def relative_to(law: Stationary, values: Array) -> tuple[Array, NDArray[np.bool_
 
 
 def typical_rate(density: Density, law: Stationary) -> float:
-    """⟨Tr A⟩/Tr Cov, a slow rate or above: the spectrum is sought around minus this number, where nothing is singular."""
+    """⟨Tr A⟩/Tr Cov, a slow rate or above: the spectrum is sought around minus this number, where nothing is singular.
+
+    A law of one node, which is what is left of one far narrower than a cell, counts as wide as a tenth of a cell.
+    """
     domain, owned = density.domain, density.domain.owned
     trace = np.trace(density.model.diffusion(domain.coordinates[:owned], law.moments), axis1=1, axis2=2)
     mean = domain.sum(np.array(trace @ (domain.graph.lumped * law.values[:owned])))
-    return float(mean) / float(np.trace(law.covariance[: domain.dimension, : domain.dimension]))
+    narrowest = 0.01 * sum(h**2 for h in spacings(domain))
+    return float(mean) / max(float(np.trace(law.covariance[: domain.dimension, : domain.dimension])), narrowest)
 
 
 def solved(density: Density, law: Stationary) -> float:
@@ -181,7 +188,8 @@ def _symmetric(density: Density, wanted: int, law: Stationary, shift: float) -> 
     solver = _solver(domain, problem, SLEPc.EPS.ProblemType.GHEP, wanted, shift)
     solver.setDeflationSpace([ground])
     values, vectors = solve(solver, problem, wanted)
-    return values, vectors * np.sqrt(law.values[:owned])
+    logarithm = 0.5 * log_gibbs(density, potential_at(density, law.moments))[:owned]
+    return values, deviations(domain, logarithm, vectors.real)
 
 
 def _nonsymmetric(density: Density, wanted: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:

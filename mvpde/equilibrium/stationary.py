@@ -20,6 +20,7 @@ from mvpde.density.galerkin import edge_geometry, galerkin, gradient
 from mvpde.density.schemes import SCHEMES
 from mvpde.density.systems import ShiftedSystem, complete
 from mvpde.mesh.domain import Domain
+from mvpde.mesh.failures import as_solver_error
 from mvpde.mesh.walls import on_walls, open_walls
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import ArgumentError, SolverError
@@ -97,6 +98,7 @@ class Balance:
     fastest: float = 0.0
 
 
+@as_solver_error("the search for a stationary law", "stationary")
 def stationary(density: Density, moments: Array | None = None, *, checked: bool = True) -> Stationary:
     """The stationary law of the equation that ``density`` solves, on its mesh; its present state does not matter. Collective.
 
@@ -248,13 +250,29 @@ def _gibbs(density: Density, moments: Array) -> Balance:
     """ρ ∝ e^{−V/τ} and the edge-averaged coefficients, whose fluxes it makes vanish one by one."""
     domain, model, entries = density.domain, density.model, len(density.domain.graph.columns)
     _require_diffusion(model)
-    potential = np.empty(len(domain.coordinates))
-    density.features.potential(moments, potential)
+    potential = potential_at(density, moments)
     lowest = domain.part_minima(potential[: domain.owned])
     values = domain.normalised(np.exp(-(potential - domain.spread(lowest, potential)) / model.temperature))
     inward, outward = np.empty(entries), np.empty(entries)
     edge_averaged(domain, density.features, model.temperature)(moments, inward, outward)
     return Balance(values, inward, outward)
+
+
+def log_gibbs(density: Density, potential: Array) -> Array:
+    """log ρ̂ = −V/τ − log Σ m_i e^{−V_i/τ} at local nodes, V shifted by its minimum first, each label by itself. Collective.
+
+    At small noise ρ̂ itself is 0 in floating point where V is high.
+    """
+    domain = density.domain
+    logarithm = -(potential - domain.spread(domain.part_minima(potential), potential)) / density.model.temperature
+    return np.asarray(logarithm - domain.spread(np.log(domain.part_masses(np.exp(logarithm)) / domain.weights), potential))
+
+
+def potential_at(density: Density, moments: Array) -> Array:
+    """V(·; m) at local nodes."""
+    potential = np.empty(len(density.domain.coordinates))
+    density.features.potential(moments, potential)
+    return potential
 
 
 def _null_vector(density: Density, moments: Array, start: Balance | None) -> Balance:

@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 
 from mvpde.mesh.communicators import give_back_unused, keep, own
 from mvpde.mesh.domain import Array, Domain, EdgeGraph, Exchange, Integers
+from mvpde.mesh.failures import as_solver_error
 from mvpde.mesh.formcache import clear_stale_forms
 from mvpde.models.shell import Shell
 
@@ -86,6 +87,7 @@ def _weights(space: fem.FunctionSpace, metric: Shell | None) -> tuple[float | fe
     return *weights, ufl.dx(metadata={"quadrature_rule": "default", "quadrature_degree": _DEGREE})
 
 
+@as_solver_error("assembling a matrix")
 def identified_rows(
     integrand: ufl.Form | fem.Form, space: fem.FunctionSpace, numbers: NDArray[np.int64], owned: int
 ) -> tuple[Integers, NDArray[np.int64], Array]:
@@ -112,6 +114,7 @@ def identified_rows(
     return offsets.astype(np.int32), columns.astype(np.int64), values
 
 
+@as_solver_error("assembling a vector")
 def identified_sum(space: fem.FunctionSpace, numbers: NDArray[np.int64], owned: int, values: Array) -> Array:
     """Pᵀb: contributions at the local degrees of freedom (ghosts included), summed into owned unknowns (local). Collective."""
     vector = PETSc.Vec().createMPI((owned, None), comm=own(space.mesh.comm))
