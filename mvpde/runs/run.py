@@ -100,14 +100,16 @@ def run(
     with stopping.listening(comm) as request:
         climbed = ladder(described, names, comm)
         while True:  # once, or on finer and finer meshes until an accuracy is reached
-            if climbed is not None:
-                climbed.climb(request.check, lambda text: progress(text, ()))
-                described = climbed.problem
+            stop = None if climbed is None else climbed.climb(request.check, lambda text: progress(text, ()))
+            described = described if climbed is None else climbed.problem
             job = Run(described, measures(described, names, comm), folder, comm, began, ladder=climbed)
             job.passed_over += _skipped(job, without)
             job.long_time, job.optimality = long_time_of(described, job.measures), watch(job.measures)
             job.companions = companions(described, job.measures["density"], comm) if "density" in job.measures else None
             _make_folder(job, output.provenance(case, comm.size, command))
+            if stop is not None:
+                _finish(job, "stopped", str(stop))
+                raise stop
             if (summary := _carry(job, request, progress)) is not None:
                 return Result(folder, summary)
 
@@ -256,6 +258,7 @@ def _draw(job: Run, mesh: Mesh | None) -> None:
 def _finish(job: Run, status: str, message: str = "") -> Summary:
     """Summary and pictures of what has been recorded; after an early end also the state reached since. Collective."""
     job.statistics = _statistics(job)
+    job.passed_over += job.ladder.doubts(finished=False) if job.ladder is not None and status != "done" else []
     wanted = job.problem.case.sections.output.pictures
     mesh = _mesh(job) if wanted else None
     states = _states(job)

@@ -9,24 +9,28 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
 from mvpde.cases.measures import accuracy_names, density_of
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import DensitySection, DomainSection
-from mvpde.measure import Measure
+from mvpde.measure import Array, Measure
 from mvpde.models.laws import Product
 from mvpde.runs.cautions.caution import Caution
 from mvpde.runs.errors import rungs as steps
 from mvpde.runs.errors.companions import Companions, companions, moments
 from mvpde.runs.errors.estimates import Assessment, estimates
 from mvpde.runs.errors.rungs import Rung
+from mvpde.runs.stopping import Stopped
 from mvpde.runtime import MPI, CaseError, InvariantError, SolverError, on_first_rank
 
 HOPELESS = 3  # rungs without an error, after which the run itself tells why
 
 Said = Callable[[str], None]
+Values = tuple[tuple[int, ...], dict[str, Array]]  # cells, and the extrapolated values of each quantity there
+Known = tuple[float | None, float | None, str]  # relative error, observed order, why there is no error
 
 
 @dataclass
@@ -41,7 +45,10 @@ class Ladder:
         scale: of the next mesh, times the cells of the case.
         alone: whether the density is all that the run computes, so that each rung may be the run and none is computed twice.
         rungs: so far.
+        values: of the quantities wanted, extrapolated, of each rung that has them; on rank 0.
         first: cells of the first rung.
+        why: the error of the last rung is not known, "" where it is.
+        done: whether the last rung is the run itself.
     """
 
     given: Problem
@@ -51,7 +58,10 @@ class Ladder:
     scale: float
     alone: bool
     rungs: list[Rung] = field(default_factory=list)
+    values: list[Values] = field(default_factory=list)
     first: tuple[int, ...] = ()
+    why: str = ""
+    done: bool = False
 
     @property
     def cells(self) -> tuple[int, ...]:
@@ -70,41 +80,69 @@ class Ladder:
 
     def entries(self) -> Mapping[str, object]:
         """What `summary.json` says of the meshes so far."""
-        return steps.entries(self.rungs, self.accuracy)
+        return {"ladder": [rung.entry() for rung in self.rungs], "accuracy_reached": self._reached}
 
     @property
     def ended(self) -> bool:
         """Whether the last rung is accurate enough, or as fine as may be, or the last ones know no error."""
-        last = bool(self.rungs) and self.rungs[-1].cells == self.cells
-        return steps.reached(self.rungs, self.accuracy) or last or self._hopeless
+        return self._reached or self._widest or self._hopeless
+
+    @property
+    def _reached(self) -> bool:
+        """Whether the run itself is accurate enough."""
+        return self.done and steps.reached(self.rungs, self.accuracy)
+
+    @property
+    def _widest(self) -> bool:
+        """Whether there may be no finer mesh than the last one."""
+        return bool(self.rungs) and self.rungs[-1].cells == self.cells
 
     @property
     def _hopeless(self) -> bool:
         """Whether the error was not known so often that a finer mesh will not tell it either."""
         return len(self.rungs) >= HOPELESS and all(rung.error is None for rung in self.rungs[-HOPELESS:])
 
-    def climb(self, between_steps: Callable[[], None], say: Said) -> None:
-        """Rungs of the density alone, until the next mesh is expected to do. Collective."""
-        while not self._within_reach():
-            self._pilot(between_steps)
-            say(self.last)
+    def climb(self, between_steps: Callable[[], None], say: Said) -> Stopped | None:
+        """Rungs of the density alone, until the next mesh is expected to do, or a request to stop. Collective."""
+        try:
+            while not self._within_reach():
+                self._pilot(between_steps)
+                say(self.last)
+        except Stopped as stop:
+            return stop
+        return None
 
     def take(self, observed: Companions, seconds: float) -> None:
         """Add the rung that has just been computed on the next mesh, and choose the one after it. Collective."""
-        error = on_first_rank(self.comm, lambda: self._error(observed))
-        self._add(_nodes(observed.fine), error, seconds)
+        known = on_first_rank(self.comm, lambda: self._known(observed))
+        self._add(_nodes(observed.fine), known, seconds)
+        self.done = True
 
-    def doubts(self) -> list[Caution]:
-        """What is to be said where the accuracy was not reached."""
-        if steps.reached(self.rungs, self.accuracy):
+    def doubts(self, finished: bool = True) -> list[Caution]:
+        """What is to be said where the accuracy was not reached, of a run that came to its end or did not."""
+        if self._reached and finished:
             return []
-        last = self.rungs[-1]
-        error = "is not known" if last.error is None else f"is {last.error:.1e}"
-        text = (
-            f"density: the relative error of {', '.join(self.names)} {error} on {last.nodes} nodes, and {self.accuracy:g} was "
-            "asked for; choose a larger [density] max_nodes, a larger accuracy, or a smaller [domain]"
+        if not finished:
+            return [Caution("density.accuracy", self._unfinished(), None, self.accuracy)]
+        last, names, asked = self.rungs[-1], ", ".join(self.names), f"and {self.accuracy:g} was asked for"
+        if last.error is None:
+            reason = f" ({self.why})" if self.why else ""
+            remedy = "give [domain] cells and no [density] accuracy, or what is known as [density] accuracy_of"
+            text = f"the relative error of {names} is not known on {last.nodes} nodes{reason}, {asked}; {remedy}"
+        else:
+            text = (
+                f"the relative error of {names} is {last.error:.1e} on {last.nodes} nodes, the most that [density] max_nodes "
+                f"allows, {asked}; choose a larger max_nodes, a larger accuracy, or a smaller [domain]"
+            )
+        return [Caution("density.accuracy", f"density: {text}", last.error, self.accuracy)]
+
+    def _unfinished(self) -> str:
+        last = self.rungs[-1] if self.rungs else None
+        best = "" if last is None or last.error is None else f", which was {last.error:.1e} on {last.nodes} nodes"
+        return (
+            f"density: the run ended before the relative error of {', '.join(self.names)} was known on its mesh{best}, and "
+            f"{self.accuracy:g} was asked for; give it more time, or a larger accuracy"
         )
-        return [Caution("density.accuracy", text, last.error, self.accuracy)]
 
     def _within_reach(self) -> bool:
         """Whether the next mesh is expected to be accurate enough, or is the last that there may be."""
@@ -122,31 +160,45 @@ class Ladder:
         began = time.perf_counter()
         try:
             found, nodes = _observed(self.problem, self.comm, between_steps)
-            error = on_first_rank(self.comm, lambda: self._error(found))
-        except (CaseError, SolverError, InvariantError):  # too coarse for the law or the scheme; if not, the run itself will tell
-            error, nodes = None, math.prod(count + 1 for count in self.cells)
-        self._add(nodes, error, self.comm.bcast(time.perf_counter() - began))
+            known = on_first_rank(self.comm, lambda: self._known(found))
+        except (CaseError, SolverError, InvariantError) as error:  # too coarse for it; if not, the run itself will tell
+            known, nodes = (None, None, str(error)), math.prod(count + 1 for count in self.cells)
+        self._add(nodes, known, self.comm.bcast(time.perf_counter() - began))
 
-    def _error(self, observed: Companions) -> float | None:
-        """The largest relative error of the quantities wanted, of their extrapolated values."""
+    def _known(self, observed: Companions) -> Known:
+        """The error of the extrapolated values, by companions or by the meshes before, the order, and why nothing is known."""
         found = estimates(observed)
         wanted = [name for asked in self.names for name in (moments(self.given.model) if asked == "moments" else [asked])]
-        errors = [self._relative(name, found[name]) for name in wanted if name in found]
-        known = bool(errors) and bool(np.isfinite(errors).all())
-        return max(errors) if known else None
+        chosen = {name: found[name] for name in wanted if name in found}
+        values = {name: one.found.extrapolated for name, one in chosen.items()}
+        if not chosen or not all(np.isfinite(x).all() for x in values.values()):
+            return None, None, "; ".join(observed.missing()) or "it has no such numbers, or not at all times"
+        error = max(self._relative(name, one, one.found.extrapolated_error) for name, one in chosen.items())
+        rows = [(cells, then) for cells, then in self.values if cells != self.cells and then.keys() == values.keys()]
+        rows = [*rows[-2:], (self.cells, values)]
+        differences = [
+            max(self._relative(name, one, last[name] - first[name]) for name, one in chosen.items())
+            for (_, first), (_, last) in pairwise(rows)
+        ]
+        of_meshes, order = steps.of_meshes([cells for cells, _ in rows], differences)
+        self.values.append((self.cells, values))
+        known = np.nanmin([error, of_meshes])
+        return (float(known), order, "") if math.isfinite(known) else (None, order, "; ".join(observed.missing()))
 
-    def _relative(self, name: str, one: Assessment) -> float:
+    def _relative(self, name: str, one: Assessment, errors: Array) -> float:
         data = self.given.model.data
         weights = data.weights if data is not None and name == "predictions" else None
-        return steps.relative(one.found.extrapolated, one.found.extrapolated_error, one.scale, weights)
+        return steps.relative(one.found.extrapolated, errors, one.scale, weights)
 
-    def _add(self, nodes: int, error: float | None, seconds: float) -> None:
-        section = self.problem.sections.density
+    def _add(self, nodes: int, known: Known, seconds: float) -> None:
+        section, (error, order, self.why) = self.problem.sections.density, known
         assert section is not None
         self.first = self.first or self.cells
         tolerance = getattr(section, "tolerance", None)
-        self.rungs.append(Rung(self.cells, nodes, tolerance, error, seconds))
-        self.scale = min(self.scale * min(steps.growth(self.rungs, self.accuracy), steps.MOST), self._limit())
+        self.rungs.append(Rung(self.cells, nodes, tolerance, error, seconds, order))
+        more = min(steps.growth(self.rungs, self.accuracy), steps.MOST)
+        if more > 1.0:
+            self.scale = min(steps.whole(_shape(self.given), self.scale * more), max(self._limit(), self.scale))
 
     def _limit(self) -> float:
         """The largest scale within max_nodes."""
@@ -154,7 +206,7 @@ class Ladder:
         assert section is not None
         each = last.nodes / math.prod(last.cells)
         scale = float((section.max_nodes / (each * math.prod(shape))) ** (1.0 / len(shape)))
-        return math.floor(scale * min(shape) / 4) * 4 / min(shape)
+        return steps.whole(shape, scale, down=True)
 
 
 def ladder(problem: Problem, measures: Sequence[str], comm: MPI.Intracomm) -> Ladder | None:
@@ -194,8 +246,8 @@ def _first_scale(problem: Problem, section: DensitySection, domain: DomainSectio
     law, widths = problem.law, [0.0] * len(shape)
     if isinstance(law, Product):
         widths = [_deviation(law, axis) / length for axis, length in enumerate(lengths)]
-    most = (section.max_nodes / math.prod(shape)) ** (1.0 / len(shape))
-    return min(steps.first_scale(shape, widths), most)
+    most = steps.whole(shape, (section.max_nodes / math.prod(shape)) ** (1.0 / len(shape)), down=True)
+    return min(steps.whole(shape, steps.first_scale(shape, widths, section.accuracy or steps.LOOSE)), most)
 
 
 def _deviation(law: Product, axis: int) -> float:

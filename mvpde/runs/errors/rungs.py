@@ -1,20 +1,26 @@
 """How many cells an accuracy takes: each mesh of a ladder says by its error how much finer the next one must be.
 
-With n cells in each direction the relative error is e ≈ C n^{−q}. From rungs with n₁ < n₂ cells
+What must be below the accuracy a is the error e of the extrapolated value X_n on n cells in each direction, the best that a run
+knows. Its companions tell one estimate, number by number. The meshes of the ladder tell another: with r_k = n_k/n_{k−1} and the
+relative difference D_k of X_{n_k} and X_{n_{k−1}}
 
-    q = log(e₁/e₂) / log(n₂/n₁),   between 1 and 4, and 2 from a single rung,
-    n = n₂ (e₂ / (a·SHARE))^{1/q},   at most 2 n₂,
+    D₂/D₃ = r₃^q (r₂^q − 1)/(r₃^q − 1),        e = 1.25 D₃ / (r₃^q − 1),        q between 1 and 3, and 1 from two meshes.
 
-for the accuracy a. Twice as many cells are 4 to 16 times the work, so that rungs on the way cost little beside the last one. The
-local error of implicit steps is of third order in their length, so their tolerance falls like n⁻³ and steps get shorter as cells
-do. What must be below a is the error of the extrapolated value, which is the best that a run knows.
+The smaller of the two counts: companions must allow for terms of their own expansion that cancel, which X of another mesh shows.
+The next mesh is
+
+    n' = n (e / (a·SHARE))^{1/q},   q from D₂ and D₃ or from e of two meshes, else 2;   at most 2 n.
+
+Twice as many cells are 4 to 16 times the work, so that meshes on the way cost little beside the last one. The local error of
+implicit steps is of third order in their length, so their tolerance falls like n⁻³ and steps get shorter as cells do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,16 +28,22 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 FEWEST = {1: 32, 2: 16, 3: 12}  # cells in a direction of the first mesh, by the number of directions
+MULTIPLES = {1: 16, 2: 16, 3: 4}  # of cells in a direction: what lies on a node of one level, as a jump, lies on one of the next
+LEAST = 12  # cells in a direction
 FIRST_TOLERANCE = 1e-4  # of the first rung
 LEAST_TOLERANCE = 1e-10
 MOST = 2.0  # times as many cells in a direction as on the rung before
-SHARE = 0.6  # of the accuracy that the next rung is to have as its error
+SHARE = 0.8  # of the accuracy that the next rung is to have as its error
+LOOSE = 1e-2  # accuracy that the first mesh is to come near to; a higher one begins with more cells
 FLOOR = (
     0.1  # of the largest value over the output times, and of a root mean square: errors of smaller values are relative to that
 )
 CREDIBLE = 0.3  # a larger error says nothing about the next mesh
 _ORDERS = 1.0, 4.0  # between which an observed one is believed
+_MOST_ORDER = 3.0  # of the error that meshes tell of each other
 _ALONE = 2.0  # the order that a single rung is taken to have
+_SAFETY = 1.25  # as in `mvpde.richardson`
+_APART = 1.4  # times as many cells, at least, where two meshes are to show an error
 _LEAST_GROWTH = 1.2
 _UNKNOWN = 2.0  # growth where a rung knows no error
 
@@ -46,6 +58,7 @@ class Rung:
         tolerance: of implicit steps; None of a density that takes explicit ones alone.
         error: of the extrapolated values, relative; None where it is not known.
         seconds: that it took.
+        order: at which extrapolated values of the last meshes come nearer to each other; None of fewer than three.
     """
 
     cells: tuple[int, ...]
@@ -53,6 +66,7 @@ class Rung:
     tolerance: float | None
     error: float | None
     seconds: float
+    order: float | None = None
 
     @property
     def known(self) -> float:
@@ -65,19 +79,28 @@ class Rung:
 
 
 def scaled(shape: Sequence[int], scale: float) -> tuple[int, ...]:
-    """Cells in each direction: ``scale`` times those of ``shape``, in multiples of 4, so that half and a quarter exist; ≥ 12."""
-    return tuple(max(12, 4 * round(scale * count / 4)) for count in shape)
+    """Cells in each direction: ``scale`` times those of ``shape``, in multiples of MULTIPLES, and no fewer than LEAST."""
+    unit = MULTIPLES.get(len(shape), MULTIPLES[3])
+    return tuple(max(LEAST, unit * round(scale * count / unit)) for count in shape)
 
 
-def first_scale(shape: Sequence[int], widths: Sequence[float]) -> float:
+def whole(shape: Sequence[int], scale: float, *, down: bool = False) -> float:
+    """The scale that makes the fewest cells of a direction a whole multiple of MULTIPLES: the next above, or below."""
+    unit, fewest = MULTIPLES.get(len(shape), MULTIPLES[3]), min(shape)
+    times = scale * fewest / unit
+    return unit * (math.floor(times + 1e-9) if down else math.ceil(times - 1e-9)) / fewest
+
+
+def first_scale(shape: Sequence[int], widths: Sequence[float], accuracy: float = LOOSE) -> float:
     """Scale of the first mesh: few cells in every direction, but one in every standard deviation of the start at least.
 
     Args:
         shape: cells that give the ratio of the directions.
         widths: standard deviations of the initial law over the lengths of the box, in each direction; 0 or less: none known.
+        accuracy: wanted; errors of order 4 fall from LOOSE to it with so many times more cells.
     """
-    fewest = FEWEST.get(len(shape), FEWEST[3])
-    needed = [max(float(fewest), 1.0 / width if width > 0.0 else 0.0) for width in widths]
+    fewest = FEWEST.get(len(shape), FEWEST[3]) * max(1.0, LOOSE / accuracy) ** 0.25
+    needed = [max(fewest, 1.0 / width if width > 0.0 else 0.0) for width in widths]
     return max(count / cells for count, cells in zip(needed, shape, strict=True))
 
 
@@ -92,19 +115,52 @@ def growth(rungs: Sequence[Rung], accuracy: float) -> float:
 
 
 def observed_order(rungs: Sequence[Rung]) -> float:
-    """q, from the last two rungs."""
+    """q, of the last rung or from the last two."""
+    if rungs[-1].order is not None:
+        return float(np.clip(rungs[-1].order, *_ORDERS))
     if len(rungs) < 2 or not math.isfinite(rungs[-2].known):
         return _ALONE
     before, last = rungs[-2:]
-    ratio = max(b / a for a, b in zip(before.cells, last.cells, strict=True))
+    ratio = _ratio(before.cells, last.cells)
     if ratio <= 1.0 or last.known <= 0.0:
         return _ALONE
     return float(np.clip(math.log(max(before.known, 1e-300) / last.known) / math.log(ratio), *_ORDERS))
 
 
+def of_meshes(cells: Sequence[Sequence[int]], differences: Sequence[float]) -> tuple[float, float | None]:
+    """Error of the last mesh, and the order, from what the values of two or three meshes in a row differ by; see above.
+
+    Args:
+        cells: of the meshes, from coarse to fine.
+        differences: relative, between each mesh and the one before it; one fewer.
+
+    Returns:
+        Error, infinite where the meshes are too much alike, and order, None from two meshes.
+    """
+    ratios = [_ratio(before, last) for before, last in pairwise(cells)]
+    if not ratios or ratios[-1] < _APART or not math.isfinite(differences[-1]):
+        return math.inf, None
+    order = None
+    if len(ratios) > 1 and ratios[-2] >= _APART and math.isfinite(differences[-2]):
+        order = _order(ratios[-2:], differences[-2:])
+    gain = ratios[-1] ** (_ORDERS[0] if order is None else min(order, _MOST_ORDER)) - 1.0
+    return _SAFETY * differences[-1] / gain, order
+
+
+def _order(ratios: Sequence[float], differences: Sequence[float]) -> float:
+    """q of D₂/D₃ = r₃^q (r₂^q − 1)/(r₃^q − 1), which rises with q, to two digits and between the bounds."""
+    q = np.linspace(*_ORDERS, 301)
+    quotient = ratios[1] ** q * (ratios[0] ** q - 1.0) / (ratios[1] ** q - 1.0)
+    return round(float(q[np.argmin(np.abs(quotient * differences[1] - differences[0]))]), 2)
+
+
+def _ratio(before: Sequence[int], last: Sequence[int]) -> float:
+    return max(b / a for a, b in zip(before, last, strict=True))
+
+
 def tolerance(first: Sequence[int], cells: Sequence[int]) -> float:
     """Of implicit steps on ``cells``, where the ``first`` rung has its own."""
-    finer = max(b / a for a, b in zip(first, cells, strict=True))
+    finer = _ratio(first, cells)
     return float(f"{max(FIRST_TOLERANCE * finer**-3, LEAST_TOLERANCE):.2g}")
 
 
@@ -131,11 +187,6 @@ def told(rung: Rung, wanted: float) -> str:
     cells = " × ".join(map(str, rung.cells))
     error = "unknown" if rung.error is None else f"{rung.error:.1e}"
     return f"accuracy {wanted:g}: {cells} cells, {rung.nodes} nodes, relative error {error}, {rung.seconds:.1f} s"
-
-
-def entries(rungs: Sequence[Rung], accuracy: float) -> Mapping[str, object]:
-    """What `summary.json` says of a ladder."""
-    return {"ladder": [rung.entry() for rung in rungs], "accuracy_reached": reached(rungs, accuracy)}
 
 
 def reached(rungs: Sequence[Rung], accuracy: float) -> bool:

@@ -1,5 +1,6 @@
 """Cells and steps that are found for an accuracy."""
 
+import json
 import math
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from mvpde.cases.file import load
 from mvpde.cases.problem import problem, validate
 from mvpde.runs.errors.ladder import HOPELESS, Ladder, on_cells
 from mvpde.runs.run import run
+from mvpde.runs.stopping import Stopped, StopRequest
 from mvpde.runtime import MPI, CaseError
 
 QUIET = {"output.pictures": False, "output.fields": False, "output.sliced_wasserstein": False}
@@ -130,8 +132,30 @@ def test_a_fixed_step_gets_shorter_with_the_cells():
 @pytest.mark.serial
 def test_a_ladder_that_knows_no_error_ends(tmp_path, monkeypatch):
     """Three meshes of the density alone, and the run once, although max_nodes allows more."""
-    monkeypatch.setattr(Ladder, "_error", lambda *_: None)
+    monkeypatch.setattr(Ladder, "_known", lambda *_: (None, None, "half: broken"))
     said = climbed("linear_mckean", tmp_path / "run", 1e-2, {**LINEAR, "domain.cells": [8]}, without=["ensemble"])
     assert said["density"]["accuracy_reached"] is False and len(said["density"]["ladder"]) == HOPELESS + 1
     warning = next(warning for warning in said["warnings"] if warning["code"] == "density.accuracy")
-    assert warning["value"] is None and "is not known" in warning["message"]
+    assert warning["value"] is None and "is not known" in warning["message"] and "half: broken" in warning["message"]
+    assert "max_nodes" not in warning["message"]  # which would not help
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("calls", [3, 10**6])
+def test_a_ladder_that_is_stopped_leaves_a_folder_that_says_so(tmp_path, monkeypatch, calls):
+    """In its first mesh, and in the run: after the first output time."""
+    seen = {"checks": 0}
+
+    def check(self):
+        seen["checks"] += 1
+        if seen["checks"] > calls or (tmp_path / "run" / "series.csv").exists():
+            raise Stopped("stopped by SIGTERM")
+
+    monkeypatch.setattr(StopRequest, "check", check)
+    with pytest.raises(Stopped):
+        climbed("linear_mckean", tmp_path / "run", 1e-2, LINEAR, without=["ensemble"])
+    said = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert said["status"] == "stopped" and said["density"]["accuracy_reached"] is False
+    warning = next(warning for warning in said["warnings"] if warning["code"] == "density.accuracy")
+    assert warning["value"] is None and "give it more time" in warning["message"]
+    assert "max_nodes" not in warning["message"]
