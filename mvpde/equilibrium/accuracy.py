@@ -314,6 +314,6 @@ def _judged(branch: Branch, number: int, known: LongTimeErrors) -> Branch:
     name = f"branches.{number}.leading_eigenvalue"
     error = known.of(name)
     bound = float(known.least[name]) if error is None or not np.isfinite(error) else float(error)
-    if abs(branch.leading_eigenvalue) > bound:
+    if not abs(branch.leading_eigenvalue) <= bound:
         return branch
     return replace(branch, leading_eigenvalue=0.0, stable=None)

@@ -11,14 +11,14 @@ import numpy as np
 
 from mvpde.density.density import Density
 from mvpde.equilibrium.accuracy import Found, LongTimeErrors, errors, pairs_of, settled, told
-from mvpde.equilibrium.branches import Branch, Start, branches, nearest_stable
+from mvpde.equilibrium.branches import Branch, Start, moments_to_begin_from, nearest_stable, search
 from mvpde.equilibrium.decay import Approach, Rate, measured, ruling
 from mvpde.equilibrium.optimality import energy_gap, entropy_to, no_certificate
 from mvpde.equilibrium.spectrum import Spectrum, dirichlet_energy, solved, spectrum, typical_rate
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, stationary
 from mvpde.fields import FieldSeries
 from mvpde.models.mean_field import Array
-from mvpde.runtime import on_first_rank
+from mvpde.runtime import SolverError, on_first_rank
 
 _EXPLICIT = "flux_corrected"  # whose steps are short by themselves
 
@@ -32,6 +32,7 @@ class LongTime:
             slowest modes or None, and all laws found of an interacting model.
         errors: what is known of the errors of these.
         tolerance: of the steps of the run in L¹; infinite where steps are given, None where they are short by themselves.
+        failures: what was looked for and not found.
         approach: what is seen of it at the output times, `mvpde.equilibrium.decay`.
         energies: the Dirichlet energy ½∫∇u·A∇u dρ_∞ of u = ρ_t/ρ_∞.
         entropies, gaps: τKL(ρ_t|ρ_∞) ≤ 𝓕[ρ_t] − 𝓕[ρ_∞], where the outer energy is convex, so that ρ_∞ is the best law.
@@ -40,6 +41,7 @@ class LongTime:
     found: Found
     errors: LongTimeErrors = field(default_factory=LongTimeErrors)
     tolerance: float | None = None
+    failures: tuple[SolverError, ...] = ()
     approach: Approach = field(init=False)
     energies: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
@@ -168,23 +170,44 @@ class LongTime:
         on_first_rank(domain.comm, store)
 
 
-def long_time(density: Density, modes: int | None, starts: Sequence[Start] | None = None) -> LongTime:
+def long_time(density: Density, modes: int | None, starts: Sequence[Start] | None = None, began: Array | None = None) -> LongTime:
     """The stationary law of what ``density`` solves, and its ``modes`` slowest modes unless None. Collective.
 
     Args:
-        density: at the start of its run.
+        density: at the end of its run, or at the start.
         modes: how many.
         starts: of the search for the stationary laws of an interacting model, moments or laws; None: those of `branches`.
+        began: moments at the start of the run, from which the search begins too where there are no ``starts``.
 
     Raises:
-        ArgumentError: temperature 0. SolverError: nothing found. On all ranks alike.
+        ArgumentError: temperature 0. SolverError: no law found. On all ranks alike.
     """
-    laws = branches(density, starts) if density.model.interacting else []
+    laws, lost = _laws(density, starts, began) if density.model.interacting else ([], [])
     law = nearest_stable(laws, density.moments()[0]).law if laws else stationary(density)
-    slowest = None if modes is None else spectrum(density, modes, law)
+    slowest, missing = (None, []) if modes is None else _slowest(density, modes, law)
     found = Found(law, slowest, laws, typical_rate(density, law), solved(density, law))
     given = np.inf if density.options.step is not None else density.options.tolerance
-    return LongTime(found, tolerance=None if density.scheme == _EXPLICIT else given).knowing(errors(density, found))
+    tolerance = None if density.scheme == _EXPLICIT else given
+    return LongTime(found, tolerance=tolerance, failures=(*lost, *missing)).knowing(errors(density, found))
+
+
+def _laws(density: Density, starts: Sequence[Start] | None, began: Array | None) -> tuple[list[Branch], list[SolverError]]:
+    """Of an interacting model, and what failed; starts that nobody asked for may."""
+    given = moments_to_begin_from(density, starts)
+    known = search(density, given if starts is not None or began is None else [*given, began])
+    return known.found, known.unjudged if starts is None else [*known.lost, *known.unjudged]
+
+
+def _slowest(density: Density, modes: int, law: Stationary) -> tuple[Spectrum | None, list[SolverError]]:
+    """The modes that are found, and what is missing."""
+    try:
+        known = spectrum(density, modes, law)
+    except SolverError as error:
+        return None, [error]
+    count, there = len(known.eigenvalues), density.domain.nodes - len(density.domain.weights)
+    if count >= min(modes, there):
+        return known, []
+    return known, [SolverError(f"only {count} of {modes} modes converged; ask for fewer, or refine the mesh", "spectrum")]
 
 
 def _present(values: Array | None) -> Array:

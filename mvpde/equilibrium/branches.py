@@ -61,10 +61,11 @@ class Branch:
     Attributes:
         moments: m, shape (K,), of the state of phase 0 where there is a circle of them.
         free_energy: 𝓕, None where there is none.
-        leading_eigenvalue: the largest growth rate (real part), motion along a circle of states left out.
+        leading_eigenvalue: the largest growth rate (real part), motion along a circle of states left out; NaN where the search
+            for it failed.
         frequency: its imaginary part, ≥ 0.
         stable: whether the leading eigenvalue is negative; None where it is zero but for rounding, or but for its error where
-            that is known (`mvpde.equilibrium.accuracy`).
+            that is known (`mvpde.equilibrium.accuracy`), or not known.
         circles: coordinates along which its translates are stationary too, and different.
         residual: |m − ∫g dρ_m|.
         starts: places in the list of starts that led here.
@@ -87,8 +88,8 @@ class Branch:
             "moments": self.moments.tolist(),
             "free_energy": self.free_energy,
             "stable": self.stable,
-            "leading_eigenvalue": self.leading_eigenvalue,
-            "frequency": self.frequency,
+            "leading_eigenvalue": None if math.isnan(self.leading_eigenvalue) else self.leading_eigenvalue,
+            "frequency": None if math.isnan(self.frequency) else self.frequency,
             "circles": list(self.circles),
             "mean": self.law.mean.tolist(),
             "residual": self.residual,
@@ -107,20 +108,53 @@ def branches(density: Density, starts: Sequence[Start] | None = None) -> list[Br
         ArgumentError: temperature 0, or starts that are neither moments of the model nor laws of its coordinates.
         SolverError: no start leads to a stationary law. On all ranks alike.
     """
+    return search(density, moments_to_begin_from(density, starts)).found
+
+
+def moments_to_begin_from(density: Density, starts: Sequence[Start] | None) -> list[Array]:
+    """The moments of the ``starts`` of `branches`. Collective.
+
+    Raises:
+        ArgumentError: as there.
+    """
     require_density(density)
     if starts is not None and len(starts) == 0:
         raise ArgumentError("starts", "the list is empty; give moments or laws to begin from, or leave it out")
+    return default_starts(density) if starts is None else [_moments_of(density, k, start) for k, start in enumerate(starts)]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search for stationary laws found, and what it did not.
+
+    Attributes:
+        found: the laws, by rising free energy.
+        lost: for each start that leads to no law, why.
+        unjudged: for each law whose growth rates were not found, why.
+    """
+
+    found: list[Branch]
+    lost: list[SolverError]
+    unjudged: list[SolverError]
+
+
+def search(density: Density, starts: Sequence[Array]) -> Search:
+    """What `branches` finds from these moments, shape (K,) each. Collective.
+
+    Raises:
+        SolverError: no start leads to a stationary law. On all ranks alike.
+    """
     fixed_points: list[_Fixed] = []
-    failures = []
-    given = default_starts(density) if starts is None else [_moments_of(density, k, start) for k, start in enumerate(starts)]
-    for number, start in enumerate(given):
+    lost: list[SolverError] = []
+    unjudged: list[SolverError] = []
+    for number, start in enumerate(starts):
         try:
             with as_solver_error("Newton's method", "stationary"):
                 fixed = _newton(density, start)
                 axes = circles(density, fixed.law.values, fixed.moments)
                 fixed = replace(_pinned(density, fixed, axes), circles=axes, starts=(number,))
         except SolverError as error:
-            failures.append(f"from {np.round(start, 6).tolist()[:8]}: {error}")
+            lost.append(SolverError(f"from {np.round(start, 6).tolist()[:8]}: {error}", "stationary"))
             continue
         twins = [k for k, other in enumerate(fixed_points) if same(fixed.moments, other.moments)]
         if twins:
@@ -128,9 +162,9 @@ def branches(density: Density, starts: Sequence[Start] | None = None) -> list[Br
         else:
             fixed_points.append(fixed)
     if not fixed_points:
-        text = "\n".join(["no start leads to a stationary law; give other `starts`", *failures])
+        text = "\n".join(["no start leads to a stationary law; give other `starts`", *map(str, lost)])
         raise SolverError(text, "stationary")
-    return sorted((_branch(density, fixed) for fixed in fixed_points), key=_place)
+    return Search(sorted((_branch(density, fixed, unjudged) for fixed in fixed_points), key=_place), lost, unjudged)
 
 
 def _place(branch: Branch) -> tuple[float, list[float]]:
@@ -277,16 +311,21 @@ def _pinned(density: Density, fixed: _Fixed, axes: Sequence[int]) -> _Fixed:
 # --- stability ------------------------------------------------------------------------------------------------------------------
 
 
-def _branch(density: Density, fixed: _Fixed) -> Branch:
+def _branch(density: Density, fixed: _Fixed, unjudged: list[SolverError]) -> Branch:
     law = stationary(density, fixed.moments)
-    eigenvalue = _leading(density, law, fixed.circles)
+    try:
+        eigenvalue = _leading(density, law, fixed.circles)
+    except SolverError as error:
+        place = np.round(fixed.moments, 6).tolist()[:8]
+        unjudged.append(SolverError(f"the growth rates at the moments {place}: {error}", "stationary"))
+        eigenvalue = complex(math.nan, math.nan)
     owned = law.values[: density.domain.owned]
     return Branch(
         moments=fixed.moments,
         free_energy=free_energy(density.domain, density.features, owned) if density.model.gradient_flow else None,
         leading_eigenvalue=-eigenvalue.real,
         frequency=abs(eigenvalue.imag),
-        stable=None if abs(eigenvalue.real) <= solved(density, law) else bool(eigenvalue.real > 0.0),
+        stable=bool(eigenvalue.real > 0.0) if abs(eigenvalue.real) > solved(density, law) else None,
         circles=tuple(density.model.coordinates[axis] for axis in fixed.circles),
         residual=fixed.residual,
         starts=fixed.starts,

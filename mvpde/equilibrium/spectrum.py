@@ -34,7 +34,7 @@ from mvpde.density.systems import complete, configure, edge_matrix
 from mvpde.equilibrium.linearised import deviations, fastest_rate, frozen, generic, linearised, slow_modes, solve
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, log_gibbs, potential_at, stationary
 from mvpde.mesh.failures import as_solver_error
-from mvpde.runtime import ArgumentError
+from mvpde.runtime import ArgumentError, SolverError
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -50,7 +50,7 @@ class Spectrum:
     """The slowest modes, the stationary one left out.
 
     Attributes:
-        eigenvalues: λ_1, λ_2, … by rising real part, shape (modes,).
+        eigenvalues: λ_1, λ_2, … by rising real part, shape (modes,), or fewer where no more converged or the mesh has no more.
         modes: ρ_k at owned unknowns (local), shape (modes, owned), ∫|ρ_k| = 1 and ∫ρ_k = 0. A real mode has no imaginary part.
         reversible: whether the symmetric form was solved, all λ_k then being real.
         searched: how many modes nearest to the shift had to be found to have these among them.
@@ -93,6 +93,8 @@ def spectrum(density: Density, modes: int, law: Stationary | None = None, *, sea
     coupled = density.model.interacting or density.domain.parts  # the linearised form keeps the mass of each part
     wanted = searched or (modes + 2 * bool(coupled) if reversible else 3 * modes + 6)
     values, vectors = (_interacting if coupled else frozen_modes)(density, wanted, law, shift)
+    if len(values) == 0:
+        raise SolverError("no mode converged; refine the mesh", "spectrum")
     order = np.lexsort((values.imag, values.real))[:modes]
     nearest = np.argsort(np.argsort(np.abs(values + shift)))
     return Spectrum(
@@ -187,7 +189,7 @@ def _symmetric(density: Density, wanted: int, law: Stationary, shift: float) -> 
     ground.array[:] = root
     solver = _solver(domain, problem, SLEPc.EPS.ProblemType.GHEP, wanted, shift)
     solver.setDeflationSpace([ground])
-    values, vectors = solve(solver, problem, wanted)
+    values, vectors = solve(solver, problem)
     logarithm = 0.5 * log_gibbs(density, potential_at(density, law.moments))[:owned]
     return values, deviations(domain, logarithm, vectors.real)
 
@@ -197,7 +199,7 @@ def _nonsymmetric(density: Density, wanted: int, law: Stationary, shift: float) 
     entries, diagonal, _ = frozen(density, law, law.moments)
     problem = edge_matrix(domain, entries, diagonal)
     wanted = min(wanted, domain.nodes - 1)
-    values, vectors = solve(_solver(domain, problem, SLEPc.EPS.ProblemType.GNHEP, wanted + 1, shift), problem, wanted + 1)
+    values, vectors = solve(_solver(domain, problem, SLEPc.EPS.ProblemType.GNHEP, wanted + 1, shift), problem)
     others = np.delete(np.arange(len(values)), np.argmin(np.abs(values)))  # all but the stationary one
     return values[others], vectors[others]
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mvpde.equilibrium.deep import DeepLongTime
     from mvpde.runs.errors.companions import Companions
     from mvpde.runs.errors.ladder import Ladder
+    from mvpde.runs.errors.long_time import Sight
     from mvpde.runs.optimality import Optimality
 
 
@@ -36,7 +37,8 @@ class Run:
         statistics: `statistics()` of each measure, as of the last output time.
         series: the density's and the particles' files, rank 0.
         passed_over: what the case asks for and the run does not do.
-        long_time: stationary law and modes, where the case asks for them.
+        sights: the density at the output times so far, where its way to a stationary law is to be seen.
+        long_time: stationary law and modes, where the case asks for them, once the run is over.
         optimality: bounds on the gap to the best law, where the outer energy is convex.
         companions: of the density, where there is one.
         ladder: of meshes, where an accuracy is asked for.
@@ -52,6 +54,7 @@ class Run:
     statistics: dict[str, dict[str, Number]] = field(default_factory=dict)
     series: dict[str, FieldSeries] = field(default_factory=dict)
     passed_over: list[Caution] = field(default_factory=list)
+    sights: list[Sight] = field(default_factory=list)
     long_time: LongTime | DeepLongTime | None = None
     optimality: Optimality | None = None
     companions: Companions | None = None

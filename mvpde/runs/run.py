@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from mvpde.runs import stopping
 from mvpde.runs.cautions import Caution
 from mvpde.runs.computed import computed, refuse_without
 from mvpde.runs.errors.estimates import observe
-from mvpde.runs.errors.long_time import long_time_of
+from mvpde.runs.errors.long_time import after_run, sight_of
 from mvpde.runs.job import Run
 from mvpde.runs.progress import Progress, silent
 from mvpde.runs.record import Record, Wanted, record
@@ -104,7 +104,7 @@ def run(
             described = described if climbed is None else climbed.problem
             job = Run(described, measures(described, names, comm), folder, comm, began, ladder=climbed)
             job.passed_over += _skipped(job, without)
-            job.long_time, job.optimality = long_time_of(described, job.measures), watch(job.measures)
+            job.optimality = watch(job.measures)
             job.companions = companions(described, job.measures["density"], comm) if "density" in job.measures else None
             _make_folder(job, output.provenance(case, comm.size, command))
             if stop is not None:
@@ -118,8 +118,6 @@ def _make_folder(job: Run, provenance: dict[str, Any]) -> None:
     """The folder with all that is known before the first step. Collective."""
     mesh = _mesh(job)
     on_first_rank(job.comm, lambda: _open(job, mesh, provenance))
-    if job.long_time is not None and job.problem.sections.output.fields:
-        job.long_time.write(job.folder, job.problem.model.directions)
 
 
 def _mesh(job: Run) -> Mesh | None:
@@ -152,13 +150,25 @@ def _carry(job: Run, request: stopping.StopRequest, progress: Progress) -> Summa
             _advance(job, t, request.check)
             _record(job, t)
             progress(job.records[-1], times)
+        if not _accurate(job, progress):
+            return None
+        _look_ahead(job)
+        request.check()
     except (SolverError, InvariantError) as error:
         _finish(job, "failed", str(error))
         raise
     except stopping.Stopped as stop:
         _finish(job, "stopped", str(stop))
         raise
-    return _finish(job, "done") if _accurate(job, progress) else None
+    return _finish(job, "done")
+
+
+def _look_ahead(job: Run) -> None:
+    """Stationary law and modes, which the run has not needed. Collective."""
+    job.long_time, missing = after_run(job.problem, job.measures, job.sights)
+    job.passed_over += missing
+    if job.long_time is not None and job.problem.sections.output.fields:
+        job.long_time.write(job.folder, job.problem.model.directions)
 
 
 def _accurate(job: Run, progress: Progress) -> bool:
@@ -202,9 +212,8 @@ def _record(job: Run, t: float) -> None:
         previous = job.records[-1]  # arrays are kept for the last output time only
         previous.fields, previous.clouds, previous.particles = {}, {}, None
     job.records.append(recorded)
-    density = on_mesh(job.measures)
-    if job.long_time is not None and density is not None:
-        job.long_time.observe(cast("Any", density))  # of the kind that the law was found for
+    if (sight := sight_of(job.problem, job.measures)) is not None:
+        job.sights.append(sight)
     job.statistics = _statistics(job)
     states = _states(job)
     on_first_rank(job.comm, lambda: _write(job, recorded, states))

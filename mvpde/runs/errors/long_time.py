@@ -1,11 +1,16 @@
-"""Stationary laws, branches and modes of a run, found also on coarser meshes and in smaller boxes, which tell their errors."""
+"""Stationary laws, branches and modes of a run, found also on coarser meshes and in smaller boxes, which tell their errors.
+
+They are looked for when the run is over, from where it ended and where it began, and its way to them is seen in copies of the
+density at the output times. What is not found is a warning.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import takewhile
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import density_of, on_mesh
@@ -14,9 +19,10 @@ from mvpde.cases.meshes.coarser import levels as companions_of
 from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem, stationary_starts
 from mvpde.cases.problem import problem as described
-from mvpde.measure import Measure
+from mvpde.measure import Array, Measure
 from mvpde.models.laws import Product, Uniform
-from mvpde.runtime import ArgumentError, CaseError
+from mvpde.runs.cautions.caution import Caution
+from mvpde.runtime import ArgumentError, CaseError, SolverError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +36,47 @@ EXACT, FINER = 1e-10, 1e-2  # error of a compressed interaction that is rounding
 LEAST = 4  # cells along each direction of the coarsest
 
 
-def long_time_of(problem: Problem, measures: Mapping[str, Measure]) -> LongTime | DeepLongTime | None:
-    """Stationary law and modes, before anything else is computed, as the approach to them is observed. Collective."""
+class Sight(Protocol):
+    """A density at one time."""
+
+    values: Array
+
+    def moments(self) -> Array:
+        """m = ∫g dρ, shape (1, K). Collective."""
+
+
+def sight_of(problem: Problem, measures: Mapping[str, Measure]) -> Sight | None:
+    """The density as it is now, where its way to a stationary law is to be seen: a copy that stays as it is."""
+    sections, density = problem.sections, cast("Sight | None", on_mesh(measures))
+    if (sections.stationary is None and sections.spectrum is None) or density is None:
+        return None
+    still = copy.copy(density)
+    still.values = density.values.copy()
+    return still
+
+
+def after_run(
+    problem: Problem, measures: Mapping[str, Measure], sights: Sequence[Sight]
+) -> tuple[LongTime | DeepLongTime | None, list[Caution]]:
+    """Stationary law and modes of a run that is over, with its way there; and what was not found. Collective.
+
+    They come last: a search that fails, or takes too long, leaves the run as it is.
+    """
+    try:
+        found = long_time_of(problem, measures, sights[0].moments()[0] if sights else None)
+        if found is None:
+            return None, []
+        for sight in sights:
+            found.observe(cast("Any", sight))  # of the kind that the law was found for
+    except (SolverError, CaseError) as error:
+        section = getattr(error, "sought", "") or "stationary"
+        return None, [Caution(f"{section}.failed", f"not found: {error}")]
+    failures = getattr(found, "failures", ())
+    return found, [Caution(f"{one.sought or 'stationary'}.failed", f"{one.sought}: {one}") for one in failures]
+
+
+def long_time_of(problem: Problem, measures: Mapping[str, Measure], began: Array | None = None) -> LongTime | DeepLongTime | None:
+    """Stationary law and modes of the density; ``began``: moments at the start of a run that is over. Collective."""
     sections, density = problem.sections, on_mesh(measures)
     if (sections.stationary is None and sections.spectrum is None) or density is None:
         return None
@@ -42,7 +87,7 @@ def long_time_of(problem: Problem, measures: Mapping[str, Measure]) -> LongTime 
     with about("[stationary]"):
         if own is not None:
             return cast("Callable[[Density], DeepLongTime]", own.load())(density)
-        return with_errors(problem, density, long_time(density, modes, stationary_starts(problem)))
+        return with_errors(problem, density, long_time(density, modes, stationary_starts(problem), began))
 
 
 def with_errors(problem: Problem, density: Density, fine: LongTime) -> LongTime:
