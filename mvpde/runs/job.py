@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mvpde.equilibrium.deep import DeepLongTime
     from mvpde.runs.errors.companions import Companions
     from mvpde.runs.errors.ladder import Ladder
-    from mvpde.runs.errors.long_time import Sight
+    from mvpde.runs.errors.long_time import Snapshot
     from mvpde.runs.optimality import Optimality
 
 
@@ -54,7 +54,7 @@ class Run:
     statistics: dict[str, dict[str, Number]] = field(default_factory=dict)
     series: dict[str, FieldSeries] = field(default_factory=dict)
     passed_over: list[Caution] = field(default_factory=list)
-    sights: list[Sight] = field(default_factory=list)
+    sights: list[Snapshot] = field(default_factory=list)
     long_time: LongTime | DeepLongTime | None = None
     optimality: Optimality | None = None
     companions: Companions | None = None

@@ -36,7 +36,7 @@ EXACT, FINER = 1e-10, 1e-2  # error of a compressed interaction that is rounding
 LEAST = 4  # cells along each direction of the coarsest
 
 
-class Sight(Protocol):
+class Snapshot(Protocol):
     """A density at one time."""
 
     values: Array
@@ -45,9 +45,9 @@ class Sight(Protocol):
         """m = ∫g dρ, shape (1, K). Collective."""
 
 
-def sight_of(problem: Problem, measures: Mapping[str, Measure]) -> Sight | None:
+def sight_of(problem: Problem, measures: Mapping[str, Measure]) -> Snapshot | None:
     """The density as it is now, where its way to a stationary law is to be seen: a copy that stays as it is."""
-    sections, density = problem.sections, cast("Sight | None", on_mesh(measures))
+    sections, density = problem.sections, cast("Snapshot | None", on_mesh(measures))
     if (sections.stationary is None and sections.spectrum is None) or density is None:
         return None
     still = copy.copy(density)
@@ -56,7 +56,7 @@ def sight_of(problem: Problem, measures: Mapping[str, Measure]) -> Sight | None:
 
 
 def after_run(
-    problem: Problem, measures: Mapping[str, Measure], sights: Sequence[Sight]
+    problem: Problem, measures: Mapping[str, Measure], sights: Sequence[Snapshot]
 ) -> tuple[LongTime | DeepLongTime | None, list[Caution]]:
     """Stationary law and modes of a run that is over, with its way there; and what was not found. Collective.
 
