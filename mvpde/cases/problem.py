@@ -12,7 +12,9 @@ from mvpde.cases.file import Case
 from mvpde.cases.kinds import KINDS, Given
 from mvpde.cases.measures import check_accuracy, check_observables
 from mvpde.cases.meshes.auto_box import with_box
+from mvpde.cases.meshes.coefficients import check_coefficients
 from mvpde.cases.meshes.domain import check_held, with_periodic
+from mvpde.cases.meshes.walls import walled
 from mvpde.cases.messages import blaming, in_file, listed
 from mvpde.cases.schema import CaseSections
 from mvpde.cases.sources import data_of
@@ -87,9 +89,12 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
             case = replace(case, sections=case.sections.model_copy(update={"domain": boxed.domain}))
             given = replace(given, sections=boxed)
             model = _annealed(_model(given), given)
-        described = Problem(with_periodic(case, model), model, law, data, frozen)
+        periodic = with_periodic(case, model)
+        model = walled(periodic.sections, model, law)
+        described = Problem(periodic, model, law, data, frozen)
         _check_density(described)
         KINDS[sections.model.kind].check(described)
+        check_coefficients(periodic.sections, model, law)
         return described
 
 

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo,
 from mvpde.cases.starts.laws import Law
 from mvpde.cases.values import Count, Number, Positive, PositiveOrAuto, Section, one_of, refuse, same_lengths
 from mvpde.density.schemes import SCHEMES
+from mvpde.models.walls.box import WALLS
 from mvpde.particles.schemes import DYNAMICS, PARTICLE_SCHEMES
 
 
@@ -105,6 +106,20 @@ class DomainSection(Section):
     periodic: list[bool] | None = Field(
         None, description="which directions are periodic; by default those of the model", examples=[[True, False]]
     )
+
+    walls: dict[str, list[Annotated[str, one_of(WALLS)]]] | None = Field(
+        None,
+        description="the two walls of a coordinate: reflecting, absorbing or natural; absent: as coefficients and start imply",
+        examples=[{"x": ["reflecting", "absorbing"]}],
+    )
+
+    @field_validator("walls")
+    @classmethod
+    def _pairs(cls, walls: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+        for name, pair in (walls or {}).items():
+            if len(pair) != 2:
+                raise refuse(f"`{name}` has {len(pair)} entries; give two, for its lower and its upper wall")
+        return walls
 
     @model_validator(mode="after")
     def _complete(self) -> DomainSection:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mvpde.models.data import Data
 from mvpde.models.shell import Shell
+from mvpde.models.walls.box import BoxWalls
 from mvpde.registry import check_known
 
 Array = NDArray[np.float64]
@@ -70,6 +71,8 @@ class MeanField:
             further itself, has the same features, and this one is that of t = 0. Whoever carries a law asks `now`.
         natural_wall: z, shape (N, D) → whether z lies at an end of Z itself, shape (N,): mass there says nothing about the
             domain.
+        walls: of the box that the law lives in, None on the whole space. Drift and diffusion are continued constant beyond
+            natural ones, where they may not exist.
         observables: functions z, shape (N, D) → (N,), whose means under every measure are recorded, by name.
         pairs: of an interaction of pairs: (x, x') with shapes (N, D), (M, D) → W(x, x') and what the features make of it,
             shape (M, N) each; None for a model that states its features itself.
@@ -101,6 +104,7 @@ class MeanField:
     later: tuple[tuple[float, MeanField], ...] = ()
     moving: Callable[[float], MeanField] | None = None
     natural_wall: Callable[[Array], NDArray[np.bool_]] = _no_wall
+    walls: BoxWalls | None = None
     observables: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     pairs: Callable[[Array, Array], tuple[Array, Array]] | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
@@ -199,6 +203,7 @@ class MeanField:
 
         With a metric λ²|dz|² it is the drift of the coordinates in Itô form, λ⁻²[−∂V/∂z + τ(D − 2) ∂ log λ/∂z].
         """
+        z = self.inside(z)
         if self.own_drift is not None:
             return self._moved(np.asarray(self.own_drift(z, m), float))
         force = -self.potential_gradient(z, m)
@@ -210,11 +215,16 @@ class MeanField:
 
     def diffusion(self, z: Array, m: Array) -> Array:
         """A(z; m), shape (N, D, D): the model's own, or τI, with a metric τλ⁻²I."""
+        z = self.inside(z)
         if self.own_diffusion is not None:
             return self._moved(self._moved(np.asarray(self.own_diffusion(z, m), float), axis=1), axis=2)
         noisy = np.diag((np.arange(z.shape[1]) < self.dimension - self.frozen).astype(float))
         isotropic = np.broadcast_to(self.temperature * noisy, (len(z), z.shape[1], z.shape[1]))
         return isotropic if self.metric is None else isotropic / self.metric.scale(z)[:, None, None] ** 2
+
+    def inside(self, z: Array) -> Array:
+        """The points, those beyond a natural wall on it, shape (N, D)."""
+        return z if self.walls is None else self.walls.inside(z)
 
     def _moved(self, values: Array, axis: int = 1) -> Array:
         """The values with 0 at the frozen coordinates, along an axis with one entry for each coordinate."""

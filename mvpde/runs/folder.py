@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -40,6 +41,13 @@ FOLDERS = (INPUTS, "checkpoint")
 def default_folder(case: Case) -> Path:
     """results/<name of the case file> in the current directory."""
     return Path("results") / case.path.stem
+
+
+def mark_failed(folder: Path, message: str) -> None:
+    """Let the summary in a folder say that the run failed, whatever it says else. Local."""
+    path = folder / "summary.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"times": []}
+    write_json(path, {**known, "status": "failed", "message": message})
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

@@ -160,6 +160,9 @@ def _carry(job: Run, request: stopping.StopRequest, progress: Progress) -> Summa
     except stopping.Stopped as stop:
         _finish(job, "stopped", str(stop))
         raise
+    except Exception as error:  # nobody foresaw it, and perhaps this rank alone met it: no other is asked
+        output.mark_failed(job.folder, f"{type(error).__name__}: {error}")
+        raise
     return _finish(job, "done")
 
 

@@ -10,6 +10,7 @@ from mvpde.particles.schemes import PARTICLE_SCHEMES
 from mvpde.runs.cautions.caution import Caution, Findings
 
 LARGEST = 1e-2  # error of the step that passes: of the loss, of the predictions in their target's norm, of mean and variance
+OUTSIDE = 5e-3  # share of the particles beyond a box that only cuts the space off
 QUANTITIES = {"loss": "the loss", "prediction": "the predictions", "law": "means or variances"}
 
 
@@ -28,6 +29,7 @@ def judge(found: Findings) -> Iterator[Caution]:
         yield from _of_errors(name, rows, scheme.order, chosen=chosen)
         yield from _of_slope(name, rows, scheme.order, chosen=chosen)
     yield from _of_nodes(found)
+    yield from _of_box(found)
 
 
 def _of_errors(name: str, rows: Sequence[Mapping[str, float]], order: int, *, chosen: bool) -> Iterator[Caution]:
@@ -61,6 +63,20 @@ def _relative(row: Mapping[str, float], quantity: str, rows: Sequence[Mapping[st
     largest = max(abs(other["loss"]) for other in rows)
     hidden = error < row.get("loss_standard_error", 0.0)
     return 0.0 if hidden or largest == 0.0 else error / largest
+
+
+def _of_box(found: Findings) -> Iterator[Caution]:
+    """Particles beyond a box that is no wall to them, where a density beside them has no flux."""
+    rows = [(row.numbers["ensemble"], row.time) for row in found.records if "ensemble" in row.numbers]
+    share, t = max(((numbers.get("outside", 0.0), t) for numbers, t in rows), default=(0.0, 0.0))
+    if share > OUTSIDE and "density" in found.statistics:
+        names = found.problem.model.directions
+        text = (
+            f"ensemble: {100.0 * share:.2g} % of the particles are beyond the box at t = {t:g}, where no density is: it has no "
+            f"flux through the ends of [domain], and particles pass. If walls are meant, write [domain.walls] {names[0]} = "
+            '["reflecting", "reflecting"], or absorbing; else widen [domain] lower and upper'
+        )
+        yield Caution("ensemble.outside", text, share, OUTSIDE)
 
 
 def _of_slope(name: str, rows: Sequence[Mapping[str, float]], order: int, *, chosen: bool) -> Iterator[Caution]:

@@ -1,0 +1,1 @@
+"""Walls: what happens to a law at the ends of its box."""
