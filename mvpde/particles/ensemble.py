@@ -21,6 +21,7 @@ import numpy as np
 from mvpde.measure import Cloud, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.models.walls.box import OPEN
 from mvpde.particles.accuracy.growth import Extent, extent_of, largest, unbounded
 from mvpde.particles.accuracy.halved import HalvedSteps, Step, halving_factor
 from mvpde.particles.accuracy.slope import Slope, fitting, require_stable, slope_of
@@ -28,6 +29,7 @@ from mvpde.particles.accuracy.step_errors import recorded, step_errors
 from mvpde.particles.blocks import Shares, check_sizes, in_pieces, loss_and_steps, rows_in_cache, size_and_speed, wrap
 from mvpde.particles.noise import Normals, increment, require_diffusion
 from mvpde.particles.schemes import PARTICLE_SCHEMES, Blocks, Flow
+from mvpde.particles.walls.mirrors import mirrors
 
 LOOK = 64  # steps between two looks at the slope where the step is chosen
 UPDATES = 1_000_000  # particle steps, a second or so, after which an ensemble lets others look at it
@@ -111,11 +113,16 @@ class Ensemble:
         model = self._ruling.now(self.time if t is None else t)
         return [self._block_velocity(model, x, m[run]) for x, (run, _) in zip(z, self._owned, strict=True)]
 
+    def _tensors(self, z: Blocks, m: Array) -> Blocks:
+        model = self._ruling.now(self.time)
+        return [model.diffusion(x, m[run]) for x, (run, _) in zip(z, self._owned, strict=True)]
+
     def _block_velocity(self, model: MeanField, x: Array, m: Array) -> Array:
         return np.concatenate(in_pieces(lambda piece: model.drift(piece, m), x, self._rows))
 
     def _flow_at(self, t: float | None) -> Flow:
-        return Flow(partial(self._velocity, t=t), self._driving, self._noise, self._flow_at)
+        walls = mirrors(self._first)
+        return Flow(partial(self._velocity, t=t), self._driving, self._noise, self._flow_at, walls, self._tensors)
 
     def _moments_of(self, z: Blocks) -> Array:
         return self._shares.mean([np.add.reduce(in_pieces(self._feature_sum, x, self._rows)) for x in z])
@@ -126,7 +133,7 @@ class Ensemble:
 
     def _feature_sum(self, x: Array) -> Array:
         # 0·Σx adds nothing, but a particle that is no longer finite shows even where the features are bounded.
-        return self.model.feature_sum(x) + 0.0 * x.sum()
+        return self.model.feature_sum(self.model.inside(x)) + 0.0 * x.sum()
 
     def _noise(self, z: Blocks, m: Array, h: float) -> Blocks:
         moving = self._ruling.moving is not None
@@ -234,7 +241,8 @@ class Ensemble:
 
     def expectation(self, f: Callable[[Array], Array]) -> Array:
         """n⁻¹ Σ_i f(Z_i) of each run, shape (runs,), for f: (N, D) → (N,). Collective."""
-        return self._shares.mean([np.sum([piece.sum() for piece in in_pieces(f, x, self._rows)]) for x in self._z])[:, 0]
+        z = [self.model.inside(x) for x in self._z]
+        return self._shares.mean([np.sum([piece.sum() for piece in in_pieces(f, x, self._rows)]) for x in z])[:, 0]
 
     def distance(self, other: Ensemble) -> Array:
         """n⁻¹ Σ_i |Z_i − Z_i'| to the particles of an ensemble of the same size on the same ranks, shape (runs,). Collective."""
@@ -254,7 +262,7 @@ class Ensemble:
 
     def cloud(self) -> Cloud | None:
         """Points (n, D) and weights (n,) of run 0 on rank 0, else None; periodic coordinates lie in [0, period). Collective."""
-        cloud = self._shares.first_run(self._z)
+        cloud = self._shares.first_run([self.model.inside(x) for x in self._z])
         return None if cloud is None else (wrap(cloud[0], self.model.periods), cloud[1])
 
     def loss_standard_error(self) -> float:
@@ -284,7 +292,8 @@ class Ensemble:
     def listed(self) -> tuple[str, ...]:
         """Errors of sampling and of the step, and the slope."""
         steps: list[str] = [] if self._halved is None else [f"{name}_step_error" for name in recorded(self.model)]
-        return ("loss_standard_error", *steps, "slope")
+        walls = self.model.walls
+        return ("loss_standard_error", *steps, "slope", *("outside",) * (walls is not None and any(walls.faces(OPEN))))
 
     def step_errors(self) -> dict[str, float]:
         """Errors that the length of the steps has made in loss, predictions and observables; {} without copies. Collective.
@@ -302,7 +311,15 @@ class Ensemble:
             **loss_and_steps(self),
             **{f"{name}_step_error": error for name, error in self.step_errors().items()},
             "slope": self.slope().rate,
+            **self._outside(),
         }
+
+    def _outside(self) -> dict[str, float]:
+        """The share of the particles of all runs beyond walls of the box that are no walls of the problem; {} without any."""
+        walls = self.model.walls
+        if walls is None or not any(walls.faces(OPEN)):
+            return {}
+        return {"outside": float(np.mean(self.expectation(lambda z: walls.beyond(z).astype(float))))}
 
     statistics = size_and_speed
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.particles.walls.mirrors import Mirrors
 from mvpde.registry import At, Registry
 
 if TYPE_CHECKING:
@@ -26,12 +27,16 @@ class Flow:
         noise: (blocks, moments, h) → √(2A(z; m)) (B_{t+h} − B_t), block by block; it advances the streams. Zero, shape (), where
             A = τI, τ = 0. An A that depends on time is that of the middle of the step, which keeps weak order 2.
         moving: t → the flow whose velocity is that of time t, for coefficients that depend on time.
+        walls: that the particles meet, None where there are none.
+        tensor: (blocks, moments) → A(z; m), block by block, for walls that the particles meet.
     """
 
     velocity: Callable[[Blocks, Array], Blocks]
     moments: Callable[[Blocks, float], Array]
     noise: Callable[[Blocks, Array, float], Blocks]
     moving: Callable[[float], Flow] | None = None
+    walls: Mirrors | None = None
+    tensor: Callable[[Blocks, Array], Blocks] | None = None
 
     def now(self, t: float) -> Flow:
         """With the velocity of time t."""
@@ -43,7 +48,13 @@ def euler(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
 
     Weak order 1 for any A (Kloeden & Platen, Numerical Solution of SDE, §14.1).
     """
-    return [x + h * b + dw for x, b, dw in zip(z, flow.velocity(z, m), flow.noise(z, m, h), strict=True)]
+    b, noise = flow.velocity(z, m), flow.noise(z, m, h)
+    ends = [x + h * v + dw for x, v, dw in zip(z, b, noise, strict=True)]
+    if flow.walls is None:
+        return ends
+    met = _met(flow, z, ends, m)
+    ends = [x + 0.5 * h * (v + w) + dw for x, v, w, dw in zip(z, b, _turned(flow, b, met), noise, strict=True)]
+    return _within(flow, (z, [fold for fold, _, _ in met], ends), noise, (m, m), t, h)
 
 
 def heun(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
@@ -54,8 +65,40 @@ def heun(flow: Flow, z: Blocks, m: Array, t: float, h: float) -> Blocks:
     """
     before, noise = flow.velocity(z, m), flow.noise(z, m, h)
     predicted = [x + h * b + dw for x, b, dw in zip(z, before, noise, strict=True)]
-    after = flow.now(t + h).velocity(predicted, flow.moments(predicted, t + h))
-    return [x + 0.5 * h * (b + c) + dw for x, b, c, dw in zip(z, before, after, noise, strict=True)]
+    if flow.walls is None:
+        after = flow.now(t + h).velocity(predicted, flow.moments(predicted, t + h))
+        return [x + 0.5 * h * (b + c) + dw for x, b, c, dw in zip(z, before, after, noise, strict=True)]
+    met = _met(flow, z, predicted, m)
+    predicted = [fold for fold, _, _ in met]
+    later = flow.moments(predicted, t + h)
+    after = _turned(flow, flow.now(t + h).velocity(predicted, later), met)
+    ends = [x + 0.5 * h * (b + c) + dw for x, b, c, dw in zip(z, before, after, noise, strict=True)]
+    return _within(flow, (z, predicted, ends), noise, (m, later), t, h)
+
+
+def _met(flow: Flow, z: Blocks, ends: Blocks, m: Array) -> list[tuple[Array, Array, Array | None]]:
+    """Ends of a step from z mirrored at the walls, the signs of their directions, and A at z where it matters, block by block."""
+    assert flow.walls is not None
+    tensors = flow.tensor(z, m) if flow.walls.slanted and flow.tensor is not None else [None] * len(z)
+    return [(*flow.walls.fold(y, a), a) for y, a in zip(ends, tensors, strict=True)]
+
+
+def _turned(flow: Flow, velocities: Blocks, met: list[tuple[Array, Array, Array | None]]) -> Blocks:
+    """Velocities mirrored at the walls that particles have met."""
+    assert flow.walls is not None
+    return [flow.walls.turned(v, signs, a) for v, (_, signs, a) in zip(velocities, met, strict=True)]
+
+
+def _within(
+    flow: Flow, step: tuple[Blocks, Blocks, Blocks], noise: Blocks, moments: tuple[Array, Array], t: float, h: float
+) -> Blocks:
+    """Ends of a ``step``, given as start, predictor and end, brought inside the walls; ``moments``: at start and end."""
+    assert flow.walls is not None
+    z, _, ends = step
+    if flow.walls.walls.singular:
+        now = flow.now(t + h)
+        ends = flow.walls.settle(step, noise, h, lambda blocks: now.velocity(blocks, moments[1]))
+    return [fold for fold, _, _ in _met(flow, z, ends, moments[0])]
 
 
 def _state_dependent(model: MeanField) -> str | None:

@@ -24,6 +24,7 @@ from mvpde.particles.accuracy.student import student
 from mvpde.particles.blocks import Shares, in_pieces, stream, stream_from_array, stream_to_array
 from mvpde.particles.noise import Increment, increment
 from mvpde.particles.schemes import Blocks, Flow, ParticleScheme
+from mvpde.particles.walls.mirrors import mirrors
 
 ONE_IN = 42  # particles have a copy: four half steps for each of them, 15 % of the time of all
 FEWEST = 256  # copied particles of a run, where it has as many: fewer would tell their own noise
@@ -143,7 +144,7 @@ class HalvedSteps:
         self._runs = [shares.owned[k][0] for k in self._mine]
         self._copies = 1 if model.deterministic else 2
         self._bridges = [stream(seed, *shares.owned[k], 1) for k in self._mine]
-        self._draws = model, increment(model)
+        self._draws, self._mirrors = (model, increment(model)), mirrors(model)
         self.begin(z)
 
     def begin(self, z: Blocks) -> None:
@@ -162,7 +163,7 @@ class HalvedSteps:
         """Means over blocks from the sums over pieces, shape (runs, width); 0 for runs without copies. Collective."""
         sums = [np.zeros(width) for _ in self.taken]
         for k, x in zip(self._mine, blocks, strict=True):
-            sums[k] = np.add.reduce(in_pieces(sum_of, x, self._rows))
+            sums[k] = np.add.reduce(in_pieces(sum_of, self.model.inside(x), self._rows))
         return self._shares.mean(sums) * (self._shares.rows / np.maximum(copies * self._counts, 1.0))[:, None]
 
     def _moments(self, blocks: Blocks, copies: int) -> Array:
@@ -199,7 +200,10 @@ class HalvedSteps:
             draw = self._draw(model, until - 0.5 * h)
             return [draw(x, m[run], given, h) for x, run, given in zip(z, self._runs, normals, strict=True)]
 
-        return Flow(velocity, moments, noise, lambda s: self._flow(model, normals, s, end))
+        def tensor(z: Blocks, m: Array) -> Blocks:
+            return [model.now(t).diffusion(x, m[run]) for x, run in zip(z, self._runs, strict=True)]
+
+        return Flow(velocity, moments, noise, lambda s: self._flow(model, normals, s, end), self._mirrors, tensor)
 
     def _drift(self, model: MeanField, x: Array, m: Array) -> Array:
         return np.concatenate(in_pieces(lambda piece: model.drift(piece, m), x, self._rows))
@@ -237,7 +241,7 @@ class HalvedSteps:
         """
         sums = [np.zeros(0) for _ in self.taken]
         for k, x, moved in zip(self._mine, self._originals(z), self._moved, strict=True):
-            sums[k] = self._sums(values, x, moved)
+            sums[k] = self._sums(values, self.model.inside(x), self.model.inside(moved))
         width = self._shares.comm.allreduce(max((total.size for total in sums), default=0), op=MPI.MAX)
         sums = [total if total.size else np.zeros(width) for total in sums]
         counts = self._counts[self.runs][:, None]
