@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from mvpde.density.features import NodalFeatures
 from mvpde.density.schemes import SCHEMES, Options, Steps
 from mvpde.mesh.domain import Domain
+from mvpde.models.walls.box import ABSORBING
 
 Array = NDArray[np.float64]
 
@@ -31,6 +32,9 @@ def suitable(domain: Domain, features: NodalFeatures, values: Array) -> str:
     temperature = features.model.temperature
     if temperature == 0.0:  # of this stretch of time
         return "flux_corrected"
+    walls = features.model.walls
+    if walls is not None and (walls.singular or any(walls.faces(ABSORBING))):  # explicit steps are short there
+        return "edge_averaged"
     graph, potential = domain.graph, np.empty(len(values))
     features.potential(features.moments(graph.lumped * values[: domain.owned]), potential)
     row = graph.rows()

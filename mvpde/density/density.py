@@ -99,7 +99,7 @@ class Density:
         self._entry, self._options = _chosen(scheme, model), Options(cfl, tolerance, step, solver or {}, order_in_time)
         _check(self._options)
         self.domain, self.time = domain, 0.0
-        self._ruling = nodal_features(model, domain.coordinates, domain.comm)
+        self._ruling = nodal_features(model, domain.coordinates, domain.comm, domain)
         self._see()
         self.values, self.mass_inside = project(domain, model, law)
         self._mass, at_start = self.mass(), self.moments()[0]

@@ -17,6 +17,7 @@ from mpi4py import MPI
 from numba import njit
 from numpy.typing import NDArray
 
+from mvpde.density.walls.places import OF_FLUXES, OF_POTENTIALS, places
 from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import ArgumentError
@@ -39,7 +40,8 @@ class NodalFeatures:
         external: V0 at the local nodes.
         left: A, shape (distinct y on this rank, r).
         right: B, shape (K, r), the same on all ranks.
-        coordinates: of the local nodes, shape (owned + ghosts, D).
+        places: where drift and tensor of the local nodes are taken, shape (owned + ghosts, D): see `mvpde.density.walls.places`.
+        of_potential: where V0 is.
     """
 
     model: MeanField
@@ -49,7 +51,8 @@ class NodalFeatures:
     external: Array
     left: Array
     right: Array
-    coordinates: Array
+    places: Array
+    of_potential: Array
 
     @property
     def rank(self) -> int:
@@ -61,7 +64,7 @@ class NodalFeatures:
         if model is self.model:
             return self
         same = model.external_potential is self.model.external_potential
-        return replace(self, model=model, external=self.external if same else model.external_potential(self.coordinates))
+        return replace(self, model=model, external=self.external if same else model.external_potential(self.of_potential))
 
     def at(self, t: float) -> NodalFeatures:
         """With what the model is at time t."""
@@ -81,8 +84,10 @@ class NodalFeatures:
         _potential(self.place, self.weight, self.external, self.left @ (slope @ self.right), result)
 
 
-def nodal_features(model: MeanField, coordinates: Array, comm: MPI.Intracomm) -> NodalFeatures:
+def nodal_features(model: MeanField, coordinates: Array, comm: MPI.Intracomm, domain: Domain | None = None) -> NodalFeatures:
     """Features of ``model`` at local nodes, shape (owned + ghosts, D). Collective.
+
+    ``domain``: where nodes on singular walls are moved inside for drift, tensor and potential; None: they stay.
 
     Raises:
         ArgumentError: one is not finite; on all ranks alike.
@@ -103,8 +108,10 @@ def nodal_features(model: MeanField, coordinates: Array, comm: MPI.Intracomm) ->
     left = np.empty((len(first), right.shape[1]))
     for start in range(0, len(first), _ROWS):
         left[start : start + _ROWS] = model.profile(y[first[start : start + _ROWS]]) @ right
-    external = model.external_potential(coordinates)
-    return NodalFeatures(model, comm, place, model.amplitude(coordinates), external, left, right, coordinates)
+    shares = OF_FLUXES, OF_POTENTIALS
+    of_fluxes, inside = (coordinates if domain is None else places(domain, model, share) for share in shares)
+    weight, external = model.amplitude(coordinates), model.external_potential(inside)
+    return NodalFeatures(model, comm, place, weight, external, left, right, of_fluxes, inside)
 
 
 def _distinct(y: Array) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -60,7 +60,7 @@ def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coeff
         ArgumentError: from the coefficients, on all ranks alike, where A is not a symmetric positive semidefinite D × D matrix at
         each node.
     """
-    graph, z, geometry = domain.graph, domain.coordinates, edge_geometry(domain)
+    graph, z, geometry = domain.graph, features.places, edge_geometry(domain)
     _check_tensor(domain, model.diffusion(z, features.moments(graph.lumped)))
 
     def at(moments: Array, inward: Array, outward: Array, time: float = 0.0) -> None:

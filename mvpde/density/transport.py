@@ -47,7 +47,7 @@ def drift_fluxes(domain: Domain, features: NodalFeatures) -> CoefficientFluxes:
     Where a flow compresses the law in some directions, waves a few cells long matter: three sharpenings cut the error in three
     dimensions to a third, at a tenth of the cost of a step. Such waves then travel right, so that less damping does.
     """
-    graph, model, z = domain.recovery.graph, features.model, domain.coordinates
+    graph, model, z = domain.recovery.graph, features.model, features.places
     geometry = edge_geometry(domain)
     into, out = (array[domain.recovery.entries] for array in (geometry.inward, geometry.outward))
 

@@ -165,7 +165,7 @@ def typical_rate(density: Density, law: Stationary) -> float:
     A law of one node, which is what is left of one far narrower than a cell, counts as wide as a tenth of a cell.
     """
     domain, owned = density.domain, density.domain.owned
-    trace = np.trace(density.model.diffusion(domain.coordinates[:owned], law.moments), axis1=1, axis2=2)
+    trace = np.trace(density.model.diffusion(density.features.places[:owned], law.moments), axis1=1, axis2=2)
     mean = domain.sum(np.array(trace @ (domain.graph.lumped * law.values[:owned])))
     narrowest = 0.01 * sum(h**2 for h in spacings(domain))
     return float(mean) / max(float(np.trace(law.covariance[: domain.dimension, : domain.dimension])), narrowest)

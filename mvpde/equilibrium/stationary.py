@@ -7,7 +7,6 @@ entropy production ∫J·A⁻¹J/ρ measures how far it is from detailed balance
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from mvpde.density.fluxes import make_positive, rate
 from mvpde.density.galerkin import edge_geometry, galerkin, gradient
 from mvpde.density.schemes import SCHEMES
 from mvpde.density.systems import ShiftedSystem, complete
+from mvpde.equilibrium.identities import identities
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.failures import as_solver_error
 from mvpde.mesh.walls import on_walls, open_walls
@@ -38,8 +38,6 @@ _DOSE, _MORE = 0.02, 2.0  # of upwinding at a node the first time that ρ < 0 th
 _ROUNDS = 200  # of adding nodes to those with upwinding
 _NEGATIVE = -1e-14  # below this part of the maximum a value is negative by more than rounding
 _SEEN = 1e-12  # nodes with less than this part of the maximum count as empty where a ratio to ρ is taken
-_DIFFERENCE = 1e-5  # step of the differences of the drift, in units of the box
-_ROTATION = 1e-6  # a drift whose ∇b is symmetric to this part is a gradient
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,8 @@ def stationary(density: Density, moments: Array | None = None, *, checked: bool 
     values, inward, outward = law.values, law.inward, law.outward
     owned, z = domain.owned, domain.coordinates
     along = domain.dimension  # labels, which come last, do not move
-    b, a = model.drift(z, moments)[:, :along], model.diffusion(z, moments)[:, :along, :along]
+    places = density.features.places
+    b, a = model.drift(places, moments)[:, :along], model.diffusion(places, moments)[:, :along, :along]
     masses = domain.graph.lumped * values[:owned]
     mean = domain.sum(masses @ z[:owned])
     centred = z[:owned] - mean
@@ -141,7 +140,7 @@ def stationary(density: Density, moments: Array | None = None, *, checked: bool 
         outward=outward,
         mean=mean,
         covariance=domain.sum((masses[:, None] * centred).T @ centred),
-        identities=identities(model, domain, values, lambda points: model.drift(points, moments), a) if checked else {},
+        identities=identities(model, domain, values, lambda points: model.drift(points, moments), a, places) if checked else {},
         entropy_production=0.0 if still else _entropy_production(domain, values, current, a),
         current=current,
         residual=_residual(domain, inward, outward, values),
@@ -181,63 +180,6 @@ def balance(density: Density, moments: Array, start: Balance | None = None) -> B
         ArgumentError: a gradient flow at temperature 0. SolverError: no positive stationary law found.
     """
     return _gibbs(density, moments) if is_gibbs(density) else _null_vector(density, moments, start)
-
-
-def identities(model: MeanField, domain: Domain, values: Array, drift_at: Callable[[Array], Array], a: Array) -> dict[str, float]:
-    """Residuals of exact laws of any stationary ρ without mass at the wall: ⟨b·∇h + A:∇∇h⟩ = 0, h = z_a, z_a z_c, |z|²/2, L.
-
-        drift_a             ⟨b_a⟩ = 0
-        second_moment_a_c   ⟨z_a b_c⟩ + ⟨z_c b_a⟩ + 2⟨A_ac⟩ = 0
-        virial              ⟨z·b⟩ + ⟨Tr A⟩ = 0
-        squared_drift       ⟨|b|²⟩ + ⟨Tr(A∇b)⟩ = 0, where b = −∇L
-
-    Each is |Σ of the means| over the mean of ⟨|term|⟩. Along periodic directions, around which a current may flow, there is
-    none. With A = gC and b = −∇L they read ⟨∇L⟩ = 0, ⟨W_a∂_cL + W_c∂_aL⟩ = 2g⟨C_ac⟩, ⟨W·∇L⟩ = g⟨Tr C⟩ and
-    ⟨|∇L|²⟩ = g⟨Tr(C∇²L)⟩. Collective.
-
-    Args:
-        model: for the names of its coordinates.
-        domain: of ``values``.
-        values: ρ (local).
-        drift_at: points, shape (N, D) → b, shape (N, D).
-        a: A at the local unknowns, shape (owned + ghosts, D, D).
-    """
-    owned = domain.owned
-    z, a = domain.coordinates[:owned], a[:owned]
-    b, masses = drift_at(z), domain.graph.lumped * values[:owned]
-
-    def residual(*terms: Array) -> float:
-        means = domain.sum(np.array([masses @ term for term in terms]))
-        scales = domain.sum(np.array([masses @ np.abs(term) for term in terms]))
-        return float(abs(means.sum()) / max(scales.mean(), 1e-300))
-
-    free = [k for k in range(domain.dimension) if domain.periods[k] is None]
-    name = model.coordinates
-    result = {f"drift_{name[k]}": residual(b[:, k]) for k in free}
-    for n, k in enumerate(free):
-        for c in free[n:]:
-            result[f"second_moment_{name[k]}_{name[c]}"] = residual(z[:, k] * b[:, c], z[:, c] * b[:, k], 2.0 * a[:, k, c])
-    if len(free) < domain.dimension:
-        return result
-    result["virial"] = residual((z * b).sum(axis=1), np.trace(a, axis1=1, axis2=2))
-    jacobian = _jacobian(domain, drift_at)
-    rotation = np.abs(jacobian - jacobian.swapaxes(1, 2)).sum(axis=(1, 2))
-    rotating, total = domain.sum(np.array([masses @ rotation, masses @ np.abs(jacobian).sum(axis=(1, 2))]))
-    if rotating <= _ROTATION * total:
-        result["squared_drift"] = residual((b**2).sum(axis=1), np.einsum("nij,nji->n", a, jacobian))
-    return result
-
-
-def _jacobian(domain: Domain, drift_at: Callable[[Array], Array]) -> Array:
-    """∂b_k/∂z_c at owned unknowns, shape (owned, D, D), by central differences of the model's own drift."""
-    z = domain.coordinates[: domain.owned]
-    result = np.empty((len(z), domain.dimension, domain.dimension))
-    for c in range(domain.dimension):
-        step = np.zeros(z.shape[1])
-        step[c] = _DIFFERENCE * (domain.upper[c] - domain.lower[c])
-        difference = drift_at(z + step) - drift_at(z - step)
-        result[:, :, c] = difference[:, : domain.dimension] / (2.0 * step[c])
-    return result
 
 
 def _require_diffusion(model: MeanField) -> None:

@@ -10,7 +10,8 @@ import pytest
 from at_hand.gaussians import CROSSED, OSCILLATING, PAIRS, around, gaussian, general, l1, ornstein_uhlenbeck, sheared
 from at_hand.models import TWO_PI, free, kuramoto, order
 from mvpde.density.density import Density
-from mvpde.equilibrium.stationary import Stationary, identities, stationary
+from mvpde.equilibrium.identities import identities
+from mvpde.equilibrium.stationary import Stationary, stationary
 from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
 from mvpde.models.laws import Normal, Product

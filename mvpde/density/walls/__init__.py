@@ -1,0 +1,1 @@
+"""What walls of the problem do to a density."""
