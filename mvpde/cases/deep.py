@@ -52,9 +52,10 @@ def laws_of(problem: Problem, network: DeepNetwork) -> list[Product]:
     """The law of the trained weights of each layer at the start: of [initial], or of the layer's own table."""
     model = cast("DeepNetworkModel", problem.sections.model)
     general = dict(zip(network.coordinates, cast("Product", problem.law).factors, strict=True))
+    special = [{name: law.placed(name).factor() for name, law in layer.initial.items()} for layer in model.each]
     return [
-        Product(tuple(own.initial[name].factor() if name in own.initial else general[name] for name in layer.trained))
-        for own, layer in zip(model.each, network.layers, strict=True)
+        Product(tuple(own.get(name, general[name]) for name in layer.trained))
+        for own, layer in zip(special, network.layers, strict=True)
     ]
 
 

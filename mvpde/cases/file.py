@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import tomli_w
 from pydantic import ValidationError, create_model
@@ -18,6 +19,8 @@ from mvpde.cases.messages import explain, listed, nearest
 from mvpde.cases.schema import CaseSections, DataSection, ModelSection
 from mvpde.cases.values import Table
 from mvpde.runtime import MPI, CaseError, on_first_rank
+
+Place = tuple[Any, ...]  # the keys on the way to a value, those of lists as numbers
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,15 @@ class Case:
         """The folder of the case file."""
         return self.path.parent
 
-    def inputs(self) -> dict[tuple[str, str], Path]:
-        """The files that the case names, by section and key."""
+    def inputs(self) -> dict[Place, Path]:
+        """The files that the case names, by the keys on the way to them."""
         data, domain = self.sections.data, self.sections.domain
-        names = {} if data is None else {("data", key): name for key, name in data.files().items()}
+        names: dict[Place, str] = {}
+        names |= {} if data is None else {("data", key): name for key, name in data.files().items()}
         names |= {("model", key): name for key, name in self.sections.model.files().items()}
         names |= {} if domain is None or domain.mesh is None else {("domain", "mesh"): domain.mesh}
+        for entry, law in (self.sections.initial or {}).items():
+            names |= {("initial", entry, *place): name for place, name in law.files().items()}
         return {place: self.directory / name for place, name in names.items()}
 
     def read(self, path: Path) -> bytes:
@@ -110,6 +116,14 @@ def parse(table: Mapping[str, object], path: Path) -> Case:
         raise CaseError(f"{path}: {explain(schema, error)}") from None
     except CaseError as error:
         raise CaseError(f"{path}: {error}") from None
+
+
+def holding(table: Table, place: Place) -> Table:
+    """The part of a case as plain data that the last key of a place is in."""
+    part: Any = table
+    for key in place[:-1]:
+        part = part[key]
+    return cast("Table", part)
 
 
 def assignments(texts: Sequence[str]) -> dict[str, object]:

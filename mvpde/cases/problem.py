@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
 
 from mvpde.cases.file import Case
 from mvpde.cases.kinds import KINDS, Given
@@ -18,14 +17,17 @@ from mvpde.cases.meshes.walls import walled
 from mvpde.cases.messages import blaming, in_file, listed
 from mvpde.cases.schema import CaseSections
 from mvpde.cases.sources import data_of
-from mvpde.cases.starts.initial import Start, check_frozen, completed, law_of, own_law, searched
+from mvpde.cases.starts.entries import of_frozen, without
+from mvpde.cases.starts.initial import Start, completed, law_of, own_law, searched
 from mvpde.cases.starts.labels import characteristic_nodes, check_labels
 from mvpde.cases.starts.laws import LawSection
 from mvpde.density.schemes import SCHEMES
 from mvpde.models.data import Data
 from mvpde.models.expressions.vocabulary import check_finite
-from mvpde.models.laws import Law, Law1D, Product
+from mvpde.models.laws import Law, Law1D, Product, marginals
+from mvpde.models.laws.product import has_density
 from mvpde.models.mean_field import MeanField
+from mvpde.models.shell import ShellLaw
 from mvpde.particles.schemes import PARTICLE_SCHEMES
 from mvpde.runtime import MPI, CaseError, on_first_rank
 
@@ -65,18 +67,19 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
         CaseError: with one message that names section, key and remedy, on all ranks alike.
     """
     with in_file(case.path):
-        sections = case.sections.model_copy(
-            update={"initial": completed("initial", case.sections.initial or {}, case.sections.model)}
-        )
+
+        def read(name: str) -> tuple[Path, bytes]:
+            return on_first_rank(comm, lambda: _content(case, name))
+
+        laws = {name: law.placed(name, read) for name, law in (case.sections.initial or {}).items()}
+        sections = case.sections.model_copy(update={"initial": completed("initial", laws, case.sections.model)})
         data = on_first_rank(comm, lambda: data_of(sections.data, case.directory, case.read))
-        given = Given(sections, data, read=lambda name: on_first_rank(comm, lambda: _content(case, name)))
+        given = Given(sections, data, read=read)
         model = _annealed(_model(given), given)
         still = KINDS[sections.model.kind].frozen(sections.model, data)
         with blaming("[initial]"):
-            frozen = {name: sections.initial[name].factor() for name in still if name in sections.initial}
-            moving = {name: law for name, law in sections.initial.items() if name not in still}
-            check_frozen(frozen, still)
-            law = own_law(sections) or law_of("initial", moving, sections.model, model)
+            frozen = of_frozen(sections.initial, still)
+            law = own_law(sections) or law_of("initial", without(sections.initial, still), sections.model, model, still)
         with blaming("[model] observables"):
             check_observables(model, sections)
         check_labels(sections, model, law)
@@ -126,6 +129,8 @@ def _model(given: Given) -> MeanField:
         if base is None:
             return flat
         law = law_of("model.base_measure", base, section, flat)
+        if not isinstance(law, Product | ShellLaw) or not has_density(law):
+            raise CaseError("[model] base_measure: needs the density of a law of each coordinate, not samples or a joint law")
         return KINDS[section.kind].build(section, replace(given, base_measure=law))
 
 
@@ -177,8 +182,10 @@ def _check_density(problem: Problem) -> None:
     for name in ("stationary", "spectrum"):
         if getattr(sections, name) is not None and model.deterministic:
             raise CaseError(f"[{name}]: model.temperature is 0, so the law ends in points; raise it, or remove the section")
-    if isinstance(law, Product):
-        check_held(sections, model.directions, law.factors[: len(model.directions)])
+    known = marginals(law)
+    if known is not None:
+        moving, product = len(model.directions), isinstance(law, Product)
+        check_held(sections, model.directions, known[:moving], independent=product)
 
 
 def check_block(problem: Problem, times: Sequence[float] = (0.0,), points: int = 256) -> None:
@@ -187,7 +194,7 @@ def check_block(problem: Problem, times: Sequence[float] = (0.0,), points: int =
     Raises:
         CaseError: with the first such place.
     """
-    domain, factors = problem.sections.domain, cast("Product", problem.law).factors
+    domain, factors = problem.sections.domain, marginals(problem.law) or ()
     box = None if domain is None or problem.sections.density is None else domain.box
     lower, upper = box or tuple(zip(*(factor.extent() for factor in factors), strict=True))
     try:

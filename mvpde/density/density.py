@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.density.features import free_energy, nodal_features
-from mvpde.density.projection import project
 from mvpde.density.resolution import cells_per_deviation, ends_of_space, natural_ends, negative_share, walls
 from mvpde.density.schemes import SCHEMES, DensityScheme, Options, OrderInTime, SolverOptions, Steps
+from mvpde.density.starts.projection import project
 from mvpde.measure import Cloud, Mesh, Number, State, no_arrays, nothing, require_ahead
 from mvpde.mesh.domain import Domain
-from mvpde.models.laws import Law, Product, check_law
+from mvpde.models.laws import Law, check_law
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import MPI, ArgumentError, InvariantError, entry
 
@@ -359,8 +359,6 @@ def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:
     """Refuse a mesh or law of other coordinates than the model's."""
     check_law(law)
     labels = domain.labels.shape[1]
-    if labels and not isinstance(law, Product):
-        raise ArgumentError("law", "of a labelled density must be a `Product`, whose factors are those of the labels too")
     if not model.dimension == domain.dimension + labels == law.dimension:
         raise ArgumentError(
             "domain",

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mvpde.density.density import Density
 from mvpde.density.features import free_energy
-from mvpde.density.projection import of_moving
+from mvpde.density.starts.projection import of_moving, project
 from mvpde.equilibrium.circles import along_circles, circles, moved_moments, same, shift_to_phase_zero
 from mvpde.equilibrium.linearised import (
     feature_covariance,
@@ -40,7 +40,8 @@ from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, balance, i
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.failures import as_solver_error
 from mvpde.mesh.quadrature import integrate_against_basis
-from mvpde.models.laws import Law
+from mvpde.models.laws import Law, on_circles
+from mvpde.models.laws.product import has_density
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import ArgumentError, SolverError
 
@@ -205,6 +206,10 @@ def _moments_of(density: Density, number: int, start: Start) -> Array:
     if start.dimension != model.dimension:
         names = ", ".join(model.coordinates)
         raise ArgumentError("starts", f"entry {number} is a law of {start.dimension} coordinates, but the model has {names}")
+    start = on_circles(start, model.periods)
+    if not has_density(start):
+        values, _ = project(domain, model, start)
+        return density.features.moments(values[: domain.owned] * domain.graph.lumped)
     loads = integrate_against_basis(domain, of_moving(start, domain).density)
     return density.features.moments(loads / domain.sum(np.array([loads.sum()]))[0])
 

@@ -18,7 +18,7 @@ from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (lo
 import numpy as np
 from scipy.special import ndtri
 
-from mvpde.models.laws import Law, Product
+from mvpde.models.laws import Law, marginals
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.schemes import PARTICLE_SCHEMES
@@ -81,7 +81,7 @@ def ends_implied(model: MeanField, law: Law) -> Box:
     """Ends of the space that the model's own noise and drift imply about the start, −∞ and ∞ where there is none.
 
     At an end A_aa = 0 and b does not point outwards, so that nothing crosses it. Looked at are −1, 0, 1 and the ends of a
-    `Product`.
+    law with known marginals.
     """
     moving = len(model.directions)
     lower, upper = np.full(moving, -math.inf), np.full(moving, math.inf)
@@ -89,8 +89,9 @@ def ends_implied(model: MeanField, law: Law) -> Box:
         return lower, upper
     start = law.sample(np.random.default_rng(0), PARTICLES)
     m = model.feature_sum(start) / len(start)
+    known = marginals(law)
     for axis in (axis for axis in range(moving) if model.periods[axis] is None):
-        own = law.factors[axis].extent() if isinstance(law, Product) else ()
+        own = () if known is None else known[axis].extent()
         noise, least, most = model.diffusion(start, m)[:, axis, axis].max(), start[:, axis].min(), start[:, axis].max()
         for place in {*_PLACES, *own}:
             there = start.copy()
@@ -147,10 +148,11 @@ def _boxes(model: MeanField, law: Law, end: float, step: float, lasting: bool) -
 
 
 def _start(pilot: Ensemble, law: Law, model: MeanField) -> Box:
-    """Of a product its own extent."""
-    if not isinstance(law, Product):
+    """Of a law with known marginals their extents."""
+    known = marginals(law)
+    if known is None:
         return _of_particles(pilot)
-    ends = np.array([factor.extent() for factor in law.factors[: len(model.directions)]], float)
+    ends = np.array([factor.extent() for factor in known[: len(model.directions)]], float)
     return ends[:, 0], ends[:, 1]
 
 

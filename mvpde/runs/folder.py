@@ -16,7 +16,7 @@ from pathlib import Path
 import tomli_w
 
 import mvpde
-from mvpde.cases.file import Case
+from mvpde.cases.file import Case, holding
 from mvpde.cases.measures import MEASURES
 from mvpde.fields import SUFFIXES
 from mvpde.files import write_aside, write_json
@@ -100,11 +100,12 @@ def create_folder(folder: Path, case: Case, provenance: Mapping[str, object]) ->
 def _portable(case: Case) -> tuple[str, dict[str, bytes]]:
     """The case as text, with its data and mesh files under `inputs/`, and what each of these holds."""
     table, inputs = case.table(), case.inputs()
-    for (section, key), path in inputs.items():
-        table[section][key] = f"{INPUTS}/{path.name}"
-    return tomli_w.dumps(table), {
-        f"{INPUTS}/{path.name}": case.contents.get(path) or path.read_bytes() for path in inputs.values()
-    }
+    names: dict[Path, str] = {}
+    for place, path in inputs.items():
+        alike = [other for other in names if other.name == path.name and other != path]
+        names.setdefault(path, f"{INPUTS}/{len(alike) or ''}{path.name}")
+        holding(table, place)[place[-1]] = names[path]
+    return tomli_w.dumps(table), {name: case.contents.get(path) or path.read_bytes() for path, name in names.items()}
 
 
 def provenance(case: Case, ranks: int, command: Sequence[str]) -> dict[str, object]:

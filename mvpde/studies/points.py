@@ -20,7 +20,7 @@ from typing import cast
 
 from mvpde import runtime
 from mvpde.cases.additions import VARIABLE
-from mvpde.cases.file import Case, load, parse
+from mvpde.cases.file import Case, holding, load, parse
 from mvpde.cases.meshes.coarser import HALF, fewer
 from mvpde.cases.values import Section, Table
 from mvpde.files import write_json
@@ -129,7 +129,7 @@ def _spelled(value: Json) -> Json:
 
 def _digests(case: Case) -> dict[str, str]:
     table = case.table()
-    return {table[section][key]: _digest(path) for (section, key), path in case.inputs().items()}
+    return {holding(table, place)[place[-1]]: _digest(path) for place, path in case.inputs().items()}
 
 
 def _digest(path: Path) -> str:

@@ -65,7 +65,7 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
     (WARM, {"model.base_measure": {"c": NORMAL}}, ["[model.base_measure] y", "is missing; add y ="]),
     (WARM, {"initial.c": {"law": "chi", "scale": 1.0}}, ["[initial] c", "`chi` needs `dimension`", "for example dimension = 40"]),
     (WARM, {"model.base_measure.c": {"law": "chi", "scale": 1.0}}, ["[model.base_measure] c", "`chi` needs `dimension`"]),
-    (WARM, {"model.base_measure.y": NORMAL}, ["[model]", "base_measure", "'y'", "use a uniform law"]),
+    (WARM, {"model.base_measure.y": {"law": "point", "at": 0.0}}, ["[model] base_measure", "needs the density of a law"]),
     (WARM, {"data.source": "cricle"}, ["[data] source", "did you mean `circle`"]),
     (WARM, {"data.points": 0}, ["[data] points", "from 1 to 100000"]),
     (WARM, {"data.points": 10**9}, ["[data] points", "from 1 to 100000"]),

@@ -8,22 +8,31 @@ import numpy as np
 import pytest
 
 from mvpde.models.laws import LAWS, Chi, Law1D, Normal, Product, Uniform, base_potential
+from mvpde.models.laws.von_mises import VonMises
 
 EXAMPLES: dict[str, dict[str, float]] = {
     "uniform": {"lower": -0.5, "upper": 2.0},
     "normal": {"mean": 0.3, "std": 0.7},
     "chi": {"scale": 0.8, "dimension": 6},
+    "gamma": {"shape": 3.0, "scale": 0.25, "shift": -0.3},
+    "exponential": {"scale": 0.3, "shift": 0.1},
+    "beta": {"a": 2.0, "b": 3.0, "lower": 0.0, "upper": 2.0},
+    "lorentz": {"centre": 0.2, "width": 0.5, "lower": -3.0, "upper": 4.0},
+    "von_mises": {"mean": 0.3, "concentration": 2.0},
 }
+OF_POINTS = {"point"}  # without a density
 PRODUCT = Product((Uniform(-1.0, 2.0), Normal(0.5, 0.6)))
 
 
-@pytest.fixture(params=sorted(LAWS))
+@pytest.fixture(params=sorted(LAWS.keys() - OF_POINTS))
 def law(request: pytest.FixtureRequest) -> Law1D:
     """One law of the table, with the parameters of `EXAMPLES`."""
     return LAWS[request.param](**EXAMPLES[request.param])
 
 
 def test_quadrature_has_the_moments_of_the_density(law: Law1D) -> None:
+    if isinstance(law, VonMises):
+        pytest.skip("on a circle moments are those of waves")
     z = np.linspace(-6.0, 7.0, 130_001)  # trapezoid: exact for the normal, O(step) at the jumps of the uniform density
     step = z[1] - z[0]
     points, weights = law.quadrature(20)

@@ -80,7 +80,7 @@ class DeepLayerSection(Section):
         for name, law in self.initial.items():
             if name not in layer.trained:
                 raise refuse(f"initial has a law of {name}, which this layer does not train (it trains {listed(layer.trained)})")
-            missing = [key for key, value in law.model_dump().items() if value is None]
+            missing = law.missing()
             if missing:
                 raise refuse(f"the law `{law.law}` of {name} needs `{missing[0]}` here; add it")
             if law.law == "sphere":
@@ -307,7 +307,7 @@ def _check_meshes(problem: Problem, model: DeepNetworkModel) -> None:
                 f"[domain] mesh: is a mesh of {', '.join(every)}, and one layer trains {', '.join(trained)} alone; "
                 "give `lower`, `upper` and `cells`"
             )
-        own = {name: law.factor() for name, law in section.initial.items()}
+        own = {name: law.placed(name).factor() for name, law in section.initial.items()}
         check_held(problem.sections, every, [own.get(name, general[name]) for name in every])
 
 

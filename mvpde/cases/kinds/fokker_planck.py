@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.schema import ModelSection, Number
+from mvpde.cases.starts.entries import plain
 from mvpde.cases.starts.labels import SECTION
 from mvpde.models.fokker_planck import COORDINATES, fokker_planck
 from mvpde.models.mean_field import MeanField
@@ -46,7 +47,7 @@ class FokkerPlanckModel(ModelSection):
 
 
 def _build(model: FokkerPlanckModel, given: Given) -> MeanField:
-    named = [COORDINATES.index(name) + 1 for name in given.sections.initial if name in COORDINATES]
+    named = [COORDINATES.index(name) + 1 for entry in given.sections.initial for name in plain(entry) if name in COORDINATES]
     dimension = model.dimension() or max(named, default=1)
     return fokker_planck(COORDINATES[:dimension], **model.model_dump(exclude={"kind"}))
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from mvpde.cases.kinds import Given, Kind
 from mvpde.cases.schema import CaseSections, DataSection, MeanFieldSection
+from mvpde.cases.starts.entries import extent_of
 from mvpde.cases.values import Number, Positive, same_lengths
 from mvpde.models.gaussian_mixture import gaussian_mixture
 from mvpde.models.laws import Product
@@ -51,12 +52,12 @@ def _build(model: GaussianMixtureModel, given: Given) -> MeanField:
 
 def _reach(model: GaussianMixtureModel, target: MixtureData, sections: CaseSections) -> float:
     """a with |y| ≤ a wherever the target, the initial law or the domain is: there the quadrature of K must hold."""
-    law, domain = sections.initial.get("y"), sections.domain
+    start, domain = extent_of(sections.initial, "y"), sections.domain
     ends = [
         abs(mean) + 5.0 * math.sqrt(variance + model.unit_variance)
         for mean, variance in zip(target.means, target.variances, strict=True)
     ]
-    ends += [] if law is None else [abs(end) for end in law.extent()]
+    ends += [] if start is None else [abs(end) for end in start]
     ends += [] if domain is None or domain.box is None else [abs(corner[0]) for corner in domain.box]
     return max(ends)
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.schema import CaseSections, ModelSection, Number, Positive, refuse
+from mvpde.cases.starts.entries import extent_of
 from mvpde.cases.starts.labels import SECTION
 from mvpde.models.expressions.vocabulary import Vocabulary, check_finite, evaluate_number
 from mvpde.models.interaction import diffusion, gradient_flow
@@ -133,7 +134,7 @@ def _box_of(model: InteractionModel, sections: CaseSections) -> tuple[list[float
     box, still = None if sections.domain is None else sections.domain.box, [n for n in model.coordinates if n in model.frozen]
     moving = [name for name in model.coordinates if name not in still]
     names = still if box is not None and len(box[0]) == len(moving) else [*moving, *still]
-    ends = [sections.initial[name].extent() if name in sections.initial else (-1.0, 1.0) for name in names]
+    ends = [extent_of(sections.initial, name, model.periods.get(name)) or (-1.0, 1.0) for name in names]
     if box is not None and names is still:
         ends = [*zip(*box, strict=True), *ends]
     return [end[0] for end in ends], [end[1] for end in ends]

@@ -8,7 +8,7 @@ import numpy as np
 
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.schema import CaseSections, DomainSection
-from mvpde.models.laws import Law, Product
+from mvpde.models.laws import Law, marginals
 from mvpde.models.mean_field import MeanField
 from mvpde.registry import At
 from mvpde.runtime import MPI, ArgumentError, CaseError, on_first_rank
@@ -52,7 +52,8 @@ def _found(domain: DomainSection, sections: CaseSections, model: MeanField, law:
 def _of_direction(model: MeanField, law: Law, axis: int, lower: float, upper: float) -> tuple[float, float]:
     """A circle keeps its period, and a space its ends."""
     period = model.periods[axis]
-    extent = law.factors[axis].extent() if isinstance(law, Product) else (lower, upper)
+    known = marginals(law)
+    extent = (lower, upper) if known is None else known[axis].extent()
     if period is not None:
         begin = extent[0] if abs(extent[1] - extent[0] - period) < 1e-9 * period else 0.5 * (sum(extent) - period)
         return begin, begin + period

@@ -13,7 +13,7 @@ from mvpde.mesh.gmsh import read
 from mvpde.mesh.refinement import refined
 from mvpde.mesh.shell import shell
 from mvpde.mesh.union import union
-from mvpde.models.laws import Product
+from mvpde.models.laws import restricted
 from mvpde.runtime import MPI, ArgumentError, CaseError
 
 
@@ -59,8 +59,7 @@ def labelled(problem: Problem, comm: MPI.Intracomm) -> Domain:
     mesh, model, law = domain(problem, comm), problem.model, problem.law
     if model.frozen == 0:
         return mesh
-    assert isinstance(law, Product)  # a model with a metric has no frozen coordinates
-    labels, weights = Product(law.factors[len(model.directions) :]).quadrature(label_nodes(problem.sections, model))
+    labels, weights = restricted(law, len(model.directions), model.dimension).quadrature(label_nodes(problem.sections, model))
     return union([mesh] * len(weights), weights, labels)
 
 

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mvpde.cases.kinds import KINDS
-from mvpde.cases.messages import listed, nearest
 from mvpde.cases.schema import CaseSections, ModelSection
+from mvpde.cases.starts.entries import assigned
+from mvpde.cases.starts.joint import JointSection
 from mvpde.cases.starts.laws import LawSection
 from mvpde.models.laws import Law, Law1D, Product
+from mvpde.models.laws.periodic import circular
+from mvpde.models.laws.product import Joint, joined
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.shell import ShellLaw
 from mvpde.runtime import CaseError
@@ -27,18 +30,11 @@ def own_law(sections: CaseSections) -> Law | None:
     return None if law is None else law(sections.model)
 
 
-def check_frozen(laws: Mapping[str, Law1D], names: Sequence[str]) -> None:
-    """Refuse an [initial] that leaves out a frozen coordinate."""
-    for name in names:
-        if name not in laws:
-            raise CaseError(f'[initial] {name}: is missing; add {name} = {{ law = "normal", mean = 0.0, std = 1.0 }}')
-
-
 def completed(name: str, laws: Mapping[str, LawSection], model: ModelSection) -> dict[str, LawSection]:
     """The laws of a section; those that leave a number to the model have the model's."""
     complete = {}
     for coordinate, law in laws.items():
-        missing = [key for key, value in law.model_dump().items() if value is None]
+        missing = law.missing()
         for key in missing:
             if not isinstance(getattr(model, key, None), float):
                 example = f"{key} = {(type(law).model_fields[key].examples or [1.0])[0]}"
@@ -47,11 +43,22 @@ def completed(name: str, laws: Mapping[str, LawSection], model: ModelSection) ->
     return complete
 
 
-def law_of(name: str, laws: Mapping[str, LawSection], section: ModelSection, model: MeanField) -> Product | ShellLaw:
-    """The law of the coordinates, or of y and c where they are those of a shell."""
+def law_of(name: str, laws: Mapping[str, LawSection], section: ModelSection, model: MeanField, others: Sequence[str] = ()) -> Law:
+    """The law of the coordinates, or of y and c where they are those of a shell.
+
+    Args:
+        name: of the section, for messages.
+        laws: by entry: a coordinate, several with commas between them, or a pattern such as "y*".
+        section: of the model, whose numbers stand in for missing ones.
+        model: the model.
+        others: further names that entries may be about.
+
+    Raises:
+        CaseError: with the remedy.
+    """
     laws = completed(name, laws, section)
     if model.metric is None:
-        return _product_law(name, laws, model.coordinates, model.periods)
+        return _law_of_all(name, laws, model.coordinates, model.periods, others)
     if set(laws) != {"y", "c"} or laws["y"].law != "sphere":
         raise CaseError(
             f'[{name}]: y lies on a sphere and c is the output weight; give y = {{ law = "sphere" }} and a law of c, nothing else'
@@ -59,17 +66,33 @@ def law_of(name: str, laws: Mapping[str, LawSection], section: ModelSection, mod
     return ShellLaw(model.metric, model.dimension, laws["c"].factor())
 
 
-def _product_law(name: str, laws: Mapping[str, LawSection], coordinates: Sequence[str], periods: Periods) -> Product:
-    for coordinate in laws:
-        if coordinate not in coordinates:
-            near = nearest(coordinate, coordinates) or ";"
-            raise CaseError(
-                f"[{name}] {coordinate}: the model has no such coordinate{near} its coordinates are {listed(coordinates)}"
-            )
+def _law_of_all(
+    name: str, laws: Mapping[str, LawSection], coordinates: Sequence[str], periods: Periods, others: Sequence[str]
+) -> Law:
+    chosen = assigned(name, laws, coordinates, others)
+    groups: list[tuple[tuple[int, ...], Joint | Product]] = []
+    for entry, names in chosen:
+        places = tuple(coordinates.index(one) for one in names)
+        own = [periods[k] for k in places]
+        if isinstance(laws[entry], JointSection) and not (laws[entry].law == "samples" and len(names) == 1):
+            groups.append((places, laws[entry].joint(names, own)))  # type: ignore[attr-defined]
+            continue
+        factors = (_factor(laws[entry], one, period) for one, period in zip(names, own, strict=True))
+        groups += [((place,), Product((factor,))) for place, factor in zip(places, factors, strict=True)]
     for coordinate in coordinates:
-        if coordinate not in laws:
+        if not any(coordinate in names for _, names in chosen):
             raise CaseError(f'[{name}] {coordinate}: is missing; add {coordinate} = {{ law = "normal", mean = 0.0, std = 1.0 }}')
-    return Product(tuple(laws[c].factor(period) for c, period in zip(coordinates, periods, strict=True)))
+    return joined(groups)
+
+
+def _factor(section: LawSection, name: str, period: float | None) -> Law1D:
+    law = section.placed(name).factor(period)
+    if circular(law) and period is None:
+        raise CaseError(
+            f'[initial.{name}] law: "{section.law}" is a law on a circle, and `{name}` has no period; give it one in [model] '
+            f'periods = {{ {name} = "2*pi" }}, or another law'
+        )
+    return law
 
 
 def searched(sections: CaseSections, model: MeanField) -> list[Start] | None:

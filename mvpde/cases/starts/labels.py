@@ -11,7 +11,7 @@ from pydantic import Field
 from mvpde.cases.messages import listed, nearest
 from mvpde.cases.schema import CaseSections
 from mvpde.cases.values import Count
-from mvpde.models.laws import Law, Product
+from mvpde.models.laws import Law, marginals, restricted
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import CaseError
 
@@ -52,8 +52,12 @@ def check_labels(sections: CaseSections, model: MeanField, law: Law) -> None:
         )
     if math.prod((given or {}).values()) > MOST_LABELS:
         raise CaseError(f"[labels]: {math.prod((given or {}).values())} labels in all take hours; give fewer")
-    if sections.density is not None and isinstance(law, Product):
-        for name, factor in zip(still, law.factors[len(model.directions) :], strict=True):
+    if sections.density is not None and still:
+        try:
+            factors = marginals(restricted(law, len(model.directions), model.dimension)) or ()
+        except ValueError as error:
+            raise CaseError(f"[initial]: {error}") from None
+        for name, factor in zip(still, factors, strict=True):
             check_positive(name, (given or {})[name], factor.quadrature)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from mvpde.models.deep.network import DeepNetwork
 from mvpde.models.deep.units import WEIGHTS
 from mvpde.models.laws import Law1D, Product, Sampler
+from mvpde.models.laws.product import has_density
 from mvpde.models.mean_field import Array
 from mvpde.particles.blocks import Words
 from mvpde.particles.deep.driven import LimitPath, driven_velocity, ends_at
@@ -59,7 +60,9 @@ def start_of(network: DeepNetwork, laws: Mapping[str, Law1D], *, stratified: boo
 
 
 def one_in_each_part(law: Law1D, rng: np.random.Generator, n: int) -> Array:
-    """One draw from each of n parts of equal mass, in random order: the quantiles at (k + U_k)/n."""
+    """One draw from each of n parts of equal mass, in random order: the quantiles at (k + U_k)/n; of points, any n draws."""
+    if not has_density(Product((law,))):
+        return law.sample(rng, n)
     grid = np.linspace(*law.extent(), GRID)
     density = law.density(grid)
     distribution = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])

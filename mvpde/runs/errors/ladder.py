@@ -17,7 +17,7 @@ from mvpde.cases.measures import accuracy_names, density_of
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import DensitySection, DomainSection
 from mvpde.measure import Array, Measure
-from mvpde.models.laws import Product
+from mvpde.models.laws import Law1D, marginals
 from mvpde.runs.cautions.caution import Caution
 from mvpde.runs.errors import rungs as steps
 from mvpde.runs.errors.companions import Companions, companions, moments
@@ -244,15 +244,16 @@ def _first_scale(problem: Problem, section: DensitySection, domain: DomainSectio
     shape = _shape(problem)
     lengths = [b - a for a, b in zip(domain.lower or [], domain.upper or [], strict=True)]
     law, widths = problem.law, [0.0] * len(shape)
-    if isinstance(law, Product):
-        widths = [_deviation(law, axis) / length for axis, length in enumerate(lengths)]
+    known = marginals(law)
+    if known is not None:
+        widths = [_deviation(known[axis]) / length for axis, length in enumerate(lengths)]
     most = steps.whole(shape, (section.max_nodes / math.prod(shape)) ** (1.0 / len(shape)), down=True)
     return min(steps.whole(shape, steps.first_scale(shape, widths, section.accuracy or steps.LOOSE)), most)
 
 
-def _deviation(law: Product, axis: int) -> float:
+def _deviation(law: Law1D) -> float:
     """Standard deviation of one coordinate."""
-    places, weights = law.factors[axis].quadrature(32)
+    places, weights = law.quadrature(32)
     mean = float(places @ weights / weights.sum())
     return math.sqrt(float((places - mean) ** 2 @ weights / weights.sum()))
 

@@ -20,7 +20,8 @@ from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem, stationary_starts
 from mvpde.cases.problem import problem as described
 from mvpde.measure import Array, Measure
-from mvpde.models.laws import Product, Uniform
+from mvpde.models.laws import Product, Uniform, marginals, restricted
+from mvpde.models.laws.product import Joint, joined
 from mvpde.runs.cautions.caution import Caution
 from mvpde.runtime import ArgumentError, CaseError, SolverError
 
@@ -172,8 +173,11 @@ def _smaller(problem: Problem, walls: Sequence[tuple[bool, bool]], strips: int) 
 def _flat(problem: Problem) -> Problem:
     """From a flat law, which any mesh of the box holds; labels keep theirs."""
     box, law, moving = _box(problem), problem.law, len(problem.model.directions)
-    if box is None or not isinstance(law, Product):
+    if box is None or marginals(law) is None:
         return problem
     periods = problem.model.periods
     flat = [Uniform(a, b, periods[k] is not None) for k, (a, b) in enumerate(zip(*box, strict=True))]
-    return replace(problem, law=Product((*flat, *law.factors[moving:])))
+    still = restricted(law, moving, law.dimension) if law.dimension > moving else None
+    both: list[tuple[tuple[int, ...], Joint | Product]] = [(tuple(range(moving)), Product(tuple(flat)))]
+    both += [] if still is None else [(tuple(range(moving, law.dimension)), cast("Joint | Product", still))]
+    return replace(problem, law=joined(both))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mvpde.density.density import Density
-from mvpde.density.projection import project
 from mvpde.density.resolution import cells_per_deviation, natural_ends, walls
+from mvpde.density.starts.projection import project
 from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.gmsh import gmsh
@@ -20,7 +20,7 @@ from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.runtime import MPI, ArgumentError
 
 H = 0.04
-DISC = Path(__file__).parents[2] / "meshes" / "disc.msh"
+DISC = Path(__file__).parents[3] / "meshes" / "disc.msh"
 NAMES = ("x", "y", "z")
 
 

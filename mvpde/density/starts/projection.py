@@ -11,6 +11,9 @@ nodal masses are then products of one-dimensional ones,
 
 all of which have the law's mean, so that α ∈ [0, 1] gives the law's variance as well, unless even w^B spreads more: no masses on
 the nodes have less. On other meshes w^A_i = ∫ρφ_i is computed from the law's own quadrature nodes, found in their cells.
+
+Laws that are made of points, and infinite densities, go this way too, and each part of a mixture for itself. Where coordinates
+depend on each other (`joint`), the same is done along all lines of nodes in turn.
 """
 
 from __future__ import annotations
@@ -22,25 +25,37 @@ from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
 
 from mvpde.density.limiter import add_limited_fluxes
+from mvpde.density.starts.spreading import BoxNodes, folded, multilinear, spread, squeezed
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.locating import deposited
 from mvpde.mesh.quadrature import integrate_against_basis
-from mvpde.models.laws import Law, Law1D, Product
+from mvpde.models.laws.law import Law, Law1D, atoms_of, components_of
+from mvpde.models.laws.periodic import unwrapped
+from mvpde.models.laws.product import Product, cloud_of, has_density, marginals, on_circles, restricted
 from mvpde.models.mean_field import MeanField
 from mvpde.runtime import ArgumentError
 
 Array = NDArray[np.float64]
 
 NARROW = 0.75  # cells in a standard deviation, below which a law is no longer seen by quadrature in cells
+JOINT = 2.0  # the same across coordinates that depend on each other: cells see less of a law that is oblique to them
 _OUTSIDE = 0.01  # share of the initial law that the domain may miss, or count twice
 _PANELS, _POINTS = 64, 8  # that a law is cut into, and Gauss points in each
 _NODES = {1: 512, 2: 64, 3: 20}  # of the law's own quadrature in each direction, where the mesh is no box
+_TOUCHING = 1e-6  # cells beyond a wall that count as on it
 _DIGITS = 9  # of a position, relative to the domain's extent, by which nodes are on one line
 
 
 def of_moving(law: Law, domain: Domain) -> Law:
-    """The law of the coordinates that are directions of the mesh; in a product they come first."""
-    return Product(law.factors[: domain.dimension]) if domain.labels.size and isinstance(law, Product) else law
+    """The law of the coordinates that are directions of the mesh, which come first; it is independent of the labels.
+
+    Raises:
+        ArgumentError: it depends on labels.
+    """
+    try:
+        return restricted(law, 0, domain.dimension) if domain.labels.size else law
+    except ValueError as error:
+        raise ArgumentError("law", str(error)) from None
 
 
 def project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
@@ -52,7 +67,7 @@ def project(domain: Domain, model: MeanField, law: Law) -> tuple[Array, float]:
     Raises:
         ArgumentError: a domain that misses more than 1 % of the law.
     """
-    moving = of_moving(law, domain)
+    moving = of_moving(on_circles(law, model.periods), domain)
     found = _of_narrow(domain, moving) if _is_narrow(domain, moving) else None
     if found is None:
         found = _resolved(domain, model, moving)
@@ -93,9 +108,21 @@ def _nodal(domain: Domain, masses: Array) -> Array:
 
 def _is_narrow(domain: Domain, law: Law) -> bool:
     """Whether quadrature in cells may miss the law."""
-    if domain.metric is not None or not isinstance(law, Product):
+    known = marginals(law)
+    if domain.metric is not None or known is None:
         return False
-    return any(_deviation(factor) < NARROW * h for factor, h in zip(law.factors, spacings(domain), strict=True))
+    h = spacings(domain)
+    if isinstance(law, Product) or not has_density(law):
+        return not has_density(law) or any(_scale(factor) < NARROW * width for factor, width in zip(known, h, strict=True))
+    points, masses = cloud_of(law, h)
+    covariance = np.cov(points.T / np.array(h)[:, None], aweights=masses, ddof=0).reshape(len(h), len(h))
+    return bool(np.linalg.eigvalsh(covariance)[0] < JOINT**2)
+
+
+def _scale(law: Law1D) -> float:
+    """The standard deviation of the narrowest part."""
+    parts = [part for _, part in components_of(law)]
+    return _deviation(law) if parts == [law] else min(_scale(part) for part in parts)
 
 
 def _deviation(law: Law1D) -> float:
@@ -124,10 +151,10 @@ def _lines(domain: Domain) -> list[Array] | None:
 
 
 def _of_narrow(domain: Domain, law: Law) -> tuple[Array, float] | None:
-    """Values and share inside of a product law on a mesh that need not resolve it; None for another law, or a metric.
+    """Values and share inside of a law on a mesh that need not resolve it; None for one without marginals, or a metric.
     Collective.
     """
-    if domain.metric is not None or not isinstance(law, Product):
+    if domain.metric is not None or marginals(law) is None:
         return None
     if not domain.parts:
         masses, inside = _masses(domain, law)
@@ -137,12 +164,15 @@ def _of_narrow(domain: Domain, law: Law) -> tuple[Array, float] | None:
     return _nodal(domain, masses), pieces[0][1]
 
 
-def _masses(domain: Domain, law: Product) -> tuple[Array, float]:
+def _masses(domain: Domain, law: Law) -> tuple[Array, float]:
     """Nodal masses at owned unknowns that sum to 1, and the share of the law inside. Collective."""
     lines = _lines(domain)
     if lines is None:
-        masses, inside = deposited(domain, *law.quadrature([_NODES[domain.dimension]] * domain.dimension))
+        rule = law.quadrature([_NODES[domain.dimension]] * domain.dimension) if isinstance(law, Product) else None
+        masses, inside = deposited(domain, *(rule or cloud_of(law, spacings(domain))))
         return masses / inside if inside > 0.0 else masses, inside
+    if not isinstance(law, Product):
+        return _joint(domain, law)
     masses, inside = np.ones(domain.owned), 1.0
     for axis, (factor, h) in enumerate(zip(law.factors, spacings(domain), strict=True)):
         lower, upper, period = domain.lower[axis], domain.upper[axis], domain.periods[axis]
@@ -152,62 +182,36 @@ def _masses(domain: Domain, law: Product) -> tuple[Array, float]:
     return masses, inside
 
 
+def _joint(domain: Domain, law: Law) -> tuple[Array, float]:
+    """Of coordinates that depend on each other. Collective."""
+    h, lower = np.array(spacings(domain)), np.array(domain.lower)
+    cells = np.rint(np.subtract(domain.upper, domain.lower) / h).astype(int)
+    grid = BoxNodes(tuple(map(int, cells)), tuple(period is not None for period in domain.periods))
+    points, masses = cloud_of(law, list(h))
+    found, inside = spread((points - lower) / h, masses, grid, NARROW)
+    index = np.rint((domain.coordinates[: domain.owned] - lower) / h).astype(int)
+    return found[tuple((index % np.array(found.shape)).T)], inside
+
+
 def _of_direction(law: Law1D, lower: float, cells: int, h: float, periodic: bool) -> tuple[Array, float]:
     """Masses of the nodes of one direction, which sum to 1, and the share of the law between its ends; wrapped where periodic."""
-    x, w = _quadrature(law, lower, lower + cells * h, h, periodic)
+    parts = components_of(law)
+    if len(parts) > 1:
+        found = [(share, *_of_direction(part, lower, cells, h, periodic)) for share, part in parts]
+        inside = math.fsum(share * within for share, _, within in found)
+        return np.sum([share * within * masses for share, masses, within in found], axis=0) / (inside or 1.0), inside
+    x, w = atoms_of(law) or _quadrature(unwrapped(law), lower, lower + cells * h, h, periodic)
+    place = (x - lower) / h
+    if not periodic:
+        kept = (place > -_TOUCHING) & (place < cells + _TOUCHING)
+        place, w = np.clip(place[kept], 0.0, cells), w[kept]
     inside = float(w.sum())
     if not inside > 0.0:
         return np.zeros(cells + (not periodic)), 0.0
     w = w / inside
-    place = (x - lower) / h
-    mean = float(w @ place)
-    first = min(math.floor(float(place.min())), math.floor(mean))
-    count = math.floor(float(place.max())) + 2 - first
-    masses = _hats(place - first, w, count)
-    nearest = _hats(np.array([mean - first]), np.ones(1), count)
-    if math.sqrt(_variance(w, place)) >= NARROW:
-        masses = _sharpened(masses)
-    wide, least, wanted = (_variance(*pair) for pair in _pairs(masses, nearest, w, place, count))
-    alpha = min(max((wide - wanted) / (wide - least), 0.0), 1.0) if wide > least else 0.0
-    return _folded((1.0 - alpha) * masses + alpha * nearest, first, cells, periodic), inside
-
-
-def _pairs(masses: Array, nearest: Array, w: Array, place: Array, count: int) -> list[tuple[Array, Array]]:
-    nodes = np.arange(count, dtype=float)
-    return [(masses, nodes), (nearest, nodes), (w, place)]
-
-
-def _variance(weights: Array, points: Array) -> float:
-    return float(weights @ (points - weights @ points) ** 2)
-
-
-def _hats(place: Array, weights: Array, count: int) -> Array:
-    """Σ_q w_q φ_j(x_q), positions in cells from the first node."""
-    left = np.minimum(np.floor(place).astype(int), count - 2)
-    share = place - left
-    return np.bincount(left, weights * (1.0 - share), count) + np.bincount(left + 1, weights * share, count)
-
-
-def _sharpened(masses: Array) -> Array:
-    """w − δ²w/12, the fluxes ½m_ij(ρ_i − ρ_j) of a line, as far as w ≥ 0 allows on both sides alike."""
-    flux = np.diff(masses) / 12.0  # from the poorer to the richer
-    loss = np.zeros(len(masses))
-    loss[:-1] += np.maximum(flux, 0.0)
-    loss[1:] += np.maximum(-flux, 0.0)
-    share = np.where(loss > masses, masses / np.where(loss > 0.0, loss, 1.0), 1.0)
-    flux *= np.where(flux > 0.0, share[:-1], share[1:])
-    result = masses.copy()
-    result[:-1] -= flux
-    result[1:] += flux
-    return result
-
-
-def _folded(masses: Array, first: int, cells: int, periodic: bool) -> Array:
-    """Masses at the nodes of the direction, of those numbered from ``first`` on."""
-    number = np.arange(first, first + len(masses))
-    if periodic:
-        return np.bincount(number % cells, masses, cells)
-    return np.bincount(np.clip(number, 0, cells), masses, cells + 1)
+    first = math.floor(float(place.min()))
+    masses = multilinear((place - first)[:, None], w, (math.floor(float(place.max())) + 2 - first,))
+    return folded(squeezed(masses, float(w @ (place - w @ place) ** 2), NARROW), first, cells, periodic), inside
 
 
 def _quadrature(law: Law1D, lower: float, upper: float, h: float, periodic: bool) -> tuple[Array, Array]:

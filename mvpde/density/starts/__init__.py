@@ -1,0 +1,1 @@
+"""What a law becomes on a mesh at the start."""
