@@ -29,7 +29,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from mvpde.density.density import Density
-from mvpde.density.projection import spacings
+from mvpde.density.starts.projection import spacings
 from mvpde.density.systems import complete, configure, edge_matrix
 from mvpde.equilibrium.linearised import deviations, fastest_rate, frozen, generic, linearised, slow_modes, solve
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, log_gibbs, potential_at, stationary

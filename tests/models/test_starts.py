@@ -184,7 +184,8 @@ def test_a_correlated_normal_law() -> None:
     value = np.mean(wrapped.density(x) * np.exp(1j * (x[:, 0] + x[:, 1]))) * TWO_PI**2
     assert value == pytest.approx(np.exp(1j * (0.5 - 1.0) - 0.5 * (1.0 + 1.2 + 0.5)), abs=1e-7)
     h = 1e-5
-    slope = (wrapped.log_density(x[5:8] + [h, 0.0]) - wrapped.log_density(x[5:8] - [h, 0.0])) / (2 * h)
+    aside = np.array([h, 0.0])
+    slope = (wrapped.log_density(x[5:8] + aside) - wrapped.log_density(x[5:8] - aside)) / (2 * h)
     np.testing.assert_allclose(wrapped.log_density_gradient(x[5:8])[:, 0], slope, atol=1e-7)
     assert [type(one).__name__ for one in wrapped.marginals] == ["Wrapped", "Wrapped"]
     for wrong in (((1.0, 2.0), (2.0, 1.0)), ((1.0, 0.5), (0.4, 1.0)), ((1.0,),)):
