@@ -14,7 +14,7 @@ from mvpde.models.mean_field import Array
 def random_expression(rng: np.random.Generator, depth: int) -> str:
     if depth == 0:
         return str(rng.choice(["x", "y", "pi", "0.7", "2", "-1.3"]))
-    operands = [random_expression(rng, depth - 1) for _ in range(2)]
+    operands = [random_expression(rng, depth - 1) for _ in range(3)]
     smooth = sorted(FUNCTIONS.keys() - {"sign", "heaviside"})
     name = str(rng.choice([*smooth, "+", "-", "*", "/", "**2", "**-1", "**x", "negative"]))
     if name in FUNCTIONS:

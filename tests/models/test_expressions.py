@@ -11,6 +11,7 @@ from scipy.special import erf
 
 from at_hand.expressions import evaluated
 from mvpde.models.data import TARGETS
+from mvpde.models.expressions.derivatives import differentiate
 from mvpde.models.expressions.parse import FUNCTIONS, MAX_LENGTH, ExpressionError, compile_expression, constant
 
 X = np.linspace(0.2, 3.0, 7)
@@ -29,6 +30,11 @@ MEANING = {
     "tan(x) + tanh(y) + abs(y)": np.tan(X) + np.tanh(Y) + np.abs(Y),
     "sign(y) + 2*heaviside(y) + erf(x)": np.sign(Y) + 2 * np.heaviside(Y, 0.5) + erf(X),
     "minimum(x, y) - maximum(x, 1)": np.minimum(X, Y) - np.maximum(X, 1),
+    "sinh(y) + cosh(y)*atan(x)": np.sinh(Y) + np.cosh(Y) * np.arctan(X),
+    "atan2(y, -x)": np.arctan2(Y, -X),
+    "(y < 0.5) + (y <= 0.5) + 2*(x > 1) - (x >= y)*3": (Y < 0.5) + 1.0 * (Y <= 0.5) + 2 * (X > 1) - (X >= Y) * 3,
+    "where(y > 0, y, -2*y) + where(1, x, y)": np.where(Y > 0, Y, -2 * Y) + X,
+    "where(y > 0, log(y), exp(y))": np.where(Y > 0, np.log(np.where(Y > 0, Y, 1.0)), np.exp(Y)),
     "pi*e": np.full(7, math.pi * math.e),
     " x\n + y ": X + Y,
 }
@@ -45,7 +51,7 @@ def test_a_constant_expression_has_the_shape_of_its_variables() -> None:
 
 def test_every_function_is_evaluated() -> None:
     for name, operation in FUNCTIONS.items():
-        arguments = ", ".join("xy"[: operation.arguments])
+        arguments = ", ".join("xyx"[: operation.arguments])
         assert evaluated(compile_expression(f"{name}({arguments})", ("x", "y")), X, Y).shape == X.shape
 
 
@@ -72,7 +78,10 @@ REFUSED = {  # text: (part of the message, column)
     "x//2": ("'//'", 2),
     "x % 2": ("character '%'", 3),
     "x @ x": ("character '@'", 3),
-    "x < 1": ("character '<'", 3),
+    "0 < x < 1": ("multiply them: (0 < x)*(x < 1)", 1),
+    "x == 1": ("comparisons are <, <=, >, >=", 3),
+    "x << 1": ("'x << 1'", 1),
+    "where(x, 1)": ("takes 3 argument", 1),
     "1, 2": ("list of values", 1),
     "True": ("'True'", 1),
     "1j": ("'1j'", 1),
@@ -120,3 +129,26 @@ def test_constants() -> None:
     for wrong in ("x", "1/0", "log(-1)", math.nan, math.inf, 10**400, True, None):
         with pytest.raises(ExpressionError):
             constant(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "slope"),
+    [
+        ("sinh(2*x)", 2 * np.cosh(2 * X)),
+        ("cosh(x)**2", 2 * np.cosh(X) * np.sinh(X)),
+        ("atan(x*x)", 2 * X / (1 + X**4)),
+        ("atan2(x, y)", Y / (X**2 + Y**2)),
+        ("atan2(y, x)", -Y / (X**2 + Y**2)),
+        ("where(x < 1, x**2, 3*x)", np.where(X < 1, 2 * X, 3.0)),
+        ("where(x < y, 1, 2)", 0.0 * X),
+        ("where(y > 0, log(y)*x, 1/0*y)", np.where(Y > 0, np.log(np.where(Y > 0, Y, 1.0)), 0.0)),
+    ],
+)
+def test_slopes_of_the_vocabulary(text: str, slope: np.ndarray) -> None:
+    found = differentiate(compile_expression(text, ("x", "y")), "x")
+    np.testing.assert_allclose(evaluated(found, X, Y), slope, rtol=1e-13)
+
+
+def test_a_comparison_alone_has_no_slope() -> None:
+    with pytest.raises(ExpressionError, match=r"'<' jumps.*where"):
+        differentiate(compile_expression("x*(x < 1)", ("x",)), "x")

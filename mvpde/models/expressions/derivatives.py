@@ -1,7 +1,8 @@
 """Exact derivatives of expressions: a tree in, a tree of the same vocabulary out.
 
 Where a function has a kink (abs, minimum, maximum) its derivative is the mean of both sides, by sign(0) = 0 and heaviside(0) =
-½. Where it jumps (sign, heaviside) there is no derivative that is a function, and the expression is refused.
+½. Where it jumps (sign, heaviside, a comparison) there is no derivative that is a function, and the expression is refused;
+where(c, a, b) has that of a or b, on either side.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from mvpde.models.expressions.parse import Apply, Expression, ExpressionError, Node, Number, Variable, number
+from mvpde.models.expressions.parse import DROPPED, KEPT, Apply, Expression, ExpressionError, Node, Number, Variable, number
 
 ZERO, ONE, TWO = Number(0.0), Number(1.0), Number(2.0)
 
@@ -43,7 +44,8 @@ def derivative(tree: Node, variable: str) -> Node:
         case Variable(name):
             return ONE if name == variable else ZERO
         case Apply(operation, arguments):
-            inner = tuple(derivative(a, variable) for a in arguments)
+            still = operation in (KEPT, DROPPED)  # conditions count as constant
+            inner = tuple(ZERO if still and k == 0 else derivative(a, variable) for k, a in enumerate(arguments))
             return ZERO if all(d == ZERO for d in inner) else RULES[operation](tree, inner)
     return ZERO
 
@@ -154,10 +156,16 @@ def _chain(outer: Callable[[Node, Apply], Node]) -> Rule:
     return lambda tree, inner: _times(outer(tree.arguments[0], tree), inner[0])
 
 
+def _angle(tree: Apply, inner: tuple[Node, ...]) -> Node:
+    """atan2(a, b)' = (b a' − a b')/(a² + b²)."""
+    (a, b), (da, db) = tree.arguments, inner
+    return _over(_subtract(_times(b, da), _times(a, db)), _add(_power(a, TWO), _power(b, TWO)))
+
+
 def _jump(tree: Apply, inner: tuple[Node, ...]) -> Node:
     raise ExpressionError(
         f"'{tree.operation}' jumps, so an expression with it has no derivative; write a smooth step such as tanh(x/0.1), or abs, "
-        "minimum, maximum for a kink"
+        "minimum, maximum, where(…) for a kink"
     )
 
 
@@ -174,11 +182,21 @@ RULES: dict[str, Rule] = {
     "exp": _chain(lambda u, f: f),
     "log": _chain(lambda u, f: _over(ONE, u)),
     "sqrt": _chain(lambda u, f: _over(Number(0.5), f)),
+    "sinh": _chain(lambda u, f: _call("cosh", u)),
+    "cosh": _chain(lambda u, f: _call("sinh", u)),
+    "atan": _chain(lambda u, f: _over(ONE, _add(ONE, _power(u, TWO)))),
+    "atan2": _angle,
     "tanh": _chain(lambda u, f: _subtract(ONE, _power(f, TWO))),
     "erf": _chain(lambda u, f: _times(Number(2.0 / math.sqrt(math.pi)), _call("exp", _negative(_power(u, TWO))))),
     "abs": _chain(lambda u, f: _call("sign", u)),
     "sign": _jump,
     "heaviside": _jump,
+    KEPT: lambda tree, inner: Apply(KEPT, (tree.arguments[0], inner[1])),
+    DROPPED: lambda tree, inner: Apply(DROPPED, (tree.arguments[0], inner[1])),
+    "<": _jump,
+    "<=": _jump,
+    ">": _jump,
+    ">=": _jump,
     "minimum": _chosen(lambda a, b: _subtract(b, a)),
     "maximum": _chosen(_subtract),
 }

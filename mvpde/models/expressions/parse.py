@@ -1,6 +1,8 @@
 """Expressions of case files: parsed into a small tree over a fixed vocabulary, never by `eval`; `programs` evaluates it.
 
-    expression = number | name | -e | +e | e + e | e - e | e * e | e / e | e ** e | function(e, …)
+    expression = number | name | -e | +e | e + e | e - e | e * e | e / e | e ** e | e < e | … | e >= e | function(e, …)
+
+A comparison is 1 where it holds and 0 elsewhere; where(c, a, b) is a where c is not 0 and b elsewhere, whatever the other is.
 
 An expression is text from a stranger: its length, nesting and constant exponents are bounded before anything is computed, and
 every refusal is an `ExpressionError` that names what was found and at which column. A result may still be infinite or NaN, as
@@ -14,6 +16,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +37,8 @@ NO_PARAMETERS: Mapping[str, float] = MappingProxyType({})
 
 Value = Array | float
 
+KEPT, DROPPED = "kept where", "dropped where"
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -47,6 +52,36 @@ def _heaviside(x: Value, out: Array | None = None) -> Value:
     return np.heaviside(x, 0.5, out=out)
 
 
+def _comparison(holds: np.ufunc) -> Callable[..., Value]:
+    """1 or 0: true and false would be added as such."""
+
+    def call(x: Value, y: Value, out: Array | None = None) -> Value:
+        return cast("Value", np.multiply(holds(x, y), 1.0, out=out))
+
+    return call
+
+
+def _kept(condition: Value, x: Value, out: Array | None = None) -> Value:
+    """x where the condition is not 0, and 0 elsewhere."""
+    return _put(np.where(np.not_equal(condition, 0.0), x, 0.0), out)
+
+
+def _dropped(condition: Value, x: Value, out: Array | None = None) -> Value:
+    """x where the condition is 0, and 0 elsewhere."""
+    return _put(np.where(np.not_equal(condition, 0.0), 0.0, x), out)
+
+
+def _put(values: Array, out: Array | None) -> Value:
+    if out is None:
+        return values
+    out[...] = values
+    return out
+
+
+def _where(condition: Value, x: Value, y: Value) -> Value:
+    return np.where(np.not_equal(condition, 0.0), x, y)
+
+
 FUNCTIONS: dict[str, Operation] = {
     "sin": Operation(1, np.sin),
     "cos": Operation(1, np.cos),
@@ -54,13 +89,18 @@ FUNCTIONS: dict[str, Operation] = {
     "exp": Operation(1, np.exp),
     "log": Operation(1, np.log),
     "sqrt": Operation(1, np.sqrt),
+    "sinh": Operation(1, np.sinh),
+    "cosh": Operation(1, np.cosh),
     "tanh": Operation(1, np.tanh),
+    "atan": Operation(1, np.arctan),
+    "atan2": Operation(2, np.arctan2),
     "abs": Operation(1, np.abs),
     "sign": Operation(1, np.sign),
     "heaviside": Operation(1, _heaviside),
     "erf": Operation(1, erf),
     "minimum": Operation(2, np.minimum),
     "maximum": Operation(2, np.maximum),
+    "where": Operation(3, _where),
 }
 
 OPERATORS: dict[str, Operation] = {
@@ -70,10 +110,17 @@ OPERATORS: dict[str, Operation] = {
     "/": Operation(2, np.divide),
     "**": Operation(2, np.power),
     "negative": Operation(1, np.negative),
+    "<": Operation(2, _comparison(np.less)),
+    "<=": Operation(2, _comparison(np.less_equal)),
+    ">": Operation(2, _comparison(np.greater)),
+    ">=": Operation(2, _comparison(np.greater_equal)),
+    KEPT: Operation(2, _kept),  # where(c, a, b) is the sum of what is kept of a and what is dropped of b
+    DROPPED: Operation(2, _dropped),
 }
 
 _BINARY: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
-_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,()+-*/ \t\r\n")
+_COMPARISONS: dict[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,()+-*/<> \t\r\n")
 
 
 class ExpressionError(ValueError):
@@ -190,10 +237,11 @@ def _scan(text: str) -> None:
         raise ExpressionError(f"operator '//' is not allowed at column {text.index('//') + 1}")
     depth = 0
     for column, character in enumerate(text, 1):
-        if character not in _CHARACTERS:
+        compares = character == "=" and column > 1 and text[column - 2] in "<>"
+        if character not in _CHARACTERS and not compares:
             raise ExpressionError(
                 f"character {character!r} is not allowed at column {column}"
-                + ("; a power is written **" if character == "^" else "")
+                + {"^": "; a power is written **", "=": "; comparisons are <, <=, >, >="}.get(character, "")
             )
         depth += (character == "(") - (character == ")")
         if depth < 0:
@@ -223,9 +271,20 @@ def _convert(node: ast.AST, names: Mapping[str, Node], depth: int) -> Node:
             return Apply("negative", (convert(operand),))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
             return _bounded(Apply(_BINARY[type(op)], (convert(left), convert(right))), right.col_offset)
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
+            return Apply(_COMPARISONS[type(op)], (convert(left), convert(right)))
+        case ast.Compare():
+            raise ExpressionError(f"a chain of comparisons is not allowed at column {column}; multiply them: (0 < x)*(x < 1)")
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-            return Apply(_function(name, len(arguments), names, column), tuple(convert(a) for a in arguments))
+            return _called(_function(name, len(arguments), names, column), tuple(convert(a) for a in arguments))
     raise ExpressionError(f"{_describe(node)} is not allowed at column {column}")
+
+
+def _called(name: str, arguments: tuple[Node, ...]) -> Node:
+    if name != "where":
+        return Apply(name, arguments)
+    condition, one, other = arguments
+    return Apply("+", (Apply(KEPT, (condition, one)), Apply(DROPPED, (condition, other))))
 
 
 def _describe(node: ast.AST) -> str:
