@@ -56,13 +56,14 @@ class Fluxes(Protocol):
     Attributes:
         inward, outward: k_ij and k_ji of each edge once, as in `Domain.recovery` (local).
         sharpenings: how often the rates are sharpened before they enter f_ij.
-        damping: of ripples, c in `mvpde.density.sweeps`.
+        damping, power: of ripples, c and n (1 or 2) in `mvpde.density.sweeps`.
     """
 
     inward: Array
     outward: Array
     sharpenings: int
     damping: float
+    power: int
 
     def evaluate(self, moments: Array, time: float) -> None:
         """Take the coefficients at these moments and at this time. Local."""
@@ -72,7 +73,7 @@ class PotentialFluxes:
     """Those of ∇·(ρ∇V + τ∇ρ), from differences of V along the edges: k_ij = s_ij [τ + ½(V_j − V_i)]."""
 
     sharpenings = 0
-    damping = 2.0
+    damping, power = 2.0, 1
 
     def __init__(self, domain: Domain, features: NodalFeatures) -> None:
         """Allocate V and k."""
@@ -101,7 +102,7 @@ def coefficients(
 
 
 class FluxCorrected:
-    """∂_tρ = ∇·(ρ∇V + τ∇ρ), or −∇·(bρ), on the edge graph; for τ = 0 and for τ too small to be stiff.
+    """∂_tρ = ∇·(ρ∇V + τ∇ρ), or ∇·(−bρ + ∇·(Aρ)), on the edge graph; for noise that is none or too small to be stiff.
 
     Each stage evaluates the moments of its own state and coefficients that depend on time at its own time, so both are as
     accurate in time as the transport. Arrays are local to the rank.
@@ -203,7 +204,7 @@ class FluxCorrected:
         """The Shu–Osher combination of ``start`` and the limited Euler step from ``state``. Collective."""
         self._sums[:] = 0.0
         pair, f, shares = (self._fluxes.inward, self._fluxes.outward), self._antidiffusion, self._shares
-        before = (state, self._rate, self._nodes, length, self._fluxes.damping)
+        before = (state, self._rate, self._nodes, length, self._fluxes.damping, self._fluxes.power)
         afford(self._rows, pair, self._geometry, before, self._work, f, shares, self._sums)
         self._update(shares)
         combined = (start, of_start, of_step)

@@ -61,7 +61,7 @@ def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coeff
         each node.
     """
     graph, z, geometry = domain.graph, features.places, edge_geometry(domain)
-    _check_tensor(domain, model.diffusion(z, features.moments(graph.lumped)))
+    check_tensor(domain, model.diffusion(z, features.moments(graph.lumped)))
 
     def at(moments: Array, inward: Array, outward: Array, time: float = 0.0) -> None:
         present = model.now(time)
@@ -165,7 +165,7 @@ def _entries(domain: Domain, integrand: fem.Form) -> Array:
     return values[columns != row]
 
 
-def _check_tensor(domain: Domain, a: Array) -> None:
+def check_tensor(domain: Domain, a: Array) -> None:
     """Refuse what is no diffusion tensor, on all ranks together."""
     number, count = domain.coordinates.shape
     expected = (number, count, count)

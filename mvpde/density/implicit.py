@@ -83,7 +83,7 @@ class ImplicitSteps:
         self._energy = energy
         self._solvers = partial(for_steps, domain, tensor=tensor, asked=options.solver)
         self._system, self._shift = ShiftedSystem(domain, self._solvers(stays=static)), math.nan
-        self._update = PositiveUpdate(domain, options.tolerance, static=static, system=self._system_of_update)
+        self._update = PositiveUpdate(domain, options.tolerance, static=static, system=self._system_of_update, means=tensor)
         if static:
             moments = features.moments(graph.lumped / domain.sum(np.array([graph.lumped.sum()])))
             coefficients(moments, self._inward[0], self._outward[0])

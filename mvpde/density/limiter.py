@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mvpde.density.sweeps import AFFORDABLE, TINY
+from mvpde.density.sweeps import AFFORDABLE, LEAST, TINY, add_moments, shift, weigh
 from mvpde.mesh.domain import Domain
 
 Array = NDArray[np.float64]
@@ -44,6 +44,28 @@ def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: in
         if rest < negligible or rest > _STALLED * before:
             break
         before = rest
+
+
+def mend_means(domain: Domain, taken: Array, density: Array) -> None:
+    """Give back what ρ lost of its first moments with the fluxes ``taken`` from it, as `mvpde.density.sweeps` does. Collective.
+
+    The drift takes part as far as nodes have something: ℓ_i is ρ_i itself.
+
+    Args:
+        domain: whose edge graph the fluxes live on.
+        taken: f_ij = −f_ji into i, one for each entry of the graph (local), times the step.
+        density: ρ ≥ 0 at owned and ghost unknowns (local); changed in place.
+    """
+    recovery, dimension = domain.recovery, domain.dimension
+    graph, shares = recovery.graph, np.zeros((len(density), LEAST + 1))
+    rows = (graph.offsets.view(np.uint32), graph.columns.view(np.uint32))
+    geometry = (graph.mass, recovery.edges, recovery.inside, graph.lumped, domain.part)
+    shares[:, LEAST], sums = density, np.zeros((len(domain.weights), moment_sums(dimension)))
+    add_moments(rows, geometry, taken[recovery.entries], sums)
+    weigh(rows, geometry, shares, sums)
+    drift = mean_drift(domain, domain.sum(sums.ravel()).reshape(sums.shape), 1.0)
+    shift(rows, geometry, shares, drift, 1.0, density)
+    domain.exchange.update(density)
 
 
 def moment_sums(dimension: int) -> int:

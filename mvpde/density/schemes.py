@@ -127,7 +127,9 @@ class DensityScheme:
 
 
 def _flux_corrected_refuses(model: MeanField) -> str | None:
-    return None if model.gradient_flow or model.deterministic else _NO_GRADIENT_FLOW.format("flux_corrected")
+    if model.gradient_flow or model.deterministic or model.metric is None:
+        return None
+    return '"flux_corrected" knows no metric where there is noise without a potential, and this model has one; use "auto"'
 
 
 def _edge_averaged_refuses(model: MeanField) -> str | None:
@@ -142,17 +144,17 @@ def _galerkin_refuses(model: MeanField) -> str | None:
     return None if model.metric is None else '"galerkin" knows no metric, and this model has one; use "auto"'
 
 
-_NO_GRADIENT_FLOW = '"{}" is for gradient flows; this model\'s drift or tensor needs "galerkin" or "auto"'
+_NO_GRADIENT_FLOW = '"{}" is for gradient flows; this model\'s drift or tensor needs "flux_corrected", "galerkin" or "auto"'
 
 SCHEMES: Registry[DensityScheme] = Registry(
     "density scheme",
     {
         "auto": DensityScheme(
-            "edge_averaged where diffusion is stiffer than drift, flux_corrected otherwise; galerkin for noise without potential",
+            "flux_corrected where diffusion is no stiffer than drift; else edge_averaged, or galerkin without a potential",
             At("mvpde.density.auto:auto"),
         ),
         "flux_corrected": DensityScheme(
-            "explicit, limited antidiffusive fluxes: gradient flows, and drifts without noise",
+            "explicit, limited antidiffusive fluxes: any drift and diffusion tensor",
             At("mvpde.density.transport:flux_corrected"),
             _flux_corrected_refuses,
             explicit=True,

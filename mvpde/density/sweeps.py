@@ -11,9 +11,10 @@ is positive under dt·Σ_j (k_ji + d_ij) ≤ m_i, and of first order (`predict`)
 the difference between lumped and consistent mass, and the upwind diffusion as far as it is explained by gradients g that are
 recovered at the nodes (`mvpde.mesh.recovery`). A wave with the angle θ from node to node has e_ij = cos²(θ/2)(ρ_i − ρ_j). With
 
-    w = min(1, c (ρ_i − ρ_j − e_ij)² / [(ρ_i − ρ_j)² + e_ij² + ε²(ρ_i + ρ_j)²]),      c = 1 or 2,  ε = .02,
+    w = min(1, c qⁿ),      q = (ρ_i − ρ_j − e_ij)² / [(ρ_i − ρ_j)² + e_ij² + ε²(ρ_i + ρ_j)²],      ε = .02,
 
-upwind diffusion stays on waves from node to node and leaves smooth densities alone, where w ≈ cθ⁴/32: no ripples, no lower order.
+upwind diffusion stays on waves from node to node and leaves smooth densities alone, where q ≈ θ⁴/32: no ripples, no lower order.
+Down a potential c = 2 and n = 1; other drifts, which carry laws around many times, have c = 4 and n = 2.
 
 The limiter (Zalesak 1979; Kuzmin & Turek 2002) takes the share α_ij of f_ij with which every node stays between the least and the
 largest u of itself and its neighbours; u knows what the drift compresses, so that is no obstacle. At smooth extrema, where the
@@ -121,7 +122,7 @@ def afford(
     rows: Rows,
     pair: Pair,
     geometry: Geometry,
-    before: tuple[Array, Array, Array, float, float],
+    before: tuple[Array, Array, Array, float, float, int],
     work: Array,
     fluxes: Array,
     shares: Array,
@@ -129,11 +130,11 @@ def afford(
 ) -> None:
     """f_ij into ``fluxes``; the shares of its gains and losses that each owned node may have, and ℓ_i, into ``shares``.
 
-    ``before`` are density, rate, ``nodes``, the step and c. The upwind rates in ``nodes`` become u. ``sums``, one row for each
+    ``before`` are density, rate, ``nodes``, the step, c and n. The upwind rates in ``nodes`` become u. ``sums``, one row for each
     part of the mesh, gains what w takes from the first moments.
     """
     (offsets, columns), (inward, outward), (mass, edges, inside, lumped, part) = rows, pair, geometry
-    (density, rate, nodes, step, damping), dimension = before, edges.shape[1]
+    (density, rate, nodes, step, damping, power), dimension = before, edges.shape[1]
     _begin(density, nodes, step, work)
     for i in range(lumped.size):
         rho_i, rate_i, bend, u_i = density[i], rate[i], nodes[i, BEND], nodes[i, UPWIND]
@@ -150,7 +151,8 @@ def afford(
                 explained += 0.5 * (nodes[i, SLOPE + 2] + nodes[j, SLOPE + 2]) * edges[e, 2]
             gap, size = fall - explained, SEEN * (rho_i + density[j])
             square = fall * fall + explained * explained + size * size + TINY
-            taken = d * gap * min(1.0, damping * gap * gap / square)
+            unexplained = gap * gap / square
+            taken = d * gap * min(1.0, damping * (unexplained if power == 1 else unexplained * unexplained))
             f = mass[e] * (rate_i - rate[j]) + d * fall - taken
             fluxes[e] = f
             up, down = max(f, 0.0), max(-f, 0.0)
@@ -203,6 +205,16 @@ def _along(vectors: Array, i: int, first: int, edges: Array, e: int) -> np.float
 def _part(asked: float, budget: float) -> float:
     """The part of what is asked for that there is."""
     return 1.0 if asked <= budget else budget / asked
+
+
+@njit(cache=True)
+def add_moments(rows: Rows, geometry: Geometry, fluxes: Array, sums: Array) -> None:
+    """Add Σ f_ij (x_i − x_j) over the edges off the walls to ``sums``."""
+    offsets, (_, edges, inside, lumped, part) = rows[0], geometry
+    for i in range(lumped.size):
+        for e in range(offsets[i], offsets[i + 1]):
+            for k in range(edges.shape[1]):
+                sums[part[i], k] += fluxes[e] * inside[e] * edges[e, k]
 
 
 @njit(cache=True, inline="always")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.density.fluxes import add_fluxes, antidiffusive_fluxes, make_positive, rate
-from mvpde.density.limiter import add_limited_fluxes
+from mvpde.density.limiter import add_limited_fluxes, mend_means
 from mvpde.density.systems import ShiftedSystem
 from mvpde.mesh.domain import Domain
 
@@ -39,10 +39,13 @@ class PositiveUpdate:
         *,
         static: bool,
         system: Callable[[], ShiftedSystem],
+        means: bool = False,
     ) -> None:
-        """``tolerance``: of a step, in L¹; ``static``: coefficients are always the same; ``system``: for the Euler steps."""
+        """``tolerance``: of a step, in L¹; ``static``: coefficients are always the same; ``system``: for the Euler steps;
+        ``means``: whether the fluxes keep the equations of the first moments, so that what is cut must not upset them either.
+        """
         graph = domain.graph
-        self._domain, self._tolerance, self._static, self._make = domain, tolerance, static, system
+        self._domain, self._tolerance, self._static, self._make, self._means = domain, tolerance, static, system, means
         self._rows, self._lumped = (graph.offsets, graph.columns), graph.lumped
         self._inward, self._outward = np.zeros(len(graph.columns)), np.zeros(len(graph.columns))
         self._system: ShiftedSystem | None = None
@@ -98,6 +101,8 @@ class PositiveUpdate:
             offered = float(np.abs(fluxes).sum())
         values = with_ghosts(self._domain, low)
         add_limited_fluxes(self._domain, fluxes, values, passes=_PASSES, negligible=_LEFT_OVER * self._tolerance)
+        if self._means:
+            mend_means(self._domain, fluxes, values)
         self._offered, self._cut = np.array([self._offered, self._cut]) + self._domain.sum(
             np.array([offered, np.abs(fluxes).sum()])
         )

@@ -141,7 +141,7 @@ class StiffSteps:
             ShiftedSystem(domain, kept())  # refuses at once what PETSc does not know
         euler = partial(for_steps, domain, stays=False, tensor=tensor, asked=options.solver)
         self._update = PositiveUpdate(
-            domain, options.tolerance, static=self._static, system=lambda: ShiftedSystem(domain, euler())
+            domain, options.tolerance, static=self._static, system=lambda: ShiftedSystem(domain, euler()), means=tensor
         )
         self._keeps = domain.dimension > 1  # in one dimension factors cost no more than iterations
         self._end, self._interval, self._last = math.nan, math.nan, 0.0
