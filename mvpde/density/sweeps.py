@@ -150,8 +150,7 @@ def afford(
             if dimension > 2:
                 explained += 0.5 * (nodes[i, SLOPE + 2] + nodes[j, SLOPE + 2]) * edges[e, 2]
             gap, size = fall - explained, SEEN * (rho_i + density[j])
-            square = fall * fall + explained * explained + size * size + TINY
-            unexplained = gap * gap / square
+            unexplained = gap * gap / (fall * fall + explained * explained + size * size + TINY)
             taken = d * gap * min(1.0, damping * (unexplained if power == 1 else unexplained * unexplained))
             f = mass[e] * (rate_i - rate[j]) + d * fall - taken
             fluxes[e] = f

@@ -43,12 +43,12 @@ def ring(speed: float, noise: float) -> MeanField:
 def test_a_mean_that_the_drift_moves_evenly(comm: MPI.Intracomm, scheme: str) -> None:
     """⟨s⟩ = t to 1e-5 although s has two cells a standard deviation and each step is limited; the explicit variance to 2 %."""
     law = Product((Normal(0.0, 0.5), Normal(0.0, 0.3)))
-    density = Density(pushed(), box([-4.0, -1.5], [4.0, 3.5], [50, 36], comm=comm), law, scheme=scheme)
-    density.advance(1.5)
+    density = Density(pushed(), box([-4.0, -1.5], [4.0, 2.9], [40, 32], comm=comm), law, scheme=scheme)
+    density.advance(1.0)
     assert density.scheme == ("flux_corrected" if scheme == "auto" else "galerkin")
     assert float(str(density.statistics()["limited_steps"])) > 0.5 * density.steps
     mean = density.expectation(lambda z: z[:, 1])[0]
-    assert mean == pytest.approx(1.5, abs=1e-5)
+    assert mean == pytest.approx(1.0, abs=1e-5)
     assert density.minimum >= -1e-14
     assert density.mass_defect < 1e-12
     if scheme == "auto":
@@ -110,6 +110,7 @@ def test_jumps_of_the_drift_and_of_the_start(comm: MPI.Intracomm, dimension: int
     assert density.domain.extremes(density.values)[1] < 1.15 * 4.0**dimension
 
 
+@pytest.mark.ranks
 def test_obtuse_triangles_and_a_period(comm: MPI.Intracomm) -> None:
     """A sheared mesh under rotation and full noise, and a drift around a period: positive, the means as they must be."""
     law, t = Product((Normal(0.4, 0.3), Normal(0.0, 0.3))), 0.5
