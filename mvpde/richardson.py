@@ -17,7 +17,8 @@ Four cases are told apart, so that a difference which happens to vanish promises
 
 Numbers that are no functions of time cancel rarely, and many of them, such as means of Gibbs states, converge faster than any
 power while coarse meshes hardly see them. With ``cancelling`` false q > 2.5 gives min(1/3, 13/(2^q − 1)^{3/2})|d₁| for either
-sign: too little in a twentieth of what is not asymptotic, as against ten times too much in half of it.
+sign: too little in a twentieth of what is not asymptotic, as against ten times too much in half of it. Below 1e-6 of the scale
+it is |d₁|/3 again: walls and kinks leave powers of h that only show when all else has gone.
 
 The error is 1.25 times that, as in the grid convergence index (Roache, J. Fluids Eng. 116 (1994) 405). Outside the first case
 x_h itself stands for the extrapolated value, with its error. The error of X_h is |X_h − X_2h|/(2ᵖ − 1): five times what is left
@@ -38,6 +39,7 @@ ROUNDING = 1e-11  # differences below this part of the scale are rounding, or th
 _SAFETY = 1.25  # as for three grids in the grid convergence index
 _FLOOR = 1e-14  # of the scale: no error is smaller
 _FAST = 13.0  # over (2^q − 1)^{3/2}: part of the last difference where nothing cancels
+_MINUTE = 1e-6  # of the scale: below, numbers that converge fast are not told to do so for ever
 _SLOWEST = 0.5  # order below which nothing is trusted to converge
 _LONGEST = 16.0  # in units of the last difference: what a cancellation may hide
 
@@ -90,7 +92,7 @@ def three_levels(
     asymptotic = np.abs(observed - order) <= RANGE
     gain = 2.0**order - 1.0
     plain = np.maximum(np.abs(d1) / gain, _two_terms(d1, d2, order))
-    error = np.maximum(_SAFETY * np.where(asymptotic | still, plain, _doubtful(d1, d2, order, cancelling)), _FLOOR * size)
+    error = np.maximum(_SAFETY * np.where(asymptotic | still, plain, _doubtful(d1, d2, order, cancelling, size)), _FLOOR * size)
     better = np.maximum(np.abs((gain + 1.0) * d1 - d2) / gain**2, _FLOOR * size)
     return Richardson(
         value=x1,
@@ -117,6 +119,11 @@ def two_levels(fine: ArrayLike, half: ArrayLike, order: float = 2.0, scale: Arra
     )
 
 
+def as_if(fine: ArrayLike, coarse: ArrayLike, ratio: float, wanted: float, order: float = 2.0) -> Array:
+    """What a level with a ``ratio`` of the spacings tells, as it would with the ``wanted`` one: x_h − x_rh ∝ r^p − 1."""
+    return np.asarray(fine - (np.asarray(fine) - coarse) * (wanted**order - 1.0) / (ratio**order - 1.0))
+
+
 def _scale(fine: Array, half: Array, quarter: Array, scale: ArrayLike | None) -> Array:
     """What rounding is relative to, > 0."""
     levels = np.stack([np.abs(level[np.isfinite(level)]).max(initial=0.0) for level in (fine, half, quarter)])
@@ -129,7 +136,7 @@ def _two_terms(d1: Array, d2: Array, order: float) -> Array:
     return np.asarray(np.abs(d1 - (d2 - (gain + 1.0) * d1) / next_gain) / gain)
 
 
-def _doubtful(d1: Array, d2: Array, order: float, cancelling: bool) -> Array:
+def _doubtful(d1: Array, d2: Array, order: float, cancelling: bool, scale: Array) -> Array:
     """The error where the order is not the expected one."""
     size, before = np.abs(d1), np.abs(d2)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -142,6 +149,7 @@ def _doubtful(d1: Array, d2: Array, order: float, cancelling: bool) -> Array:
     if not cancelling:
         base = 2.0 ** np.clip(slope, order, 60.0) - 1.0
         fast = size * np.minimum(1.0 / (gain - 1.0), _FAST / base**1.5)
+        fast = np.maximum(fast, np.minimum(size / (gain - 1.0), _MINUTE * scale))  # a power may rule what is left
         opposite = np.where(slope > order + RANGE, fast, opposite)
     result = np.where(d1 * d2 < 0.0, opposite, np.where(slope > order, fast, whole))
     return np.where(np.isnan(size + before), np.nan, result)

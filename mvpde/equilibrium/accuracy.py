@@ -7,17 +7,22 @@ strip, and two, at each such wall,
 
     d₁ = x(L) − x(L − s),  d₂ = x(L − s) − x(L − 2s),  q = |d₁/d₂|:      |x(∞) − x(L)| ≈ |d₁| q/(1 − q),
 
-a geometric series of differences, which overestimates as long as q falls with L. Differences do not need the fine mesh: they are
-taken on the coarsest. Slow modes feel the walls most, since they grow towards them: the fourth eigenvalue of the generator
+a geometric series of differences, which overestimates as long as q falls with L. Where the second strip cannot be taken, or has
+no law of its own, q is taken to be .8; where the first cannot, nothing is known of the walls, and nothing of the error. Where a
+strip changes nothing by a thousandth, q = .2 and one is enough. Differences do not need the fine mesh: they are taken on the
+coarsest. Slow modes feel the walls most, since they grow towards them: the fourth eigenvalue of the generator
 x∂² + (½ − x)∂ is 5.05 on [0, 10] and 4 on the half-line, while mean and mass at the wall are right to 1e-4. A wall at which the
 diffusion vanishes and the drift points inwards is an end of the space itself and stays where it is.
+
+*Labels* of frozen coordinates are nodes of a quadrature: the error is the difference to three quarters of them, on a coarser
+mesh, three quarters of the error where it falls like their square, and more where it falls faster.
 
 Branches of a coarser mesh are known by the moments that the search began from, its modes by the assignment of least Σ|λ − λ'|.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from mvpde.density.density import Density
-from mvpde.equilibrium.branches import Branch, branches
+from mvpde.equilibrium.branches import Branch, search
 from mvpde.equilibrium.spectrum import Spectrum, spectrum
 from mvpde.equilibrium.stationary import Stationary, stationary
 from mvpde.equilibrium.truncation import interaction_error
@@ -71,6 +76,7 @@ class LongTimeErrors:
         walls: from smaller boxes; empty where no wall cuts the space off, or there are no coarser meshes.
         least: what the solvers leave at least.
         pairs: from the finite rank of a compressed interaction of pairs: differences from a higher one on a coarser mesh.
+        labels: from the number of labels; empty without any.
         interaction: `mvpde.equilibrium.truncation.interaction_error`, None where nothing is compressed.
         missing: branches that coarser meshes do not have, by number.
     """
@@ -79,14 +85,15 @@ class LongTimeErrors:
     walls: Numbers = field(default_factory=dict)
     least: Numbers = field(default_factory=dict)
     pairs: Numbers = field(default_factory=dict)
+    labels: Numbers = field(default_factory=dict)
     interaction: float | None = None
     missing: tuple[int, ...] = ()
 
     def of(self, name: str) -> Array | None:
-        """The error of a number: that of mesh, walls and finite rank; None where nothing is known."""
+        """The error of a number: that of mesh, walls, finite rank and labels; None where nothing is known, NaN in parts."""
         if name not in self.mesh:
             return None
-        others = self.walls.get(name, 0.0) + self.pairs.get(name, 0.0)
+        others = self.walls.get(name, 0.0) + self.pairs.get(name, 0.0) + self.labels.get(name, 0.0)
         return np.asarray(np.maximum(self.mesh[name].error, self.least.get(name, 0.0)) + others)
 
     def extrapolated(self, name: str) -> Array | None:
@@ -161,7 +168,7 @@ def _law_like(density: Density, fine: Found) -> tuple[Stationary | None, dict[in
         return stationary(density, checked=False), {}
     wanted = np.array([_moments_like(density, branch) for branch in fine.branches])
     laws = {}
-    for branch in branches(density, list(wanted)):
+    for branch in search(density, list(wanted), checked=False).found:
         nearest = int(np.argmin(np.linalg.norm(wanted - branch.moments, axis=1)))
         if nearest in branch.starts:
             laws[nearest] = branch
@@ -203,22 +210,32 @@ def _modes_like(density: Density, law: Stationary, fine: Spectrum) -> Array:
 # --- errors ---------------------------------------------------------------------------------------------------------------------
 
 
-def errors(
-    density: Density,
-    fine: Found,
-    coarser: Sequence[Numbers] = (),
-    boxes: Sequence[Numbers] = (),
-    ranks: tuple[Numbers, Numbers] | None = None,
-) -> LongTimeErrors:
+@dataclass(frozen=True)
+class Others:
+    """The same numbers where something else than the mesh is coarser; lists that are empty where that plays no part.
+
+    Attributes:
+        boxes: on one mesh in the given box, in one a strip smaller, and, unless these hardly differ, in one two strips smaller.
+        ranks: with the interaction as it is, and with a higher rank.
+        labels: with all labels, and with three quarters of them.
+    """
+
+    boxes: Sequence[Numbers] = ()
+    ranks: Sequence[Numbers] = ()
+    labels: Sequence[Numbers] = ()
+
+
+NONE = Others()
+
+
+def errors(density: Density, fine: Found, coarser: Sequence[Numbers] = (), others: Others = NONE) -> LongTimeErrors:
     """What is known of the errors of ``fine``.
 
     Args:
         density: on the finest mesh.
         fine: what was found there.
         coarser: the same on half and on a quarter of the cells (`compared`), or on half only, or nothing.
-        boxes: the same on one mesh with three boxes, the given one first, each a strip smaller; or with two, where they hardly
-            differ; or nothing.
-        ranks: the same on one mesh with the interaction as it is and with a higher rank; None where nothing is compressed.
+        others: what else was found on the coarsest mesh.
     """
     here, scale = numbers(fine), _scales(density, fine)
     smallest = {name: np.asarray(fine.least) for name in here if name.endswith("eigenvalue") or name == "eigenvalues"}
@@ -230,10 +247,22 @@ def errors(
         for name, value in here.items()
         if np.isfinite(value).all()
     }
-    walls = {name: _nested([level[name] for level in boxes]) for name in known} if len(boxes) > 1 else {}
+    alike = len(others.boxes) > 1 and hardly_differ(fine, density, *others.boxes[:2])
     lost = [k for k, _ in enumerate(fine.branches) if not all(np.isfinite(at[f"branches.{k}.moments"]).all() for at in coarser)]
-    pairs = {} if ranks is None else {name: np.nan_to_num(np.abs(ranks[0][name] - ranks[1][name])) for name in known}
-    return LongTimeErrors(known, walls, smallest, pairs, interaction, tuple(lost))
+    return LongTimeErrors(
+        mesh=known,
+        walls={name: _nested([at[name] for at in others.boxes], alike) for name in known} if others.boxes else {},
+        least=smallest,
+        pairs=_differences(others.ranks, known),
+        labels=_differences(others.labels, known),
+        interaction=interaction,
+        missing=tuple(lost),
+    )
+
+
+def _differences(both: Sequence[Numbers], names: Iterable[str]) -> Numbers:
+    """Of two; empty without them, 0 where one does not know the number."""
+    return {name: np.nan_to_num(np.abs(both[0][name] - both[1][name])) for name in names} if both else {}
 
 
 def _from_levels(fine: Array, coarser: Sequence[Array], scale: Array) -> Richardson:
@@ -242,13 +271,16 @@ def _from_levels(fine: Array, coarser: Sequence[Array], scale: Array) -> Richard
     return three_levels(fine, coarser[0], coarser[1], scale=scale, cancelling=False)
 
 
-def _nested(levels: Sequence[Array]) -> Array:
-    """|d₁| q/(1 − q) from numbers on two or three nested boxes, the largest first; 0 where they were not found."""
+def _nested(levels: Sequence[Array], alike: bool = False) -> Array:
+    """|d₁| q/(1 − q) from numbers on nested boxes, the largest first; NaN where there is no second. ``alike``: q = .2 of two."""
+    if len(levels) < 2:
+        return np.full_like(levels[0], np.nan)
     first = np.abs(levels[0] - levels[1])
+    second = np.abs(levels[1] - levels[2]) if len(levels) > 2 else np.full_like(first, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = first / np.abs(levels[1] - levels[2]) if len(levels) > 2 else np.full_like(first, _USUAL)
-        ratio = np.clip(np.nan_to_num(ratio, nan=0.0, posinf=_SLOWEST), 0.0, _SLOWEST)
-    return np.asarray(np.nan_to_num(first * ratio / (1.0 - ratio), nan=0.0))
+        ratio = np.where(second > 0.0, first / second, _SLOWEST)
+    ratio = np.where(np.isfinite(second), np.clip(ratio, 0.0, _SLOWEST), _USUAL if alike else _SLOWEST)
+    return np.asarray(np.where(first > 0.0, first * ratio / (1.0 - ratio), first))
 
 
 def hardly_differ(fine: Found, density: Density, one: Numbers, other: Numbers) -> bool:
@@ -285,7 +317,10 @@ def cut_offs(density: Density, law: Stationary) -> list[tuple[bool, bool]]:
     """
     domain, model, owned = density.domain, density.model, density.domain.owned
     z = domain.coordinates
-    there = open_walls(domain, model.drift(z, law.moments), model.diffusion(z, law.moments)) & ~model.natural_wall(z[:owned])
+    walls = np.flatnonzero(domain.boundary)
+    drift = np.zeros((owned, model.dimension))  # is looked at on the walls only
+    drift[walls] = model.drift(z[walls], law.moments)
+    there = open_walls(domain, drift, model.diffusion(z, law.moments)) & ~model.natural_wall(z[:owned])
     result = []
     for axis in range(domain.dimension):
         lower = z[:owned, axis] < 0.5 * (domain.lower[axis] + domain.upper[axis])

@@ -139,8 +139,8 @@ class Search:
     unjudged: list[SolverError]
 
 
-def search(density: Density, starts: Sequence[Array]) -> Search:
-    """What `branches` finds from these moments, shape (K,) each. Collective.
+def search(density: Density, starts: Sequence[Array], *, checked: bool = True) -> Search:
+    """What `branches` finds from these moments, shape (K,) each; ``checked``: see `stationary`. Collective.
 
     Raises:
         SolverError: no start leads to a stationary law. On all ranks alike.
@@ -165,7 +165,8 @@ def search(density: Density, starts: Sequence[Array]) -> Search:
     if not fixed_points:
         text = "\n".join(["no start leads to a stationary law; give other `starts`", *map(str, lost)])
         raise SolverError(text, "stationary")
-    return Search(sorted((_branch(density, fixed, unjudged) for fixed in fixed_points), key=_place), lost, unjudged)
+    laws = [_branch(density, fixed, unjudged, checked) for fixed in fixed_points]
+    return Search(sorted(laws, key=_place), lost, unjudged)
 
 
 def _place(branch: Branch) -> tuple[float, list[float]]:
@@ -316,8 +317,8 @@ def _pinned(density: Density, fixed: _Fixed, axes: Sequence[int]) -> _Fixed:
 # --- stability ------------------------------------------------------------------------------------------------------------------
 
 
-def _branch(density: Density, fixed: _Fixed, unjudged: list[SolverError]) -> Branch:
-    law = stationary(density, fixed.moments)
+def _branch(density: Density, fixed: _Fixed, unjudged: list[SolverError], checked: bool) -> Branch:
+    law = stationary(density, fixed.moments, checked=checked)
     try:
         eigenvalue = _leading(density, law, fixed.circles)
     except SolverError as error:

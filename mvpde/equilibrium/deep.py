@@ -20,6 +20,7 @@ from mvpde.density.deep.density import DeepDensity
 from mvpde.density.density import outer_mass
 from mvpde.fields import FieldSeries
 from mvpde.models.deep.units import Array
+from mvpde.richardson import three_levels, two_levels
 from mvpde.runtime import MPI, ArgumentError, SolverError, on_first_rank
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class DeepStationary:
         arrays = {name: values.tolist() for name, values in self.density.arrays().items()}
         numbers = {"loss": float(self.density.losses()[0]), "free_energy": self.density.free_energy()}
         return {**numbers, **arrays, "outer_mass": self.outer_mass, "residual": self.residual, "rounds": self.rounds}
+
+    def numbers(self) -> dict[str, Array]:
+        """Those of the law that its mesh has an error of. Collective."""
+        known = {"loss": self.density.losses()[0], "free_energy": self.density.free_energy(), **self.density.arrays()}
+        return {name: np.asarray(values, float) for name, values in known.items()}
 
     def distance(self, density: DeepDensity) -> float:
         """‖ρ_t/ρ_∞ − 1‖ in L²(ρ_∞), the root of the sum over layers of the squares. Collective."""
@@ -153,7 +159,26 @@ class DeepLongTime:
         on_first_rank(self.law.density.comm, store)
 
 
-def deep_long_time(density: DeepDensity) -> DeepLongTime:
-    """The stationary law of what ``density`` solves. Collective."""
+def deep_long_time(density: DeepDensity, coarser: Sequence[DeepDensity] = ()) -> DeepLongTime:
+    """The stationary law of what ``density`` solves, with the errors of its numbers. Collective.
+
+    ``coarser``: the same on half of the cells, or on half and on a quarter, in any state; without them no error is known.
+    """
     law = deep_stationary(density)
-    return DeepLongTime(law, law.entry())
+    return DeepLongTime(law, law.entry() | errors(law, coarser))
+
+
+def errors(law: DeepStationary, coarser: Sequence[DeepDensity]) -> dict[str, object]:
+    """`<x>_error` and `<x>_extrapolated` by `mvpde.richardson`, of the mesh; the labels are the same. Collective."""
+    levels = []
+    for density in coarser[:2]:
+        try:
+            levels.append(deep_stationary(density).numbers())
+        except SolverError:
+            break
+    told: dict[str, object] = {}
+    for name, fine in law.numbers().items() if levels else ():
+        there = [level[name] for level in levels]
+        known = two_levels(fine, there[0]) if len(there) == 1 else three_levels(fine, there[0], there[1], cancelling=False)
+        told |= {f"{name}_error": known.error.tolist(), f"{name}_extrapolated": known.extrapolated.tolist()}
+    return told

@@ -45,6 +45,7 @@ Complex = NDArray[np.complex128]
 _DIFFERENCE = 1e-5  # step of differences in the moments, in units of their size
 _TOLERANCE = 1e-11
 _ITERATIONS = 1000
+_SPARE = 30  # vectors of the Krylov space beyond twice the modes: with labels many modes are as slow as each other
 _SHIFTS = 8  # tries, each at a shift four times the one before
 _NEGATIVE = 1e-7  # relative to the largest: eigenvalues below minus this part are negative
 _NOTHING = 1e-12  # of the largest eigenvalue of the inverse: on small meshes what has mass is found too, with eigenvalue 0 there
@@ -208,7 +209,7 @@ def _modes_near(equation: Linearised, wanted: int, shift: float) -> tuple[Comple
     solver = SLEPc.EPS().create(domain.comm)
     solver.setOperators(operator)
     solver.setProblemType(SLEPc.EPS.ProblemType.NHEP)
-    solver.setDimensions(wanted)
+    solver.setDimensions(wanted, min(2 * wanted + _SPARE, domain.nodes))
     solver.setTolerances(_TOLERANCE, _ITERATIONS)
     solver.setWhichEigenpairs(SLEPc.EPS.Which.LARGEST_MAGNITUDE)
     start = operator.createVecRight()
@@ -254,7 +255,9 @@ class _ShiftedInverse:
         self._system = LinearSystem(equation.domain, complete("spectrum_"))
         self._system.set(equation.entries, equation.diagonal + shift * self._lumped)
         self._columns = np.column_stack([self._base(column) for column in equation.left.T])
-        self._capacity = np.eye(equation.left.shape[1]) + equation.domain.sum(equation.right.T @ self._columns)
+        capacity = np.eye(equation.left.shape[1]) + equation.domain.sum(equation.right.T @ self._columns)
+        self._capacity = np.linalg.inv(capacity)  # small, and used hundreds of times
+        self._whole = equation.domain.part_masses(equation.conserved**2)
 
     def _base(self, values: Array) -> Array:
         solution = self._system.solve(values, np.zeros(len(values)), SOLVED)
@@ -266,14 +269,14 @@ class _ShiftedInverse:
         """(T + σM)⁻¹ M y."""
         equation = self._equation
         plain = self._base(self._lumped * values)
-        part = np.linalg.solve(self._capacity, equation.domain.sum(equation.right.T @ plain))
+        part = self._capacity @ equation.domain.sum(equation.right.T @ plain)
         return self.without_mass(plain - self._columns @ part)
 
     def without_mass(self, values: Array) -> Array:
         """y less a multiple of e, so that the mass is zero; on a union that of each part."""
         conserved, domain = self._equation.conserved, self._equation.domain
-        mass, whole = domain.part_masses(conserved * values), domain.part_masses(conserved * conserved)
-        return np.asarray(values - domain.spread(mass / whole, values) * conserved)
+        mass = domain.part_masses(conserved * values)
+        return np.asarray(values - domain.spread(mass / self._whole, values) * conserved)
 
     def mult(self, _: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """What PETSc calls."""

@@ -168,7 +168,7 @@ def _carry(job: Run, request: stopping.StopRequest, progress: Progress) -> Summa
 
 def _look_ahead(job: Run) -> None:
     """Stationary law and modes, which the run has not needed. Collective."""
-    job.long_time, missing = after_run(job.problem, job.measures, job.sights)
+    job.long_time, missing = after_run(job.problem, job.measures, job.sights, job.companions)
     job.passed_over += missing
     if job.long_time is not None and job.problem.sections.output.fields:
         job.long_time.write(job.folder, job.problem.model.directions)

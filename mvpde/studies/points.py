@@ -21,7 +21,8 @@ from typing import cast
 from mvpde import runtime
 from mvpde.cases.additions import VARIABLE
 from mvpde.cases.file import Case, holding, load, parse
-from mvpde.cases.meshes.coarser import HALF, fewer
+from mvpde.cases.meshes.coarser import companion
+from mvpde.cases.problem import problem
 from mvpde.cases.values import Section, Table
 from mvpde.files import write_json
 from mvpde.runs.stopping import Stopped
@@ -140,14 +141,21 @@ def _digest(path: Path) -> str:
 
 
 def _companion(study: Study, first: Point) -> Point:
-    """The density of the first point alone, on half the cells in each direction."""
+    """The density of the first point alone, on half the cells in each direction: its companion, as a run."""
     cells = first.case.get("domain", {}).get("cells")
-    if first.task != "run" or cells is None or "density" not in first.case or min(cells) < 2:
+    rough = None
+    if first.task == "run" and cells is not None and "density" in first.case:
+        rough = companion(problem(parse(first.case, Path(first.path))), 1)
+    if rough is None:
         raise CaseError(
             f'{study.path}: [measure] discretisation: "{COMPANION}" needs task = "run" and a base case with a [density] on a '
             "box of at least 2 cells per direction; name a quantity of summary.json instead"
         )
-    halved = {**first.case, "domain": {**first.case["domain"], "cells": fewer(cells, HALF)}}
+    domain, density = rough.problem.sections.domain, rough.problem.sections.density
+    assert domain is not None and density is not None
+    halved = {**first.case, "domain": {**first.case["domain"], "cells": domain.cells}}
+    if density.step is not None:
+        halved["density"] = {**first.case["density"], "step": density.step}
     case = {key: value for key, value in halved.items() if key in DENSITY_ALONE}
     return replace(first, name=HALF_CELLS, parameters={}, options={}, case=case)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from at_hand.deep import S4S, Reference, density_of
-from mvpde.equilibrium.deep import anderson, deep_stationary
+from mvpde.equilibrium.deep import anderson, deep_long_time, deep_stationary
 from mvpde.models.laws import Normal, Uniform
 from mvpde.runtime import MPI, ArgumentError, SolverError
 
@@ -34,6 +34,20 @@ def test_numbers_and_gibbs_laws_of_every_layer_and_label() -> None:
     part = density.domain.part[:owned]
     spread = [np.ptp(constant[part == number]) for number in range(len(density.domain.weights))]
     assert max(spread) < 1e-9  # of residual/τ
+
+
+@pytest.mark.serial
+def test_errors_bracket_those_of_the_mesh() -> None:
+    """Against four times as many cells, by as many labels. As far as walls let them Gibbs states converge faster than a power."""
+    fine, half, quarter, finest = (density_of(S4N, cells, -1.5, 3.5, 4, MPI.COMM_SELF) for cells in (24, 12, 6, 96))
+    found, right = deep_long_time(fine, [half, quarter]).entry, deep_stationary(finest).numbers()
+    shares = []
+    for name in ("loss", "free_energy", "layer_mean", "layer_variance"):
+        true, told = np.abs(np.asarray(found[name]) - right[name]), np.asarray(found[f"{name}_error"])
+        assert (true <= 2.0 * told + 5e-6 * np.abs(right[name])).all(), (name, true, told)
+        shares += (true / told).ravel().tolist()
+    assert np.median(shares) > 0.02
+    assert "loss_error" not in deep_long_time(fine).entry
 
 
 @pytest.mark.serial

@@ -36,21 +36,32 @@ class TwoMeshes:
         return np.asarray(self.fine + _GAIN * (self.fine - self.coarse))
 
 
-def fewer(counts: Sequence[int], share: float, least: int = 1) -> list[int]:
-    """A share of the cells or nodes in each direction, rounded down, and ``least`` where less is left."""
-    return [max(least, int(share * count)) for count in counts]
+def fewer(counts: Sequence[int], share: float, least: int | Sequence[int] = 1) -> list[int]:
+    """The whole numbers nearest to a share of the cells or nodes in each direction, and ``least`` where less is left.
+
+    The one way in which runs, studies and reports coarsen.
+    """
+    bounds = [least] * len(counts) if isinstance(least, int) else least
+    return [max(bound, math.floor(share * count + 0.5)) for count, bound in zip(counts, bounds, strict=True)]
 
 
 def with_fewer(problem: Problem, share: float, least: int = 1) -> Problem:
-    """The same on fewer cells and nodes; what the case has not stays away."""
+    """The same on fewer cells and nodes, with a given time step of the density that is longer by as much.
+
+    What the case has not stays away; a periodic direction keeps three cells.
+    """
     sections = problem.sections
-    domain, characteristics = sections.domain, sections.characteristics
+    domain, density, characteristics = sections.domain, sections.density, sections.characteristics
     if domain is not None and domain.cells is not None:
-        domain = domain.model_copy(update={"cells": fewer(domain.cells, share, least)})
+        closed = domain.periodic or [False] * len(domain.cells)
+        bounds = [max(least, 3 if circle else 1) for circle in closed]
+        domain = domain.model_copy(update={"cells": fewer(domain.cells, share, bounds)})
+    if density is not None and density.step is not None:
+        density = density.model_copy(update={"step": density.step / share})
     if characteristics is not None:
         characteristics = characteristics.model_copy(update={"nodes": fewer(characteristics.nodes, share, least)})
-    changed = sections.model_copy(update={"domain": domain, "characteristics": characteristics})
-    return replace(problem, case=replace(problem.case, sections=changed))
+    changed = {"domain": domain, "density": density, "characteristics": characteristics}
+    return replace(problem, case=replace(problem.case, sections=sections.model_copy(update=changed)))
 
 
 def coarser(problem: Problem, share: float = THREE_QUARTERS) -> Problem:
@@ -68,9 +79,7 @@ def coarser(problem: Problem, share: float = THREE_QUARTERS) -> Problem:
             f"{case.path}: [domain] cells: {domain.cells}: the density's own error is measured on {share:g} of the cells; "
             "give multiples of 4"
         )
-    longer = density.model_copy(update={"step": None if density.step is None else density.step / share})
-    rough = with_fewer(problem, share)
-    return replace(rough, case=replace(case, sections=rough.case.sections.model_copy(update={"density": longer})))
+    return with_fewer(problem, share)
 
 
 # --- companions of a density ----------------------------------------------------------------------------------------------------
@@ -107,27 +116,17 @@ def companion(problem: Problem, level: int, scheme: str | None = None) -> Coarse
         level: 1 or 2.
         scheme: that of the density, instead of one that "auto" would choose on the coarser mesh.
     """
-    sections = problem.sections
-    domain, density = sections.domain, sections.density
-    assert domain is not None and density is not None
-    ratio = factor = 2.0**level
+    rough = with_fewer(problem, 0.5**level)
+    fine, domain, density = problem.sections.domain, rough.sections.domain, rough.sections.density
+    assert fine is not None and domain is not None and density is not None
+    ratio = 2.0**level
     changes: dict[str, object] = {"scheme": scheme or density.scheme}
-    if density.step is not None:
-        changes["step"] = density.step * factor
-    if domain.cells is None:
+    if fine.cells is None or domain.cells is None:
         changes["companions"] = (density.companions or 0) - level
     else:
-        cells = rounded(domain.cells, factor, domain.periodic)
-        ratios = [many / few for many, few in zip(domain.cells, cells, strict=True)]
+        ratios = [many / few for many, few in zip(fine.cells, domain.cells, strict=True)]
         if min(ratios) < _LEAST_RATIO**level:
             return None
         ratio = math.prod(ratios) ** (1.0 / len(ratios))
-        domain = domain.model_copy(update={"cells": cells})
-    changed = sections.model_copy(update={"domain": domain, "density": density.model_copy(update=changes)})
-    return Coarse(replace(problem, case=replace(problem.case, sections=changed)), ratio)
-
-
-def rounded(cells: Sequence[int], factor: float, periodic: Sequence[bool] | None) -> list[int]:
-    """The whole numbers of cells nearest to so many times fewer, at least 1, or 3 where a direction is periodic."""
-    closed = periodic or [False] * len(cells)
-    return [max(3 if circle else 1, math.floor(many / factor + 0.5)) for many, circle in zip(cells, closed, strict=True)]
+    changed = rough.sections.model_copy(update={"density": density.model_copy(update=changes)})
+    return Coarse(replace(rough, case=replace(rough.case, sections=changed)), ratio)

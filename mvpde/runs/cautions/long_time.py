@@ -37,6 +37,7 @@ def judge(found: Findings) -> Iterator[Caution]:
         known = cast("LongTime", found.long_time)
         yield from _identities(known)
         yield from _errors(known)
+        yield from _walls(known)
         yield from _production(known)
         yield from _branches(known)
         yield from _interaction(known)
@@ -108,8 +109,20 @@ def _cause(known: LongTime, name: str, entry: tuple[np.intp, ...]) -> tuple[str,
         ("by the mesh", "refine [domain] cells"): errors.mesh[name].error,
         ("by walls that cut the space off", "widen [domain] lower and upper, with as many cells more"): errors.walls.get(name),
         ("by the finite rank of the interaction", "choose a smaller [model] rank_tolerance"): errors.pairs.get(name),
+        ("by the number of labels", "raise [labels]"): errors.labels.get(name),
     }
     return max(parts, key=lambda part: 0.0 if (values := parts[part]) is None else float(np.nan_to_num(values[entry])))
+
+
+def _walls(known: LongTime) -> Iterator[Caution]:
+    """Numbers whose error is not known as there is no smaller box to compare with, or none with such a law."""
+    missing = [name for name, values in known.errors.walls.items() if np.isnan(values).all()]
+    if missing:
+        text = (
+            f"stationary: what the walls change of {', '.join(missing[:4])}{' …' * (len(missing) > 4)} is not known, as a "
+            "smaller box on a coarser mesh has no such law: refine [domain] cells, or widen lower and upper"
+        )
+        yield Caution("stationary.walls", text, None, None)
 
 
 def _production(known: LongTime) -> Iterator[Caution]:

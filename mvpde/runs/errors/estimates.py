@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mvpde.measure import Array
-from mvpde.richardson import ROUNDING, Richardson, three_levels, two_levels
+from mvpde.richardson import ROUNDING, Richardson, as_if, three_levels, two_levels
 from mvpde.runs.errors.companions import Companions, Level, Observed
 from mvpde.runs.record import Record
 
@@ -109,8 +109,8 @@ def _known(values: Array, coarse: Mapping[int, Array], order: float, size: float
 
 
 def _scaled(values: Array, coarse: Array, level: Level, order: float) -> Array:
-    """What the level says, as it would with 2 or 4 as the ratio of the spacings: x_h − x_rh is in proportion to r^p − 1."""
-    return np.asarray(values - (values - coarse) * (level.merged**order - 1.0) / (level.ratio**order - 1.0))
+    """What the level says, as it would with 2 or 4 as the ratio of the spacings."""
+    return as_if(values, coarse, level.ratio, level.merged, order)
 
 
 def _of_level(values: Array, level: Level, name: str) -> Array:

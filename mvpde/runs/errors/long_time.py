@@ -2,32 +2,34 @@
 
 They are looked for when the run is over, from where it ended and where it began, and its way to them is seen in copies of the
 density at the output times. What is not found is a warning.
+The coarser meshes are those of the density's companions, which are there already.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import density_of, on_mesh
-from mvpde.cases.meshes.coarser import HALF, with_fewer
+from mvpde.cases.meshes.coarser import THREE_QUARTERS, companion, fewer
 from mvpde.cases.meshes.coarser import levels as companions_of
 from mvpde.cases.messages import about
 from mvpde.cases.problem import Problem, stationary_starts
 from mvpde.cases.problem import problem as described
+from mvpde.cases.starts.labels import label_nodes
 from mvpde.measure import Array, Measure
 from mvpde.models.laws import Product, Uniform, marginals, restricted
 from mvpde.models.laws.product import Joint, joined
+from mvpde.richardson import as_if
 from mvpde.runs.cautions.caution import Caution
+from mvpde.runs.errors.companions import Companions
 from mvpde.runtime import ArgumentError, CaseError, SolverError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mvpde.density.density import Density
     from mvpde.equilibrium.accuracy import Numbers
     from mvpde.equilibrium.approach import LongTime
@@ -35,6 +37,23 @@ if TYPE_CHECKING:
 
 EXACT, FINER = 1e-10, 1e-2  # error of a compressed interaction that is rounding; part of the error that a higher rank is to have
 LEAST = 4  # cells along each direction of the coarsest
+SEEN = 16  # cells along each direction from which on labels make the difference that they make on finer meshes
+
+
+@dataclass(frozen=True)
+class CoarseMesh:
+    """A coarser mesh.
+
+    Attributes:
+        problem: the case on it.
+        ratio, wanted: of its spacing to that of the density; and 2 or 4, which the differences are scaled to.
+        density: on it, in any state; None where there is none yet.
+    """
+
+    problem: Problem
+    ratio: float
+    wanted: float
+    density: Density | None
 
 
 class Snapshot(Protocol):
@@ -57,14 +76,14 @@ def sight_of(problem: Problem, measures: Mapping[str, Measure]) -> Snapshot | No
 
 
 def after_run(
-    problem: Problem, measures: Mapping[str, Measure], sights: Sequence[Snapshot]
+    problem: Problem, measures: Mapping[str, Measure], sights: Sequence[Snapshot], beside: Companions | None = None
 ) -> tuple[LongTime | DeepLongTime | None, list[Caution]]:
     """Stationary law and modes of a run that is over, with its way there; and what was not found. Collective.
 
     They come last: a search that fails, or takes too long, leaves the run as it is.
     """
     try:
-        found = long_time_of(problem, measures, sights[0].moments()[0] if sights else None)
+        found = long_time_of(problem, measures, sights[0].moments()[0] if sights else None, beside)
         if found is None:
             return None, []
         for sight in sights:
@@ -76,8 +95,17 @@ def after_run(
     return found, [Caution(f"{one.sought or 'stationary'}.failed", f"{one.sought}: {one}") for one in failures]
 
 
-def long_time_of(problem: Problem, measures: Mapping[str, Measure], began: Array | None = None) -> LongTime | DeepLongTime | None:
-    """Stationary law and modes of the density; ``began``: moments at the start of a run that is over. Collective."""
+def long_time_of(
+    problem: Problem, measures: Mapping[str, Measure], began: Array | None = None, beside: Companions | None = None
+) -> LongTime | DeepLongTime | None:
+    """Stationary law and modes of the density. Collective.
+
+    Args:
+        problem: the case.
+        measures: with the density.
+        began: moments at the start of a run that is over.
+        beside: the companions of the density, whose meshes serve here too; meshes that are not there are made.
+    """
     sections, density = problem.sections, on_mesh(measures)
     if (sections.stationary is None and sections.spectrum is None) or density is None:
         return None
@@ -87,43 +115,105 @@ def long_time_of(problem: Problem, measures: Mapping[str, Measure], began: Array
     modes = None if sections.spectrum is None else sections.spectrum.modes
     with about("[stationary]"):
         if own is not None:
-            return cast("Callable[[Density], DeepLongTime]", own.load())(density)
-        return with_errors(problem, density, long_time(density, modes, stationary_starts(problem), began))
+            coarser = [] if beside is None else [level.measure for level in beside.levels if not level.failed]
+            return cast("Callable[[Density, Sequence[Measure]], DeepLongTime]", own.load())(density, coarser)
+        return with_errors(problem, density, long_time(density, modes, stationary_starts(problem), began), beside)
 
 
-def with_errors(problem: Problem, density: Density, fine: LongTime) -> LongTime:
-    """The same with the errors of its numbers, from coarser meshes and smaller boxes. Collective.
+def with_errors(problem: Problem, density: Density, fine: LongTime, beside: Companions | None = None) -> LongTime:
+    """The same with the errors of its numbers, from coarser meshes, smaller boxes, higher ranks, fewer labels. Collective.
 
-    Meshes that are no boxes have none: neither files nor shells are made coarser here.
+    Of meshes that are no boxes, which have coarser ones where the case asks for companions, no smaller ones are made.
     """
-    from mvpde.equilibrium.accuracy import compared, cut_offs, errors, hardly_differ
+    from mvpde.equilibrium.accuracy import Others, compared, errors
 
-    box = _box(problem)
-    many = range(1, companions_of(problem) + 1)
-    levels = [] if box is None else [with_fewer(_by(problem, density.scheme), HALF**k) for k in many]
-
-    def found_on(other: Problem) -> Numbers | None:
+    def found_on(other: Density | Problem) -> Numbers | None:
         try:
-            return compared(density_of(_flat(other), density.comm), fine.found)
+            return compared(density_of(_flat(other), density.comm) if isinstance(other, Problem) else other, fine.found)
         except (CaseError, ArgumentError):
             return None
 
-    known = [found_on(level) for level in levels if min(_cells(level)) >= LEAST]
-    coarser = [numbers for numbers in takewhile(lambda numbers: numbers is not None, known) if numbers is not None]
-    boxes = coarser[-1:]
-    walls = cut_offs(density, fine.law) if boxes else []
-    for strips in (1, 2) if any(any(sides) for sides in walls) else ():
-        if strips == 2 and hardly_differ(fine.found, density, *boxes):
+    known = [(level, found_on(level.density or level.problem)) for level in _levels(problem, density, beside)]
+    coarser = [(level, numbers) for level, numbers in takewhile(lambda pair: pair[1] is not None, known) if numbers is not None]
+    if not coarser:
+        return fine.knowing(errors(density, fine.found))
+    rough, last = coarser[-1][0].problem, coarser[-1][1]
+    finer = _finer_rank(rough, density)
+    others = Others(
+        boxes=_boxes([(level.problem, numbers) for level, numbers in coarser], density, fine, found_on),
+        ranks=_beside(last, [None if finer is None else found_on(finer)]),
+        labels=_labels(coarser, found_on),
+    )
+    return fine.knowing(errors(density, fine.found, [_scaled(fine, numbers, level) for level, numbers in coarser], others))
+
+
+def _levels(problem: Problem, density: Density, beside: Companions | None) -> list[CoarseMesh]:
+    """From fine to coarse; none with fewer than LEAST cells in a direction."""
+    known = {} if beside is None else {level.merged: level.measure for level in beside.levels if not level.failed}
+    result = []
+    for k in range(1, companions_of(problem) + 1):
+        rough = companion(problem, k, density.scheme)
+        if rough is None or any(count < LEAST for count in _cells(rough.problem)):
             break
-        smaller = _smaller(levels[len(coarser) - 1], walls, strips)
+        result.append(CoarseMesh(rough.problem, rough.ratio, 2.0**k, cast("Density | None", known.get(2**k))))
+    return result
+
+
+def _scaled(fine: LongTime, found: Numbers, level: CoarseMesh) -> Numbers:
+    """As they would be on half or on a quarter of the cells, where these are rounded."""
+    from mvpde.equilibrium.accuracy import numbers
+
+    if level.ratio == level.wanted:
+        return found
+    here = numbers(fine.found)
+    return {name: as_if(here[name], values, level.ratio, level.wanted) for name, values in found.items()}
+
+
+def _boxes(
+    coarser: Sequence[tuple[Problem, Numbers]], density: Density, fine: LongTime, found_on: Callable[[Problem], Numbers | None]
+) -> list[Numbers]:
+    """The numbers on one mesh, and on those that lose strips at walls which cut the space off; empty without such walls.
+
+    The mesh is the coarsest that has cells to lose.
+    """
+    from mvpde.equilibrium.accuracy import cut_offs, hardly_differ
+
+    walls = [] if _box(coarser[0][0]) is None else cut_offs(density, fine.law)
+    if not any(any(sides) for sides in walls):
+        return []
+    wide = [pair for pair in coarser if _smaller(pair[0], walls, 1) is not None]
+    problem, last = (wide or coarser)[-1]
+    boxes = [last]
+    for strips in (1, 2):
+        smaller = _smaller(problem, walls, strips)
         numbers = None if smaller is None else found_on(smaller)
         if numbers is None:
-            boxes = []
             break
         boxes.append(numbers)
-    finer = _finer_rank(levels[len(coarser) - 1], density) if coarser else None
-    numbers = None if finer is None else found_on(finer)
-    return fine.knowing(errors(density, fine.found, coarser, boxes, None if numbers is None else (coarser[-1], numbers)))
+        if strips == 1 and hardly_differ(fine.found, density, *boxes):
+            break
+    return boxes
+
+
+def _beside(last: Numbers, others: Sequence[Numbers | None]) -> list[Numbers]:
+    """Those that were found, after the one that they are compared with; empty where there are none."""
+    found = [numbers for numbers in others if numbers is not None]
+    return [last, *found] if found else []
+
+
+def _labels(coarser: Sequence[tuple[CoarseMesh, Numbers]], found_on: Callable[[Problem], Numbers | None]) -> list[Numbers]:
+    """The numbers with all labels of frozen coordinates, and with three quarters of them; empty where there are no labels.
+
+    The mesh is the coarsest on which labels make the difference that they make on finer ones.
+    """
+    fine = [(level.problem, numbers) for level, numbers in coarser if min(_cells(level.problem), default=0) >= SEEN]
+    problem, last = (fine or [(coarser[0][0].problem, coarser[0][1])])[-1]
+    names = problem.model.coordinates[len(problem.model.directions) :]
+    counts = label_nodes(problem.sections, problem.model) if names else []
+    few = fewer(counts, THREE_QUARTERS)
+    if few == counts:
+        return []
+    return _beside(last, [found_on(_with_sections(problem, labels=dict(zip(names, few, strict=True))))])
 
 
 def _finer_rank(problem: Problem, density: Density) -> Problem | None:
@@ -152,13 +242,11 @@ def _cells(problem: Problem) -> list[int]:
 
 def _with(problem: Problem, section: str, **changes: object) -> Problem:
     """With other keys in a section."""
-    sections = problem.sections.model_copy(update={section: getattr(problem.sections, section).model_copy(update=changes)})
-    return replace(problem, case=replace(problem.case, sections=sections))
+    return _with_sections(problem, **{section: getattr(problem.sections, section).model_copy(update=changes)})
 
 
-def _by(problem: Problem, scheme: str) -> Problem:
-    """By the scheme that "auto" chose on the finest mesh."""
-    return problem if problem.sections.density is None else _with(problem, "density", scheme=scheme)
+def _with_sections(problem: Problem, **changes: object) -> Problem:
+    return replace(problem, case=replace(problem.case, sections=problem.sections.model_copy(update=changes)))
 
 
 def _smaller(problem: Problem, walls: Sequence[tuple[bool, bool]], strips: int) -> Problem | None:

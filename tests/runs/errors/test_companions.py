@@ -11,7 +11,7 @@ import mvpde.runtime  # isort: skip - loads the solver libraries before anything
 import mvpde
 from mvpde.cases.file import changed, parse
 from mvpde.cases.measures import density_of
-from mvpde.cases.meshes.coarser import companion, levels, rounded
+from mvpde.cases.meshes.coarser import companion, fewer, levels
 from mvpde.cases.problem import problem
 from mvpde.density.density import Density
 from mvpde.files import read_hdf5
@@ -135,7 +135,7 @@ def test_one_companion_tells_the_difference(tmp_path):
 
 @pytest.mark.serial
 def test_cells_that_two_does_not_divide_are_rounded(tmp_path):
-    assert rounded([15, 6, 4], 4.0, [False, False, True]) == [4, 2, 3]
+    assert fewer([15, 6, 4], 0.25, [1, 1, 3]) == [4, 2, 3]
     odd = problem(case(tmp_path, **{"domain.cells": [105]}))
     first, second = companion(odd, 1), companion(odd, 2)
     assert [one.problem.sections.domain.cells for one in (first, second)] == [[53], [26]]

@@ -13,15 +13,19 @@ import pytest
 from mvpde.cases.file import parse
 from mvpde.cases.measures import density_of
 from mvpde.cases.problem import problem
+from mvpde.equilibrium import accuracy
 from mvpde.equilibrium.approach import LongTime
+from mvpde.mesh.quadrature import integrate_against_basis
 from mvpde.mesh.walls import without_strips
 from mvpde.models.mean_field import Array
 from mvpde.runs.cautions import long_time as judge
 from mvpde.runs.cautions.caution import Caution, Findings
+from mvpde.runs.errors.companions import companions
 from mvpde.runs.errors.long_time import long_time_of
 from mvpde.runtime import MPI
 
 pytestmark = pytest.mark.serial
+ROOT = Path(__file__).parents[3]
 NORMAL = {"law": "normal", "mean": 0.5, "std": 0.1}
 
 
@@ -208,3 +212,114 @@ def test_the_fewest_cells_have_no_eigenvalue_too_many() -> None:
     del drifting["outer_energy"]
     found, _ = long_time(drifting, ["-pi"], ["pi"], [16], 2, **CIRCLE)
     assert found.branches[0].leading_eigenvalue == pytest.approx(-0.0614, abs=1e-3)
+
+
+# --- other meshes, walls that cannot move, labels -------------------------------------------------------------------------------
+
+
+def test_a_mesh_from_a_file_has_errors_where_companions_are_asked_for() -> None:
+    """The unit well on a disc: its covariance by a quadrature of degree 6 on the triangles."""
+    model = {"kind": "mean_field", "coordinates": ["x", "y"], "potential": "(x**2 + 3*y**2)/2", "temperature": 0.3}
+    table = {
+        "model": model,
+        "initial": {"x": {"law": "normal", "mean": 0.0, "std": 0.3}, "y": {"law": "normal", "mean": 0.0, "std": 0.3}},
+        "domain": {"mesh": str(ROOT / "meshes" / "disc.msh")},
+        "density": {"companions": 2},
+        "stationary": {},
+        "time": {"end": 1.0},
+    }
+    described = problem(parse(table, Path("case.toml")), MPI.COMM_SELF)
+    density = density_of(described, MPI.COMM_SELF)
+    found = long_time_of(described, {"density": density}, None, companions(described, density, MPI.COMM_SELF))
+    assert isinstance(found, LongTime)
+    gibbs = lambda z: np.exp(-(z[:, 0] ** 2 + 3.0 * z[:, 1] ** 2) / 0.6)  # noqa: E731
+    mass, x, y = (
+        integrate_against_basis(density.domain, lambda z, h=h: h(z) * gibbs(z)).sum()
+        for h in (lambda z: np.ones(len(z)), lambda z: z[:, 0] ** 2, lambda z: z[:, 1] ** 2)
+    )
+    bracketed(np.diag(found.law.covariance), np.diag(found.errors.of("covariance")), np.array([x, y]) / mass)  # type: ignore[arg-type]
+    alone = long_time_of(described, {"density": density})  # the same meshes, made for it
+    assert isinstance(alone, LongTime)
+    np.testing.assert_allclose(alone.errors.of("covariance"), found.errors.of("covariance"), rtol=1e-6)  # type: ignore[arg-type]
+
+
+def test_companions_lend_their_meshes() -> None:
+    """The numbers of the coarser meshes do not depend on where the densities on them come from."""
+    table = {
+        "model": {"kind": "fokker_planck", "drift": ["x - x**3"], "diffusion": [["0.5"]]},
+        "initial": {"x": NORMAL},
+        "domain": {"lower": [-3.0], "upper": [3.0], "cells": [90]},  # of which four do not divide
+        "density": {},
+        "stationary": {},
+        "time": {"end": 1.0},
+        "spectrum": {"modes": 2},
+    }
+    described = problem(parse(table, Path("case.toml")), MPI.COMM_SELF)
+    density = density_of(described, MPI.COMM_SELF)
+    beside = companions(described, density, MPI.COMM_SELF)
+    lent, made = (long_time_of(described, {"density": density}, None, one) for one in (beside, None))
+    assert isinstance(lent, LongTime) and isinstance(made, LongTime)
+    for name in ("covariance", "eigenvalues"):
+        np.testing.assert_allclose(lent.errors.of(name), made.errors.of(name), rtol=1e-6, atol=1e-12)  # type: ignore[arg-type]
+    exact, _ = long_time(table["model"], [-3.0], [3.0], [720], 2)  # type: ignore[arg-type]
+    assert exact.modes is not None and lent.modes is not None
+    bracketed(lent.modes.eigenvalues, lent.errors.of("eigenvalues")[:, 0], exact.modes.eigenvalues)  # type: ignore[index]
+
+
+def test_walls_that_no_smaller_box_tells_of_are_unknown_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not an error of zero: where no smaller box has a law, there is no error at all."""
+    model = {"drift": ["x - x**3"], "diffusion": [["0.5"]]}
+    known, silent = long_time(model, [-3.0], [3.0], [16], 2)  # quarters are too few to lose some; halves do
+    assert np.isfinite(known.errors.of("covariance")).all()  # type: ignore[arg-type]
+    assert "stationary.walls" not in [one.code for one in silent]
+    monkeypatch.setattr("mvpde.runs.errors.long_time._smaller", lambda *_: None)
+    found, warnings = long_time(model, [-3.0], [3.0], [64], 2)
+    assert np.isnan(found.errors.of("covariance")).all()  # type: ignore[arg-type]
+    assert found.summary([])["stationary"]["covariance_error"] == [[None]]
+    (told,) = [one for one in warnings if one.code == "stationary.walls"]
+    assert "covariance" in told.message and "widen" in told.message
+
+
+def test_one_smaller_box_is_extrapolated_slowly() -> None:
+    """q = .8 where the second strip tells nothing, .2 where the first changes hardly anything."""
+    one, two, three = np.array([1.0]), np.array([0.9]), np.array([0.7])
+    lost = np.array([np.nan])
+    assert accuracy._nested([one, two, three]) == pytest.approx(0.1)  # q = 1/2
+    assert accuracy._nested([one, two, lost]) == accuracy._nested([one, two]) == pytest.approx(0.4)
+    assert accuracy._nested([one, two], alike=True) == pytest.approx(0.025)
+    assert accuracy._nested([one, one, one]) == 0.0
+    assert np.isnan(accuracy._nested([one, lost])).all() and np.isnan(accuracy._nested([one])).all()
+
+
+def test_too_few_labels_are_an_error() -> None:
+    """Oscillators with normal frequencies: the order parameter of locked ones from four labels, as against sixteen."""
+
+    def at(labels: int) -> LongTime:
+        table = {
+            "model": {
+                "kind": "mean_field",
+                "coordinates": ["x", "w"],
+                "frozen": ["w"],
+                "periods": {"x": "2*pi"},
+                "features": ["cos(x)", "sin(x)"],
+                "drift": ["w + K*(m1*cos(x) - m0*sin(x))", "0"],
+                "temperature": 0.2,
+                "parameters": {"K": 2.0},
+            },
+            "initial": {"x": {"law": "normal", "mean": 0.0, "std": 0.5}, "w": {"law": "normal", "mean": 0.0, "std": 0.7}},
+            "domain": {"lower": ["-pi"], "upper": ["pi"], "cells": [32]},
+            "density": {},
+            "labels": {"w": labels},
+            "stationary": {"starts": [[0.8, 0.0]]},
+            "time": {"end": 1.0},
+        }
+        described = problem(parse(table, Path("case.toml")), MPI.COMM_SELF)
+        found = long_time_of(described, {"density": density_of(described, MPI.COMM_SELF)})
+        assert isinstance(found, LongTime)
+        return found
+
+    few, many = at(4), at(16)
+    true = abs(few.branches[0].moments[0] - many.branches[0].moments[0])
+    told = float(few.errors.labels["branches.0.moments"][0])
+    assert told / 12.0 <= true <= 2.0 * told
+    assert many.errors.labels["branches.0.moments"][0] < 0.3 * true
