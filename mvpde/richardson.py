@@ -99,7 +99,9 @@ def three_levels(
     gain = 2.0**order - 1.0
     hidden = np.where(settled, np.minimum(longest, LONGEST), longest)
     plain = np.maximum(np.abs(d1) / gain, _two_terms(d1, d2, order))
-    error = np.maximum(_SAFETY * np.where(asymptotic | still, plain, _doubtful(d1, d2, order, cancelling, size, hidden)), _FLOOR * size)
+    error = np.maximum(
+        _SAFETY * np.where(asymptotic | still, plain, _doubtful(d1, d2, order, cancelling, size, hidden)), _FLOOR * size
+    )
     better = np.maximum(np.abs((gain + 1.0) * d1 - d2) / gain**2, _FLOOR * size)
     return Richardson(
         value=x1,

@@ -1,4 +1,4 @@
-"""Errors over output times, of quantities with a known expansion: differences that cross zero, with and without times beside them."""
+"""Errors over output times of quantities with a known expansion: differences that cross zero, with and without other times."""
 
 from __future__ import annotations
 
