@@ -93,7 +93,7 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
             given = replace(given, sections=boxed)
             model = _annealed(_model(given), given)
         periodic = with_periodic(case, model)
-        model = walled(periodic.sections, model, law)
+        model = walled(periodic.sections, model, law, given=boxed is sections)
         described = Problem(periodic, model, law, data, frozen)
         _check_density(described)
         KINDS[sections.model.kind].check(described)

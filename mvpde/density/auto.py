@@ -31,14 +31,15 @@ def suitable(domain: Domain, features: NodalFeatures, values: Array) -> str:
     """
     if features.model.deterministic:
         return "flux_corrected"
+    walls = features.model.walls
+    if walls is not None and (walls.singular or any(walls.faces(ABSORBING))):  # explicit steps are short there, or none
+        gibbs = features.model.gradient_flow and features.model.temperature > 0.0
+        return "edge_averaged" if gibbs else "galerkin"
     if not features.model.gradient_flow:
         return "flux_corrected" if _is_carried(domain, features, values) else "galerkin"
     temperature = features.model.temperature
     if temperature == 0.0:  # of this stretch of time
         return "flux_corrected"
-    walls = features.model.walls
-    if walls is not None and (walls.singular or any(walls.faces(ABSORBING))):  # explicit steps are short there
-        return "edge_averaged"
     graph, potential = domain.graph, np.empty(len(values))
     features.potential(features.moments(graph.lumped * values[: domain.owned]), potential)
     row = graph.rows()

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.density.features import free_energy, nodal_features
-from mvpde.density.resolution import cells_per_deviation, ends_of_space, natural_ends, negative_share, walls
+from mvpde.density.resolution import cells_per_deviation, natural_ends, negative_share, outer_mass, walls
 from mvpde.density.schemes import SCHEMES, DensityScheme, Options, OrderInTime, SolverOptions, Steps
 from mvpde.density.starts.projection import project
+from mvpde.density.walls.drain import drain
+from mvpde.density.walls.survival import survivors
 from mvpde.measure import Cloud, Mesh, Number, State, no_arrays, nothing, require_ahead
 from mvpde.mesh.domain import Domain
 from mvpde.models.laws import Law, check_law
@@ -55,13 +57,13 @@ class Density:
     Attributes:
         model, domain: what is solved, with the coefficients of the present time, and where.
         time: t.
+        outflow: mass that went through each absorbing wall so far, shape (walls,).
         values: ρ at owned and ghost unknowns, local to the rank.
         lengths: of the steps taken since the start of the last `advance`.
         schemes, leading: that of each model that ruled so far, by its id; and those of another density, to be taken instead.
     """
 
     name = label = "density"
-    listed = ("free_energy", "outer_mass")
 
     def __init__(
         self,
@@ -101,7 +103,10 @@ class Density:
         self.domain, self.time = domain, 0.0
         self._ruling = nodal_features(model, domain.coordinates, domain.comm, domain)
         self._see()
+        self._drain = drain(domain, model)
         self.values, self.mass_inside = project(domain, model, law)
+        if self._drain is not None:
+            self.values = self._drain.start(self.values)
         self._mass, at_start = self.mass(), self.moments()[0]
         self._walls, self._ends = walls(domain, model, at_start), natural_ends(domain, model, at_start)
         self.schemes, self.leading = dict[int, str](), dict[int, str]()
@@ -109,6 +114,7 @@ class Density:
         self._first, self._past = model, Counts()
         self.steps, self.step, self.mass_defect, self._seconds = 0, 0.0, 0.0, 0.0
         self.lengths: list[float] = []
+        self.outflow = np.zeros(0) if self._drain is None else self._drain.taken(self.values)
         smallest, largest = domain.extremes(self.values[: domain.owned])
         self.minimum = smallest / largest
 
@@ -121,6 +127,11 @@ class Density:
     def scheme(self) -> str:
         """Name of the scheme at work: "flux_corrected", "edge_averaged" or "galerkin"."""
         return self._scheme.name
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """What else is a list over the output times."""
+        return ("free_energy", "outer_mass", *(() if self._drain is None else self._drain.listed))
 
     @property
     def options(self) -> Options:
@@ -188,8 +199,10 @@ class Density:
             between_steps()
 
     def _accept(self, values: Array) -> None:
-        owned = values[: self.domain.owned]
-        mass = float(self.domain.sum(np.array([self.domain.graph.lumped @ owned]))[0])
+        owned, lost = values[: self.domain.owned], self.outflow
+        if self._drain is not None:
+            lost = lost + self._drain.taken(values)
+        mass = float(self.domain.sum(np.array([self.domain.graph.lumped @ owned]))[0] + lost.sum())
         smallest, largest = self.domain.extremes(owned)
         if not np.isfinite(mass):
             raise InvariantError(
@@ -200,7 +213,7 @@ class Density:
         if self.mass_defect > MASS_TOLERANCE:
             raise InvariantError(f"density: mass changed by {self.mass_defect:.1e} of itself after t = {self.time:g}")
         self.minimum = min(self.minimum, smallest / largest)
-        self.values = values
+        self.values, self.outflow = values, lost
 
     def mass(self) -> float:
         """Σ_i m_i ρ_i. Collective."""
@@ -247,7 +260,9 @@ class Density:
         energy = self.free_energy()
         known = {} if energy is None else {"free_energy": energy}
         kept = {"mass_defect": self.mass_defect, "minimum": self.minimum, "steps": self.steps}
-        return {**known, "outer_mass": self.outer_mass(), **self._resolution(), **kept}
+        walls = self._drain
+        left = {} if walls is None else survivors(walls, self.features, self.values, self.moments()[0], self.time)
+        return {**known, "outer_mass": self.outer_mass(), **self._resolution(), **left, **kept}
 
     def _resolution(self) -> dict[str, float]:
         """See `mvpde.density.resolution`. Collective."""
@@ -314,6 +329,7 @@ class Density:
             "step": np.float64(self.step),
             "proposal": np.float64(self._scheme.proposal if math.isfinite(self._scheme.proposal) else 0.0),
             "extremes": np.array([self._mass, self.mass_defect, self.minimum]),
+            "outflow": self.outflow,
             "counts": np.array(astuple(counts), np.int64),
         }
 
@@ -331,28 +347,13 @@ class Density:
         self._see()
         self.values = self.domain.from_mesh(np.asarray(state["values"], float))
         self._mass, self.mass_defect, self.minimum = map(float, np.asarray(state["extremes"]))
+        self.outflow = np.asarray(state.get("outflow", self.outflow), float)
         self._scheme = self._built()
         self._scheme.proposal = float(state["proposal"]) or math.inf
         self._past = Counts(*map(int, np.asarray(state["counts"])))
 
     def _nodal_masses(self) -> Array:
         return self.domain.graph.lumped * self.values[: self.domain.owned]
-
-
-def outer_mass(domain: Domain, values: Array, model: MeanField, moments: Array | None = None) -> float:
-    """Share of the mass of nodal ``values`` (local) in the outer layer of cells along the walls that cut Z off. Collective.
-
-    ``moments``: m, to leave out ends of Z that the model's drift and noise imply, too.
-    """
-    graph, owned = domain.graph, domain.owned
-    wall = np.zeros(len(domain.coordinates))
-    wall[:owned] = domain.boundary & ~ends_of_space(domain, model, moments)
-    domain.exchange.update(wall)
-    row = graph.rows()
-    near = np.bincount(row, weights=wall[graph.columns], minlength=owned) + wall[:owned] > 0
-    masses = graph.lumped * values[:owned]
-    outer, total = domain.sum(np.array([masses[near].sum(), masses.sum()]))
-    return float(outer / total)
 
 
 def _check_spaces(model: MeanField, domain: Domain, law: Law) -> None:

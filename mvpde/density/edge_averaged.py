@@ -22,6 +22,7 @@ from mvpde.density.features import NodalFeatures, free_energy
 from mvpde.density.implicit import Coefficients
 from mvpde.density.schemes import Options, Steps
 from mvpde.density.steps.stiff import implicit_steps
+from mvpde.density.walls.drain import drain
 from mvpde.mesh.domain import Domain
 
 Array = NDArray[np.float64]
@@ -35,19 +36,22 @@ def edge_averaged(domain: Domain, features: NodalFeatures, temperature: float, *
     """
     graph = domain.recovery.graph if once else domain.graph
     potential, still = np.zeros(len(domain.coordinates)), features.model.moving is None
+    absorbing = None if once else drain(domain, features.model)
 
     def at(moments: Array, inward: Array, outward: Array, time: float = 0.0) -> None:
         present = features.at(time)
         present.potential(moments, potential)
         tau = temperature if still else present.model.temperature
         coefficients(graph.offsets, graph.columns, graph.stiffness, potential, tau, inward, outward)
+        if absorbing is not None:
+            absorbing.close(inward, outward)
 
     return at
 
 
 def edge_averaged_steps(domain: Domain, features: NodalFeatures, values: Array, options: Options) -> Steps:
     """The scheme at work, see `mvpde.density.schemes`."""
-    falling = features.model.moving is None  # work is done on a law whose potential moves
+    falling = features.model.moving is None and drain(domain, features.model) is None  # no work is done, and nothing is lost
     return implicit_steps(
         domain,
         features,

@@ -17,6 +17,7 @@ from mpi4py import MPI
 from numba import njit
 from numpy.typing import NDArray
 
+from mvpde.density.walls.drain import drain
 from mvpde.density.walls.places import OF_FLUXES, OF_POTENTIALS, places
 from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
@@ -42,6 +43,7 @@ class NodalFeatures:
         right: B, shape (K, r), the same on all ranks.
         places: where drift and tensor of the local nodes are taken, shape (owned + ghosts, D): see `mvpde.density.walls.places`.
         of_potential: where V0 is.
+        alive: 0 at owned nodes on absorbing walls, 1 elsewhere; None where there are none.
     """
 
     model: MeanField
@@ -53,6 +55,7 @@ class NodalFeatures:
     right: Array
     places: Array
     of_potential: Array
+    alive: Array | None = None
 
     @property
     def rank(self) -> int:
@@ -72,6 +75,7 @@ class NodalFeatures:
 
     def moments(self, masses: Array) -> Array:
         """m = Σ masses_i g(z_i), shape (K,), from the nodal masses m_iρ_i of the owned nodes. Collective."""
+        masses = masses if self.alive is None else masses * self.alive
         marginal = np.zeros(len(self.left))
         _marginal(self.place, self.weight, masses, marginal)
         reduced = marginal @ self.left
@@ -111,7 +115,9 @@ def nodal_features(model: MeanField, coordinates: Array, comm: MPI.Intracomm, do
     shares = OF_FLUXES, OF_POTENTIALS
     of_fluxes, inside = (coordinates if domain is None else places(domain, model, share) for share in shares)
     weight, external = model.amplitude(coordinates), model.external_potential(inside)
-    return NodalFeatures(model, comm, place, weight, external, left, right, of_fluxes, inside)
+    absorbing = None if domain is None else drain(domain, model)
+    alive = None if absorbing is None else absorbing.alive
+    return NodalFeatures(model, comm, place, weight, external, left, right, of_fluxes, inside, alive)
 
 
 def _distinct(y: Array) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

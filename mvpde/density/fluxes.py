@@ -29,13 +29,16 @@ def rate(
 def make_positive(offsets: Integers, columns: Integers, cut: Array, inward: Array, outward: Array) -> None:
     """Discrete upwinding, in full of edges with an end where ``cut`` is 1 (owned + ghosts), in part where it is less.
 
-    Adds max(c_i, c_j) d_ij, d_ij = max(0, −k_ij, −k_ji), to both coefficients; F_ij gains as much times ρ_j − ρ_i.
+    Adds max(c_i, c_j) d_ij, d_ij = max(0, −k_ij, −k_ji), to both coefficients; F_ij gains as much times ρ_j − ρ_i. A coefficient
+    that is 0, before the value of a node on an absorbing wall, stays 0: then the other one is raised alone.
     """
     for i in range(offsets.size - 1):
         for e in range(offsets[i], offsets[i + 1]):
             d = max(cut[i], cut[columns[e]]) * max(0.0, -inward[e], -outward[e])
-            inward[e] += d
-            outward[e] += d
+            if inward[e] != 0.0:
+                inward[e] += d
+            if outward[e] != 0.0:
+                outward[e] += d
 
 
 @njit(cache=True)

@@ -24,6 +24,7 @@ from mvpde.density.features import NodalFeatures
 from mvpde.density.implicit import Coefficients
 from mvpde.density.schemes import Options, Steps
 from mvpde.density.steps.stiff import implicit_steps
+from mvpde.density.walls.drain import drain
 from mvpde.mesh.assembly import identified_rows
 from mvpde.mesh.domain import Domain
 from mvpde.models.mean_field import MeanField
@@ -60,13 +61,15 @@ def galerkin(domain: Domain, features: NodalFeatures, model: MeanField) -> Coeff
         ArgumentError: from the coefficients, on all ranks alike, where A is not a symmetric positive semidefinite D × D matrix at
         each node.
     """
-    graph, z, geometry = domain.graph, features.places, edge_geometry(domain)
+    graph, z, geometry, absorbing = domain.graph, features.places, edge_geometry(domain), drain(domain, features.model)
     check_tensor(domain, model.diffusion(z, features.moments(graph.lumped)))
 
     def at(moments: Array, inward: Array, outward: Array, time: float = 0.0) -> None:
         present = model.now(time)
         b, a = present.drift(z, moments), present.diffusion(z, moments)
         coefficients(graph.offsets, graph.columns, geometry.inward, geometry.outward, geometry.stiffness, b, a, inward, outward)
+        if absorbing is not None:
+            absorbing.close(inward, outward)
 
     return at
 

@@ -136,3 +136,19 @@ def walls(domain: Domain, model: MeanField, moments: Array | None = None) -> Wal
     length = np.sqrt((steps**2).sum(axis=1))
     width = np.maximum(STRIP, distance[inside]) * extent[across]
     return Walls(domain, inside, steps / np.maximum(length * width, 1e-300)[:, None])
+
+
+def outer_mass(domain: Domain, values: Array, model: MeanField, moments: Array | None = None) -> float:
+    """Share of the mass of nodal ``values`` (local) in the outer layer of cells along the walls that cut Z off. Collective.
+
+    ``moments``: m, to leave out ends of Z that the model's drift and noise imply, too.
+    """
+    graph, owned = domain.graph, domain.owned
+    wall = np.zeros(len(domain.coordinates))
+    wall[:owned] = domain.boundary & ~ends_of_space(domain, model, moments)
+    domain.exchange.update(wall)
+    row = graph.rows()
+    near = np.bincount(row, weights=wall[graph.columns], minlength=owned) + wall[:owned] > 0
+    masses = graph.lumped * values[:owned]
+    outer, total = domain.sum(np.array([masses[near].sum(), masses.sum()]))
+    return float(outer / total)

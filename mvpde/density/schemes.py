@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.models.mean_field import MeanField
+from mvpde.models.walls.box import ABSORBING
 from mvpde.registry import At, Registry
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ class DensityScheme:
 
 
 def _flux_corrected_refuses(model: MeanField) -> str | None:
+    if model.walls is not None and any(model.walls.faces(ABSORBING)):
+        return '"flux_corrected" has no absorbing walls; use "auto"'
     if model.gradient_flow or model.deterministic or model.metric is None:
         return None
     return '"flux_corrected" knows no metric where there is noise without a potential, and this model has one; use "auto"'

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mvpde.density.deep.density import DeepDensity
-from mvpde.density.density import outer_mass
+from mvpde.density.resolution import outer_mass
 from mvpde.fields import FieldSeries
 from mvpde.models.deep.units import Array
 from mvpde.richardson import three_levels, two_levels

@@ -11,7 +11,7 @@ import numpy as np
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.messages import listed, nearest
 from mvpde.cases.schema import CaseSections, DomainSection
-from mvpde.models.laws import Law, Product, Uniform
+from mvpde.models.laws import Law, Product
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.models.walls.box import ABSORBING, OPEN, REFLECTING, BoxWalls, with_walls
 from mvpde.models.walls.natural import classified
@@ -20,8 +20,10 @@ from mvpde.runtime import CaseError
 _SAMPLE = 256  # points of the initial law whose moments stand in the coefficients
 
 
-def walled(sections: CaseSections, model: MeanField, law: Law) -> MeanField:
+def walled(sections: CaseSections, model: MeanField, law: Law, *, given: bool = True) -> MeanField:
     """The model with the walls of the case; the same where there is no box.
+
+    ``given``: whether the box stands in the case; one that was made around the law says nothing about where the law ends.
 
     Raises:
         CaseError: walls of what is no coordinate of a box, is periodic, or belongs to a measure that does not see them.
@@ -38,7 +40,7 @@ def walled(sections: CaseSections, model: MeanField, law: Law) -> MeanField:
     count = len(model.directions)
     if not len(lower) == len(upper) == count:
         return model  # refused elsewhere
-    start = law if sections.characteristics is None else None  # these would go on where others turn back
+    start = law if given and sections.characteristics is None else None  # these would go on where others turn back
     kinds = [_of_coordinate(said, model, start, axis, (lower[axis], upper[axis])) for axis in range(count)]
     try:
         walls = classified(model, BoxWalls(lower, upper, tuple(kinds)), moments_at_start(model, law))
@@ -62,7 +64,7 @@ def _check_said(sections: CaseSections, domain: DomainSection, model: MeanField)
         if model.periods[model.directions.index(name)] is not None:
             raise CaseError(f"{where} {name}: this coordinate has a period, and no walls; remove the key")
     if ABSORBING in [kind for pair in (domain.walls or {}).values() for kind in pair]:
-        raise CaseError(f"{where}: absorbing walls are not solved yet; write reflecting")
+        _check_absorbing(where, sections, model)
     if domain.cells is None:
         raise CaseError(f"{where}: are those of a box, and [domain] has none; remove the section, or give a box")
     if not _sees(sections, model):
@@ -71,6 +73,17 @@ def _check_said(sections: CaseSections, domain: DomainSection, model: MeanField)
         raise CaseError(f"{where}: [characteristics] are carried by a flow that does not see walls; remove one of the sections")
     if sections.sgd is not None:
         raise CaseError(f"{where}: the weights of [sgd] do not see walls; remove one of the sections")
+
+
+def _check_absorbing(where: str, sections: CaseSections, model: MeanField) -> None:
+    if model.own_diffusion is None and not min(model.temperatures) > 0.0:
+        raise CaseError(f"{where}: absorbing ones take noise across them; give a temperature > 0, or write reflecting")
+    if model.frozen:
+        raise CaseError(f"{where}: labelled laws have no absorbing walls; leave `frozen` out, or write reflecting")
+    if model.interacting and (sections.stationary is not None or sections.spectrum is not None):
+        raise CaseError(f"{where}: no law of interacting particles lasts between absorbing ones; remove [stationary], [spectrum]")
+    if sections.density is not None and sections.density.scheme == "flux_corrected":
+        raise CaseError('[density] scheme: "flux_corrected" has no absorbing walls; write "auto"')
 
 
 def _of_coordinate(
@@ -83,7 +96,7 @@ def _of_coordinate(
     if name in said:
         return said[name][0], said[name][1]
     factor = law.factors[axis] if isinstance(law, Product) else None
-    if not isinstance(factor, Uniform) or factor.periodic:
+    if factor is None:
         return OPEN, OPEN
     close = 1e-9 * (ends[1] - ends[0])
     low, high = (abs(end - wall) <= close for end, wall in zip(factor.extent(), ends, strict=True))

@@ -6,8 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mvpde.density.density import MASS_TOLERANCE, outer_mass
+from mvpde.density.density import MASS_TOLERANCE
 from mvpde.density.explicit import FluxCorrected
+from mvpde.density.resolution import outer_mass
 from mvpde.measure import Cloud, Number, State
 from mvpde.mesh.domain import Domain
 from mvpde.models.deep.units import Array
