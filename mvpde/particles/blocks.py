@@ -164,6 +164,10 @@ class Shares:
             "streams": np.array([row for part in words for row in part]),
         }
 
+    def cut(self, rows: Array) -> Blocks:
+        """The blocks of this rank out of all rows, shape (runs, n, …)."""
+        return [rows[run, b * self.block : (b + 1) * self.block].copy() for run, b in self.owned]
+
     def received(self, state: State | None, name: str, columns: int) -> tuple[State, Blocks, list[np.random.Generator]]:
         """A `state` that rank 0 has read, and the blocks and streams in it that this rank owns. Collective.
 
@@ -177,7 +181,7 @@ class Shares:
         if rows.shape != expected:
             raise ValueError(f"the checkpoint has (runs, {name}, coordinates) = {rows.shape}, the measure {expected}")
         words = np.asarray(state["streams"], np.uint64)
-        blocks = [rows[run, b * self.block : (b + 1) * self.block].copy() for run, b in self.owned]
+        blocks = self.cut(rows)
         return state, blocks, [stream_from_array(words[number]) for number in self.share(self.comm.rank)]
 
 

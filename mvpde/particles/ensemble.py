@@ -30,6 +30,7 @@ from mvpde.particles.blocks import Shares, check_sizes, in_pieces, loss_and_step
 from mvpde.particles.noise import Normals, increment, require_diffusion
 from mvpde.particles.schemes import PARTICLE_SCHEMES, Blocks, Flow
 from mvpde.particles.walls.mirrors import mirrors
+from mvpde.particles.walls.survivors import absorbing, left_over, survival, weighted
 
 LOOK = 64  # steps between two looks at the slope where the step is chosen
 UPDATES = 1_000_000  # particle steps, a second or so, after which an ensemble lets others look at it
@@ -91,7 +92,8 @@ class Ensemble:
         self._shares = Shares(runs, particles, comm)
         self._owned, self._streams = self._shares.owned, self._shares.streams(seed)
         self._z = self._shares.start(law, self._streams)
-        self._driven_by = driven_by
+        self._driven_by, self._asked = driven_by, step
+        self._weights = [np.ones(len(x)) for x in self._z] if absorbing(model) is not None else None
         self._flow = self._flow_at(None)
         if model.own_diffusion is not None:
             self._check_diffusion()
@@ -102,7 +104,6 @@ class Ensemble:
         self._extent = extent_of(model.now(0.0), self._z, [driving[run] for run, _ in self._owned], comm)
         self._axes = unbounded(model)
         self._slope: Slope | None = None
-        self._asked = step
         self._longest_step = self._chosen() if isinstance(step, str) else step
         self.step = self._longest_step
 
@@ -125,6 +126,9 @@ class Ensemble:
         return Flow(partial(self._velocity, t=t), self._driving, self._noise, self._flow_at, walls, self._tensors)
 
     def _moments_of(self, z: Blocks) -> Array:
+        if self._weights is not None:
+            both = [weighted(self.model.inside(x), w) for x, w in zip(z, self._weights, strict=True)]
+            return self._shares.mean([np.add.reduce(in_pieces(self._weighted_sum, x, self._rows)) for x in both])
         return self._shares.mean([np.add.reduce(in_pieces(self._feature_sum, x, self._rows)) for x in z])
 
     def _driving(self, z: Blocks, t: float) -> Array:
@@ -134,6 +138,9 @@ class Ensemble:
     def _feature_sum(self, x: Array) -> Array:
         # 0·Σx adds nothing, but a particle that is no longer finite shows even where the features are bounded.
         return self.model.feature_sum(self.model.inside(x)) + 0.0 * x.sum()
+
+    def _weighted_sum(self, x: Array) -> Array:
+        return x[:, -1] @ self.model.feature_values(x[:, :-1]) + 0.0 * x.sum()
 
     def _noise(self, z: Blocks, m: Array, h: float) -> Blocks:
         moving = self._ruling.moving is not None
@@ -215,10 +222,13 @@ class Ensemble:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below
             driving = self.moments() if self._driven_by is None else self._driving(self._z, self.time)
             z = PARTICLE_SCHEMES[self.scheme].step(self._flow, self._z, driving, self.time, h)
+            if self._weights is not None and (walls := absorbing(self._first)) is not None:
+                self._weights, z = left_over(walls, self._weights, (self._z, z), self._tensors(self._z, driving), h)
             m = self._moments_of(z)
         self._require_good(z, m, t, h)
         if halved is not None:
             halved.follow(Step(self._ruling, self.time, h, [source.kept for source in recorders], driving, m, self._z, z))
+            halved.alive = self._weights
         self._z, self._moments, self._slope, self.time, self.step = z, m, None, t, h
         self._steps += 1
 
@@ -242,6 +252,10 @@ class Ensemble:
     def expectation(self, f: Callable[[Array], Array]) -> Array:
         """n⁻¹ Σ_i f(Z_i) of each run, shape (runs,), for f: (N, D) → (N,). Collective."""
         z = [self.model.inside(x) for x in self._z]
+        if self._weights is not None:
+            z = [weighted(x, w) for x, w in zip(z, self._weights, strict=True)]
+            of_survivors = lambda x: np.array([x[:, -1] @ f(x[:, :-1])])  # noqa: E731
+            return self._shares.mean([np.add.reduce(in_pieces(of_survivors, x, self._rows)) for x in z])[:, 0]
         return self._shares.mean([np.sum([piece.sum() for piece in in_pieces(f, x, self._rows)]) for x in z])[:, 0]
 
     def distance(self, other: Ensemble) -> Array:
@@ -263,7 +277,14 @@ class Ensemble:
     def cloud(self) -> Cloud | None:
         """Points (n, D) and weights (n,) of run 0 on rank 0, else None; periodic coordinates lie in [0, period). Collective."""
         cloud = self._shares.first_run([self.model.inside(x) for x in self._z])
-        return None if cloud is None else (wrap(cloud[0], self.model.periods), cloud[1])
+        weights = None if self._weights is None else self._shares.first_run(self._weights)
+        if cloud is None:
+            return None
+        points, shares = wrap(cloud[0], self.model.periods), cloud[1]
+        if weights is None:
+            return points, shares
+        there = weights[0] > 0.0
+        return points[there], (shares * weights[0])[there]
 
     def loss_standard_error(self) -> float:
         """Standard error of the mean over runs of R(m_n). Collective.
@@ -293,7 +314,9 @@ class Ensemble:
         """Errors of sampling and of the step, and the slope."""
         steps: list[str] = [] if self._halved is None else [f"{name}_step_error" for name in recorded(self.model)]
         walls = self.model.walls
-        return ("loss_standard_error", *steps, "slope", *("outside",) * (walls is not None and any(walls.faces(OPEN))))
+        open_ends = walls is not None and any(walls.faces(OPEN))
+        survivors = () if self._weights is None else ("survival", "survival_standard_error")
+        return ("loss_standard_error", *steps, "slope", *survivors, *("outside",) * open_ends)
 
     def step_errors(self) -> dict[str, float]:
         """Errors that the length of the steps has made in loss, predictions and observables; {} without copies. Collective.
@@ -311,15 +334,18 @@ class Ensemble:
             **loss_and_steps(self),
             **{f"{name}_step_error": error for name, error in self.step_errors().items()},
             "slope": self.slope().rate,
-            **self._outside(),
+            **self._at_walls(),
         }
 
-    def _outside(self) -> dict[str, float]:
-        """The share of the particles of all runs beyond walls of the box that are no walls of the problem; {} without any."""
-        walls = self.model.walls
-        if walls is None or not any(walls.faces(OPEN)):
-            return {}
-        return {"outside": float(np.mean(self.expectation(lambda z: walls.beyond(z).astype(float))))}
+    def _at_walls(self) -> dict[str, float]:
+        """What is known of survivors, and the share of particles beyond walls that are no walls of the problem. Collective."""
+        walls, known = self.model.walls, {}
+        if self._weights is not None:
+            left, error = survival(self._shares, self._weights)
+            known = {"survival": left, "survival_standard_error": error}
+        if walls is not None and any(walls.faces(OPEN)):
+            known["outside"] = float(np.mean(self.expectation(lambda z: walls.beyond(z).astype(float))))
+        return known
 
     statistics = size_and_speed
 
@@ -332,7 +358,9 @@ class Ensemble:
         """Time, particles (runs, n, D), streams (blocks, 13) on rank 0, else None: enough to continue bit for bit. Collective."""
         state = self._shares.state(self.time, self._steps, "particles", self._z, self._streams)
         copies = {} if self._halved is None else self._halved.state()
-        return None if state is None else {**state, **copies, "extent": self._extent.array()}
+        weights = None if self._weights is None else self._shares.gather(self._weights)
+        left = {} if weights is None else {"weights": weights.reshape(self.runs, -1)}
+        return None if state is None else {**state, **copies, **left, "extent": self._extent.array()}
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of an ensemble of the same size, read on rank 0 (others pass None). Collective.
@@ -343,8 +371,11 @@ class Ensemble:
         kept, self._z, self._streams = self._shares.received(state, "particles", self.model.dimension)
         self.time, self._steps = float(kept["time"]), int(kept["steps"])
         self._moments, self._slope = None, None
+        if self._weights is not None:
+            self._weights = self._shares.cut(np.asarray(kept["weights"], float))
         if self._halved is not None:
             self._halved.restore(kept, self._z)
+            self._halved.alive = self._weights
         self._extent = Extent(*np.asarray(kept["extent"], float).tolist()) if "extent" in kept else self._extent
         self._follow(self._first.ruling(self.time))
         self.model = self._ruling.now(self.time)

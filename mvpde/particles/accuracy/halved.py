@@ -25,6 +25,7 @@ from mvpde.particles.blocks import Shares, in_pieces, stream, stream_from_array,
 from mvpde.particles.noise import Increment, increment
 from mvpde.particles.schemes import Blocks, Flow, ParticleScheme
 from mvpde.particles.walls.mirrors import mirrors
+from mvpde.particles.walls.survivors import absorbing, left_over, weighted
 
 ONE_IN = 42  # particles have a copy: four half steps for each of them, 15 % of the time of all
 FEWEST = 256  # copied particles of a run, where it has as many: fewer would tell their own noise
@@ -144,12 +145,14 @@ class HalvedSteps:
         self._runs = [shares.owned[k][0] for k in self._mine]
         self._copies = 1 if model.deterministic else 2
         self._bridges = [stream(seed, *shares.owned[k], 1) for k in self._mine]
+        self.alive: Blocks | None = None
         self._draws, self._mirrors = (model, increment(model)), mirrors(model)
         self.begin(z)
 
     def begin(self, z: Blocks) -> None:
         """Let the copies be where their particles are. Local."""
         self._moved = [np.concatenate([x] * self._copies) for x in self._originals(z)]
+        self._left = None if absorbing(self.model) is None else [np.ones(len(x)) for x in self._moved]
         self._offset: Array | None = None
 
     def recorders(self, streams: Sequence[np.random.Generator]) -> list[Recorder]:
@@ -182,7 +185,10 @@ class HalvedSteps:
             t = step.time + k * half
             flow = self._flow(step.model, normals, t, (t + half, offsets[k + 1]))
             m = self._moments(self._moved, self._copies) + offsets[k] if interacting else ahead
-            self._moved = self._scheme.step(flow, self._moved, m, t, half)
+            moved = self._scheme.step(flow, self._moved, m, t, half)
+            if self._left is not None and (walls := absorbing(self.model)) is not None and flow.tensor is not None:
+                self._left, moved = left_over(walls, self._left, (self._moved, moved), flow.tensor(self._moved, m), half)
+            self._moved = moved
         self._offset = ahead
 
     def _flow(self, model: MeanField, normals: list[KnownNormals], t: float, end: tuple[float, Array]) -> Flow:
@@ -241,13 +247,28 @@ class HalvedSteps:
         """
         sums = [np.zeros(0) for _ in self.taken]
         for k, x, moved in zip(self._mine, self._originals(z), self._moved, strict=True):
-            sums[k] = self._sums(values, self.model.inside(x), self.model.inside(moved))
+            here, there = self.model.inside(x), self.model.inside(moved)
+            sums[k] = self._sums(self._of_survivors(values), weighted(here, self._alive(k)), weighted(there, self._left_of(k)))
         width = self._shares.comm.allreduce(max((total.size for total in sums), default=0), op=MPI.MAX)
         sums = [total if total.size else np.zeros(width) for total in sums]
         counts = self._counts[self.runs][:, None]
         first, second = np.split(self._shares.mean(sums)[self.runs] * (self._shares.rows / counts), 2, axis=1)
         spread = np.maximum(second - first**2, 0.0) / np.maximum(counts - 1.0, 1.0)
         return first, np.fmax(np.sqrt(spread.sum(axis=0)) / len(counts), between(first))
+
+    def _alive(self, k: int) -> Array | None:
+        """Weights of the particles of a block that have copies; None where no wall absorbs."""
+        if self._left is None:
+            return None
+        return np.ones(self.taken[k]) if self.alive is None else self.alive[k][: self.taken[k]]
+
+    def _left_of(self, k: int) -> Array | None:
+        """Those of their copies."""
+        return None if self._left is None else self._left[self._mine.index(k)]
+
+    def _of_survivors(self, values: Function) -> Function:
+        """Values times weights, which come last, where walls absorb."""
+        return values if self._left is None else lambda x: x[:, -1:] * values(x[:, :-1])
 
     def means(self, values: Function, z: Blocks) -> Array:
         """Means of ``values``: z, shape (N, D) → (N, q), over the particles with copies, shape (copied runs, q). Collective."""
@@ -271,11 +292,14 @@ class HalvedSteps:
         """Copies of all ranks and their streams on rank 0, else empty. Collective."""
         comm = self._shares.comm
         moved, words = comm.gather(self._moved), comm.gather([stream_to_array(rng) for rng in self._bridges])
+        left = comm.gather(self._left)
         if moved is None or words is None:
             return {}
         dimension = self.model.dimension
         rows = [x for part in moved for x in part]
+        weights = [w for part in left or [] for w in part or []]
         return {
+            **({"copy_weights": np.concatenate(weights)} if weights else {}),
             "copies": np.concatenate(rows) if rows else np.empty((0, dimension)),
             "bridges": np.array([row for part in words for row in part]),
         }
@@ -293,3 +317,6 @@ class HalvedSteps:
         numbers = range(first, first + len(self._mine))
         self._moved = [rows[ends[k] : ends[k + 1]].copy() for k in numbers]
         self._bridges = [stream_from_array(np.asarray(state["bridges"], np.uint64)[k]) for k in numbers]
+        if self._left is not None:
+            weights = np.asarray(state["copy_weights"], float)
+            self._left = [weights[ends[k] : ends[k + 1]].copy() for k in numbers]

@@ -15,6 +15,7 @@ import numpy as np
 
 from mvpde.measure import Array, Measure
 from mvpde.models.mean_field import MeanField
+from mvpde.models.walls.box import ABSORBING
 from mvpde.particles.accuracy.student import student
 
 Function = Callable[[Array], Array]
@@ -70,9 +71,17 @@ def _estimate(measure: Measure, function: Function, points: int) -> Mean:
     """Mean, spread and standard error of one function. Collective."""
     runs = measure.expectation(function)
     mean = float(np.mean(runs))
-    variance = float(np.mean(measure.expectation(partial(_square, function, mean))))
+    variance = float(np.mean(measure.expectation(partial(_square, function, mean)))) + _of_gone(measure) * mean**2
     spread = math.sqrt(max(variance, 0.0))
     return Mean(mean, spread, _sampling(runs, spread, points) if points else 0.0)
+
+
+def _of_gone(measure: Measure) -> float:
+    """The mass that absorbing walls have taken, whose share of any mean is 0. Collective."""
+    walls = measure.model.walls
+    if walls is None or not any(walls.faces(ABSORBING)):
+        return 0.0
+    return 1.0 - float(np.mean(measure.expectation(lambda z: np.ones(len(z)))))
 
 
 def _sampling(runs: Array, spread: float, points: int) -> float:
