@@ -119,6 +119,8 @@ def numbers(found: Found) -> Numbers:
     """mean, covariance, entropy_production, eigenvalues (modes, 2), and branches.<k>.<quantity>."""
     law = found.law
     result = {"mean": law.mean, "covariance": law.covariance, "entropy_production": _number(law.entropy_production)}
+    if law.escape_rate is not None:
+        result["escape_rate"] = _number(law.escape_rate)
     if found.modes is not None:
         result["eigenvalues"] = pairs_of(found.modes.eigenvalues)
     for k, branch in enumerate(found.branches):
@@ -303,6 +305,7 @@ def _scales(density: Density, fine: Found) -> Numbers:
         "moments": max([spread, *moments]),
         "free_energy": max([density.model.temperature, *energies]),
         "leading_eigenvalue": rate,
+        "escape_rate": fine.law.escape_rate or rate,
     }
     return {name: np.asarray(sizes[name.rpartition(".")[2]], float) for name in numbers(fine)}
 

@@ -72,6 +72,8 @@ class LongTime:
 
     def observe(self, density: Density) -> None:
         """Add the present distance to the stationary law. Collective."""
+        if self.law.escape_rate is not None:  # mass is lost on the way, which is no approach to a law of mass 1
+            return
         self.approach.observe(density)
         self.energies.append(dirichlet_energy(self.law, density.values))
         if no_certificate(density.model) is None and is_gibbs(density):
@@ -98,6 +100,8 @@ class LongTime:
                 "distance": [sight.distance for sight in self.approach.sights],
             }
         }
+        if law.escape_rate is not None:
+            entries["stationary"] |= {"escape_rate": law.escape_rate, **known.entries("escape_rate", "escape_rate")}
         if known.interaction is not None:
             entries["stationary"]["interaction_error"] = known.interaction
         if self.gaps:
@@ -137,7 +141,8 @@ class LongTime:
             "gap_decay_rate_measured": (self.gaps, 2),
         }
         if not self.approach.sights:
-            return {key: Rate(reason="there is no output yet") for key in norms if key != "gap_decay_rate_measured"}
+            why = "there is no output yet" if self.law.escape_rate is None else "mass is lost at absorbing walls"
+            return {key: Rate(reason=why) for key in norms if key != "gap_decay_rate_measured"}
         ruled = ruling(self.approach, self.tolerance)
         return {key: measured(self.approach, ruled, list(of), power) for key, (of, power) in norms.items() if of}
 

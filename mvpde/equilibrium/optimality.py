@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from mvpde.density.density import Density
 from mvpde.equilibrium.stationary import log_gibbs, potential_at
 from mvpde.models.mean_field import MeanField
+from mvpde.models.walls.box import ABSORBING
 from mvpde.runtime import ArgumentError
 
 Array = NDArray[np.float64]
@@ -63,6 +64,8 @@ def no_certificate(model: MeanField) -> str | None:
     """Why nothing is certified for ``model``; None where it is."""
     if not model.gradient_flow:
         return "the model is no gradient flow: it has no free energy"
+    if model.walls is not None and any(model.walls.faces(ABSORBING)):
+        return "its walls absorb: mass is lost, and no law is the best"
     return None if model.convex else "its outer energy is not known to be convex, so a stationary law need not be the best"
 
 

@@ -31,6 +31,7 @@ from slepc4py import SLEPc
 from mvpde.density.density import Density
 from mvpde.density.starts.projection import spacings
 from mvpde.density.systems import complete, configure, edge_matrix
+from mvpde.equilibrium.escape import killed
 from mvpde.equilibrium.linearised import deviations, fastest_rate, frozen, generic, linearised, slow_modes, solve
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, log_gibbs, potential_at, stationary
 from mvpde.mesh.failures import as_solver_error
@@ -80,6 +81,8 @@ def spectrum(density: Density, modes: int, law: Stationary | None = None, *, sea
         law: its stationary law; None: found here.
         searched: how many to search for instead, where it is known that these suffice.
 
+    Between absorbing walls the slowest one is λ₀, the rate of escape, whose mode is the quasi-stationary law.
+
     An interacting model is linearised at the stationary law; modes that grow have λ < 0, a symmetry that it breaks a mode λ = 0.
 
     Raises:
@@ -88,6 +91,8 @@ def spectrum(density: Density, modes: int, law: Stationary | None = None, *, sea
     if modes < 1:
         raise ArgumentError("modes", f"must be at least 1, not {modes!r}")
     law = stationary(density) if law is None else law
+    if law.escape_rate is not None:
+        return Spectrum(*killed(density, modes), False, modes)
     reversible, shift = is_gibbs(density), typical_rate(density, law)
     frozen_modes = _symmetric if reversible else _nonsymmetric
     coupled = density.model.interacting or density.domain.parts  # the linearised form keeps the mass of each part

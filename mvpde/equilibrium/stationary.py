@@ -12,14 +12,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.density.density import Density, outer_mass
+from mvpde.density.density import Density
 from mvpde.density.edge_averaged import edge_averaged
 from mvpde.density.fluxes import make_positive, rate
 from mvpde.density.galerkin import edge_geometry, galerkin, gradient
+from mvpde.density.resolution import outer_mass
 from mvpde.density.schemes import SCHEMES
+from mvpde.density.steps.positive import with_ghosts
 from mvpde.density.systems import ShiftedSystem, complete
+from mvpde.density.walls.drain import drain
+from mvpde.density.walls.survival import edges
+from mvpde.equilibrium.escape import killed
 from mvpde.equilibrium.identities import identities
-from mvpde.equilibrium.sharpening import taken_towards
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.failures import as_solver_error
 from mvpde.mesh.walls import on_walls, open_walls
@@ -49,8 +53,7 @@ class Stationary:
         domain: where it lives.
         moments: m in b, A or V, shape (K,).
         values: ρ at owned and ghost unknowns (local), mass 1.
-        inward, outward: k_ij and k_ji of the operator that it is the null vector of, but for what `mvpde.equilibrium.sharpening`
-            takes back of its upwinding; for each entry of the edge graph (local).
+        inward, outward: k_ij and k_ji of the operator that it is the null vector of, for each entry of the edge graph (local).
         mean, covariance: of the coordinates, shapes (D,) and (D, D), labels included.
         identities: name → |Σ of the terms| over the mean of ⟨|term|⟩, for exact laws of the continuous problem; see `identities`.
         entropy_production: ∫J·A⁻¹J/ρ, None where A is singular.
@@ -60,6 +63,7 @@ class Stationary:
         minimum: smallest value over the largest.
         outer_mass: share of the mass in the outer layer of cells.
         rounds: solves for a null vector that it took to reach a positive one; 0 for a Gibbs state.
+        escape_rate: λ₀, at which its mass goes into absorbing walls; None without these, where it is the law of all mass.
     """
 
     domain: Domain
@@ -77,6 +81,7 @@ class Stationary:
     minimum: float
     outer_mass: float
     rounds: int
+    escape_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,6 @@ class Balance:
         values, inward, outward, limiter_share, rounds: as in `Stationary`.
         cut: share of upwinding at each local node; None for a Gibbs state.
         fastest: the fastest rate of the operator; 0 for a Gibbs state.
-        kept: the null vector of these coefficients (local) where it is not ``values``; else None.
     """
 
     values: Array
@@ -97,7 +101,6 @@ class Balance:
     rounds: int = 0
     cut: Array | None = None
     fastest: float = 0.0
-    kept: Array | None = None
 
 
 @as_solver_error("the search for a stationary law", "stationary")
@@ -120,12 +123,13 @@ def stationary(density: Density, moments: Array | None = None, *, checked: bool 
             _require_diffusion(model)
             raise ArgumentError("moments", "the laws of an interacting model come from mvpde.branches, which finds their moments")
         moments = density.moments()[0]
+    if drain(density.domain, model) is not None:
+        return _quasi_stationary(density, moments)
     gibbs = is_gibbs(density)
     law = balance(density, moments)
     if checked and not gibbs:
         _check_unique(domain, law)
     values, inward, outward = law.values, law.inward, law.outward
-    kept = values if law.kept is None else law.kept
     owned, z = domain.owned, domain.coordinates
     along = domain.dimension  # labels, which come last, do not move
     places = density.features.places
@@ -148,11 +152,44 @@ def stationary(density: Density, moments: Array | None = None, *, checked: bool 
         identities=identities(model, domain, values, lambda points: model.drift(points, moments), a, places) if checked else {},
         entropy_production=0.0 if still else _entropy_production(domain, values, current, a),
         current=current,
-        residual=_residual(domain, inward, outward, kept),
+        residual=_residual(domain, inward, outward, values),
         limiter_share=law.limiter_share,
         minimum=smallest / largest,
         outer_mass=outer_mass(domain, values, replace(model, natural_wall=lambda z: model.natural_wall(z) | ends)),
         rounds=law.rounds,
+    )
+
+
+def _quasi_stationary(density: Density, moments: Array) -> Stationary:
+    """The law of the survivors between absorbing walls at long times, and the rate at which they become fewer."""
+    domain, owned = density.domain, density.domain.owned
+    rates, modes = killed(density, 1)
+    values = with_ghosts(domain, np.ascontiguousarray(modes[0].real))
+    inward, outward = edges(domain, density.features, moments)
+    b, a = (f(density.features.places, moments) for f in (density.model.drift, density.model.diffusion))
+    lost = np.empty(owned)
+    rate(domain.graph.offsets, domain.graph.columns, domain.graph.lumped, inward, outward, values, lost)
+    masses = domain.graph.lumped * values[:owned]
+    mean, largest = domain.sum(masses @ domain.coordinates[:owned]), domain.extremes(values[:owned])[1]
+    off = np.where(values[:owned] > 0.0, lost + rates[0].real * values[:owned], 0.0)
+    centred = domain.coordinates[:owned] - mean
+    return Stationary(
+        domain=domain,
+        moments=moments,
+        values=values,
+        inward=inward,
+        outward=outward,
+        mean=mean,
+        covariance=domain.sum((masses[:, None] * centred).T @ centred),
+        identities={},
+        entropy_production=None,
+        current=_current(domain, values, b, a),
+        residual=float(domain.sum(np.array(domain.graph.lumped @ np.abs(off)))) / float(rates[0].real),
+        limiter_share=0.0,
+        minimum=domain.extremes(values[:owned])[0] / largest,
+        outer_mass=outer_mass(domain, values, density.model, moments),
+        rounds=0,
+        escape_rate=float(rates[0].real),
     )
 
 
@@ -175,7 +212,8 @@ def without_current(domain: Domain) -> bool:
 
 def is_gibbs(density: Density) -> bool:
     """Whether the stationary laws of ``density`` are Gibbs states to its scheme."""
-    return density.model.gradient_flow and SCHEMES[density.scheme].stationary == "gibbs"
+    kept = drain(density.domain, density.model) is None
+    return kept and density.model.gradient_flow and SCHEMES[density.scheme].stationary == "gibbs"
 
 
 def balance(density: Density, moments: Array, start: Balance | None = None) -> Balance:
@@ -228,7 +266,7 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
     It starts without upwinding and adds doses of it at the nodes where ρ < 0, each twice the one before, until there are none: no
     node has more than about twice what it takes. That ends: if N were the set with ρ < 0 and all doses were full there, no edge
     into it would have a negative coefficient, so that each flux into N would be ≥ 0; their sum vanishes, hence each does, and N
-    would be cut off from the rest. What upwinding moved is then taken back as far as ρ ≥ 0 allows (`sharpening`).
+    would be cut off from the rest.
     """
     domain, graph, owned = density.domain, density.domain.graph, density.domain.owned
     entries, local = len(graph.columns), len(density.domain.coordinates)
@@ -237,7 +275,7 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
     row = graph.rows()
     fastest = domain.extremes(np.bincount(row, weights=np.abs(plain[1]), minlength=owned) / graph.lumped)[1]
     system, cut = ShiftedSystem(domain, [complete("stationary_")]), np.zeros(local)
-    values = without = np.ones(local) if start is None else start.values
+    values = np.ones(local) if start is None else start.values
     for rounds in range(1, _ROUNDS + 1):
         inward, outward = plain[0].copy(), plain[1].copy()
         make_positive(graph.offsets, graph.columns, cut, inward, outward)
@@ -245,10 +283,7 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
         values = _inverse_iteration(domain, system, values)
         negative = values < _NEGATIVE * domain.extremes(values[:owned])[1]
         if not domain.sum(np.array(float(negative[:owned].sum()))) > 0.0:
-            law = Balance(values, inward, outward, _cut_share(domain, plain, cut, values), rounds, cut, fastest)
-            return law if rounds == 1 else replace(law, values=taken_towards(domain, values, without), kept=values)
-        if rounds == 1:
-            without = values
+            return Balance(values, inward, outward, _cut_share(domain, plain, cut, values), rounds, cut, fastest)
         cut = np.where(negative, np.minimum(1.0, np.maximum(_DOSE, _MORE * cut)), cut)
     raise SolverError("found no positive stationary law; refine the mesh or make the domain larger", "stationary")
 
@@ -285,8 +320,7 @@ def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> A
 
 def _check_unique(domain: Domain, law: Balance) -> None:
     """Another start must lead to the same law."""
-    owned, system = domain.owned, long_system(domain, law)[0]
-    values = law.values if law.kept is None else law.kept
+    owned, values, system = domain.owned, law.values, long_system(domain, law)[0]
     place = (domain.coordinates[:, : domain.dimension] - np.array(domain.lower)) / (
         np.array(domain.upper) - np.array(domain.lower)
     )

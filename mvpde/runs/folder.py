@@ -24,7 +24,7 @@ from mvpde.runtime import CaseError
 
 INPUTS = "inputs"  # data and mesh files of the case, copied
 MARKS = ("case.toml", "provenance.json")  # what tells a run's folder from any other
-FIELDS = ("density", "particles", "stationary", "modes", "phase_diagram")  # each an .h5 with an .xdmf beside it
+FIELDS = ("density", "particles", "stationary", "modes", "exit", "phase_diagram")  # each an .h5 with an .xdmf beside it
 FILES = (
     *MARKS,
     "series.csv",

@@ -16,6 +16,7 @@ from mvpde.runtime import MPI
 if TYPE_CHECKING:
     from mvpde.equilibrium.approach import LongTime
     from mvpde.equilibrium.deep import DeepLongTime
+    from mvpde.equilibrium.escape import Exit
     from mvpde.runs.errors.companions import Companions
     from mvpde.runs.errors.ladder import Ladder
     from mvpde.runs.errors.long_time import Snapshot
@@ -42,6 +43,7 @@ class Run:
         optimality: bounds on the gap to the best law, where the outer energy is convex.
         companions: of the density, where there is one.
         ladder: of meshes, where an accuracy is asked for.
+        exit: where and when absorbing walls are met from the start.
     """
 
     problem: Problem
@@ -59,3 +61,4 @@ class Run:
     optimality: Optimality | None = None
     companions: Companions | None = None
     ladder: Ladder | None = None
+    exit: Exit | None = None

@@ -25,7 +25,7 @@ from mvpde.runs import stopping
 from mvpde.runs.cautions import Caution
 from mvpde.runs.computed import computed, refuse_without
 from mvpde.runs.errors.estimates import observe
-from mvpde.runs.errors.long_time import after_run, sight_of
+from mvpde.runs.errors.long_time import after_run, exit_of, sight_of
 from mvpde.runs.job import Run
 from mvpde.runs.progress import Progress, silent
 from mvpde.runs.record import Record, Wanted, record
@@ -105,6 +105,8 @@ def run(
             job = Run(described, measures(described, names, comm), folder, comm, began, ladder=climbed)
             job.passed_over += _skipped(job, without)
             job.optimality = watch(job.measures)
+            job.exit, missing = exit_of(job.measures)
+            job.passed_over += missing
             job.companions = companions(described, job.measures["density"], comm) if "density" in job.measures else None
             _make_folder(job, output.provenance(case, comm.size, command))
             if stop is not None:
@@ -118,6 +120,9 @@ def _make_folder(job: Run, provenance: dict[str, Any]) -> None:
     """The folder with all that is known before the first step. Collective."""
     mesh = _mesh(job)
     on_first_rank(job.comm, lambda: _open(job, mesh, provenance))
+    density = on_mesh(job.measures)
+    if job.exit is not None and density is not None and job.problem.sections.output.fields:
+        job.exit.write(density.domain, job.folder, job.problem.model.directions)
 
 
 def _mesh(job: Run) -> Mesh | None:

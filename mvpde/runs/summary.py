@@ -91,6 +91,8 @@ def summary_of(job: Run, status: str, message: str = "") -> Summary:
     if job.optimality is not None:
         for name, entry in job.optimality.entries([recorded.numbers for recorded in records]).items():
             summary[name] = {**summary.get(name, {}), **entry}
+    if job.exit is not None:
+        summary["exit"] = job.exit.entry()
     if job.long_time is not None:
         summary |= job.long_time.summary(summary["times"])
     found = Findings(job.problem, records, job.statistics, job.long_time, job.companions)

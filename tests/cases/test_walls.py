@@ -129,3 +129,38 @@ def test_a_run_that_breaks_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["status"] == "failed"
     assert "nobody foresaw this" in summary["message"]
+
+
+def test_a_run_between_absorbing_walls(tmp_path: Path) -> None:
+    table = {
+        **PRESSED,
+        "model": {"kind": "fokker_planck", "drift": ["1"], "diffusion": [["0.5"]]},
+        "initial": {"x": {"law": "normal", "mean": 0.0, "std": 0.001}},
+        "domain": {"lower": [-1.0], "upper": [1.0], "cells": [100], "walls": {"x": ["absorbing", "absorbing"]}},
+        "ensemble": {"particles": 2000, "step": 0.05, "scheme": "euler"},
+        "stationary": {},
+        "spectrum": {},
+        "output": {"pictures": False},
+    }
+    mvpde.run(parse(table, tmp_path / "case.toml"), out=tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["density"]["survival"][-1] == pytest.approx(0.24694, abs=1e-4)
+    assert summary["density"]["flux_x_upper"][-1] == pytest.approx(0.377034, abs=1e-3)
+    error = summary["ensemble"]["survival_standard_error"][-1]
+    assert summary["ensemble"]["survival"][-1] == pytest.approx(0.24694, abs=4.0 * error)
+    assert summary["exit"]["mean_time"] == pytest.approx(0.761594, abs=1e-4)
+    assert summary["exit"]["probability"]["x_upper"] == pytest.approx(0.880797, abs=1e-4)
+    assert summary["stationary"]["escape_rate"] == pytest.approx(1.733701, abs=1e-3)
+    assert summary["stationary"]["escape_rate_error"] < 1e-3
+    assert summary["spectrum"]["eigenvalues"][0][0] == summary["stationary"]["escape_rate"]
+    assert (tmp_path / "out" / "exit.xdmf").is_file()
+
+
+def test_what_cannot_absorb() -> None:
+    with pytest.raises(CaseError, match="take noise across them"):
+        made(
+            model={"kind": "fokker_planck", "potential": "2*x", "temperature": 0.0},
+            domain=domain(x=["absorbing", "reflecting"]),
+        )
+    with pytest.raises(CaseError, match="has no absorbing walls"):
+        made(density={"scheme": "flux_corrected"}, domain=domain(x=["absorbing", "reflecting"]))
