@@ -15,6 +15,9 @@ Four cases are told apart, so that a difference which happens to vanish promises
     of one sign, q < 1.5                 slower: the whole difference, |d₁|/(2^q − 1) below order 1, at most 2.4|d₁|
     of two signs                         the larger of the whole difference (as above) and |d₂|/12, at most 16|d₁|
 
+The cap of 16|d₁| is right where numbers converge fast, and wrong where d₁ changes its sign: ``longest`` lifts it where others on
+the same meshes converge as expected.
+
 Numbers that are no functions of time cancel rarely, and many of them, such as means of Gibbs states, converge faster than any
 power while coarse meshes hardly see them. With ``cancelling`` false q > 2.5 gives min(1/3, 13/(2^q − 1)^{3/2})|d₁| for either
 sign: too little in a twentieth of what is not asymptotic, as against ten times too much in half of it. Below 1e-6 of the scale
@@ -41,7 +44,7 @@ _FLOOR = 1e-14  # of the scale: no error is smaller
 _FAST = 13.0  # over (2^q − 1)^{3/2}: part of the last difference where nothing cancels
 _MINUTE = 1e-6  # of the scale: below, numbers that converge fast are not told to do so for ever
 _SLOWEST = 0.5  # order below which nothing is trusted to converge
-_LONGEST = 16.0  # in units of the last difference: what a cancellation may hide
+LONGEST = 16.0  # in units of the last difference: what a cancellation may hide
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def three_levels(
     order: float = 2.0,
     scale: ArrayLike | None = None,
     cancelling: bool = True,
+    longest: ArrayLike = LONGEST,
 ) -> Richardson:
     """What three levels tell about the finest one, entry by entry; see above for the equations.
 
@@ -81,6 +85,8 @@ def three_levels(
         order: p, that of the method.
         scale: size that rounding is relative to; None: the largest absolute value on any level.
         cancelling: whether two terms that cancel are as likely as convergence that is faster than expected.
+        longest: what a cancellation may hide, in units of |d₁|, entry by entry; infinite where other numbers on the same meshes
+            converge as expected, so that a d₁ near zero is most likely one that changes its sign there.
     """
     x1, x2, x3 = (np.asarray(level, float) for level in (fine, half, quarter))
     size = _scale(x1, x2, x3, scale)
@@ -91,8 +97,11 @@ def three_levels(
         observed = np.where(~settled & (d1 * d2 > 0.0), np.log2(np.abs(d2) / np.abs(d1)), np.nan)
     asymptotic = np.abs(observed - order) <= RANGE
     gain = 2.0**order - 1.0
+    hidden = np.where(settled, np.minimum(longest, LONGEST), longest)
     plain = np.maximum(np.abs(d1) / gain, _two_terms(d1, d2, order))
-    error = np.maximum(_SAFETY * np.where(asymptotic | still, plain, _doubtful(d1, d2, order, cancelling, size)), _FLOOR * size)
+    error = np.maximum(
+        _SAFETY * np.where(asymptotic | still, plain, _doubtful(d1, d2, order, cancelling, size, hidden)), _FLOOR * size
+    )
     better = np.maximum(np.abs((gain + 1.0) * d1 - d2) / gain**2, _FLOOR * size)
     return Richardson(
         value=x1,
@@ -136,12 +145,12 @@ def _two_terms(d1: Array, d2: Array, order: float) -> Array:
     return np.asarray(np.abs(d1 - (d2 - (gain + 1.0) * d1) / next_gain) / gain)
 
 
-def _doubtful(d1: Array, d2: Array, order: float, cancelling: bool, scale: Array) -> Array:
+def _doubtful(d1: Array, d2: Array, order: float, cancelling: bool, scale: Array, hidden: Array) -> Array:
     """The error where the order is not the expected one."""
     size, before = np.abs(d1), np.abs(d2)
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = np.nan_to_num(np.log2(before / size), nan=1.0)
-    longest = _LONGEST * size
+    longest = np.where(np.isinf(hidden), np.inf, np.minimum(hidden, 1e300) * size)
     whole = size / (2.0 ** np.clip(slope, _SLOWEST, 1.0) - 1.0)
     gain = 2.0**order
     fast = np.minimum(np.maximum(size / gain, 0.7 * _two_terms(d1, d2, order)), longest)

@@ -125,3 +125,16 @@ def test_two_levels_give_the_difference() -> None:
     estimate = two_levels([1.0, 2.0], [1.3, 2.0])
     assert estimate.error[0] == pytest.approx(0.3) and estimate.extrapolated[0] == pytest.approx(0.9)
     assert estimate.asymptotic.tolist() == [False, True]
+
+
+def test_a_sign_that_changes_hides_as_much_as_others_show() -> None:
+    """a h² + b h⁴ with 3a + 15b → 0: capped at 16|d₁| nothing is left of the error, without the cap it is there."""
+    b = np.array([1.0, -1.0, 2.0])
+    for off in (1e-1, 1e-3, 1e-5):
+        levels = _levels([-5.0 * b * (1.0 + off), b], [2.0, 4.0])
+        estimate = three_levels(*levels, longest=np.inf)
+        true = np.abs(estimate.value - 1.0)
+        assert (true <= 2.0 * estimate.error).all() and (true >= 0.1 * estimate.error).all(), off
+        assert off > 1e-2 or (true > 2.0 * three_levels(*levels).error).all()
+    settled = three_levels(0.3, 0.3 + 1e-13, 0.3 + 1e-3, longest=np.inf)  # no accident is as exact as that
+    assert settled.error < 1e-11

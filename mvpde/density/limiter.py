@@ -19,9 +19,16 @@ _GIVEN = 0.9  # largest part of its mass that a node gives to mend the mean
 _STALLED = 0.999  # nor is a pass worth it after one that left more than this part
 
 
-def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: int = 1, negligible: float = _NEGLIGIBLE) -> None:
-    """ρ_i += Σ_j α_ij f_ij / m_i with shares α_ij = α_ji ∈ [0, 1] as large as a losing node can afford, so that ρ ≥ 0 stays.
-    Collective.
+def add_limited_fluxes(
+    domain: Domain,
+    fluxes: Array,
+    density: Array,
+    passes: int = 1,
+    negligible: float = _NEGLIGIBLE,
+    highest: Array | None = None,
+) -> None:
+    """ρ_i += Σ_j α_ij f_ij / m_i with shares α_ij = α_ji ∈ [0, 1] as large as a losing node can afford, so that ρ ≥ 0 stays, and
+    as a gaining one may have. Collective.
 
     One pass counts only what a node has, not what it will gain: where large fluxes almost cancel, as those of implicit steps do,
     what was cut is offered again to the new ρ (iterated flux correction, Schär & Smolarkiewicz 1996), up to ``passes`` times.
@@ -32,11 +39,13 @@ def add_limited_fluxes(domain: Domain, fluxes: Array, density: Array, passes: in
         density: ρ ≥ 0 at owned and ghost unknowns (local); changed in place.
         passes: largest number of passes.
         negligible: Σ|f_ij| over all entries, in units of the mass, that is not worth another pass.
+        highest: what each node may have at most (owned), not less than ρ; None: anything.
     """
-    graph, share = domain.graph, np.ones(len(density))
+    graph, share = domain.graph, np.ones((len(density), 2))
+    bound = np.full(domain.owned, np.inf) if highest is None else highest
     rows, before = np.arange(domain.owned, dtype=np.int32), np.inf
     for _ in range(passes):
-        _affordable_share(rows, graph.offsets, graph.lumped, fluxes, density, share)
+        _affordable_share(rows, graph.offsets, graph.lumped, fluxes, density, bound, share)
         domain.exchange.update(share)
         rows, local = _apply(rows, graph.offsets, graph.columns, graph.lumped, share, fluxes, density)
         domain.exchange.update(density)
@@ -125,7 +134,7 @@ def _solve(sums: Array, length: float, longest: Array, drift: Array) -> None:
 def _apply(
     rows: Integers, offsets: Integers, columns: Integers, lumped: Array, share: Array, fluxes: Array, result: Array
 ) -> tuple[Integers, float]:
-    """result_i += Σ_j α_ij f_ij / m_i on ``rows``, α the share of the losing node; leaves (1 − α)f in ``fluxes``.
+    """result_i += Σ_j α_ij f_ij / m_i on ``rows``, α the least of the shares of both ends; leaves (1 − α)f in ``fluxes``.
 
     Returns the rows where something is left, and Σ|(1 − α)f|.
     """
@@ -133,7 +142,8 @@ def _apply(
     for i in rows:
         total, here = 0.0, 0.0
         for e in range(offsets[i], offsets[i + 1]):
-            given = fluxes[e] * (share[columns[e]] if fluxes[e] > 0.0 else share[i])
+            j = columns[e]
+            given = fluxes[e] * (min(share[i, 0], share[j, 1]) if fluxes[e] > 0.0 else min(share[i, 1], share[j, 0]))
             total += given
             fluxes[e] -= given
             here += abs(fluxes[e])
@@ -146,11 +156,15 @@ def _apply(
 
 
 @njit(cache=True)
-def _affordable_share(rows: Integers, offsets: Integers, lumped: Array, fluxes: Array, density: Array, share: Array) -> None:
-    """The part of its losses among ``fluxes`` that each node of ``rows`` can pay without falling below zero."""
+def _affordable_share(
+    rows: Integers, offsets: Integers, lumped: Array, fluxes: Array, density: Array, highest: Array, share: Array
+) -> None:
+    """The parts of its gains and of its losses among ``fluxes`` that keep each node of ``rows`` between zero and ``highest``."""
     for i in rows:
-        loss = 0.0
+        gain, loss = 0.0, 0.0
         for e in range(offsets[i], offsets[i + 1]):
+            gain += max(fluxes[e], 0.0)
             loss -= min(fluxes[e], 0.0)
-        budget = AFFORDABLE * lumped[i] * max(density[i], 0.0)
-        share[i] = 1.0 if loss <= budget else budget / loss
+        room, budget = lumped[i] * max(highest[i] - density[i], 0.0), AFFORDABLE * lumped[i] * max(density[i], 0.0)
+        share[i, 0] = 1.0 if gain <= room else room / gain
+        share[i, 1] = 1.0 if loss <= budget else budget / loss

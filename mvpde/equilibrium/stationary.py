@@ -24,6 +24,7 @@ from mvpde.density.walls.drain import drain
 from mvpde.density.walls.survival import edges
 from mvpde.equilibrium.escape import killed
 from mvpde.equilibrium.identities import identities
+from mvpde.equilibrium.sharpening import taken_towards
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.failures import as_solver_error
 from mvpde.mesh.walls import on_walls, open_walls
@@ -53,7 +54,8 @@ class Stationary:
         domain: where it lives.
         moments: m in b, A or V, shape (K,).
         values: ρ at owned and ghost unknowns (local), mass 1.
-        inward, outward: k_ij and k_ji of the operator that it is the null vector of, for each entry of the edge graph (local).
+        inward, outward: k_ij and k_ji of the operator that it is the null vector of, but for what `mvpde.equilibrium.sharpening`
+            takes back of its upwinding; for each entry of the edge graph (local).
         mean, covariance: of the coordinates, shapes (D,) and (D, D), labels included.
         identities: name → |Σ of the terms| over the mean of ⟨|term|⟩, for exact laws of the continuous problem; see `identities`.
         entropy_production: ∫J·A⁻¹J/ρ, None where A is singular.
@@ -92,6 +94,7 @@ class Balance:
         values, inward, outward, limiter_share, rounds: as in `Stationary`.
         cut: share of upwinding at each local node; None for a Gibbs state.
         fastest: the fastest rate of the operator; 0 for a Gibbs state.
+        kept: the null vector of these coefficients (local) where it is not ``values``; else None.
     """
 
     values: Array
@@ -101,6 +104,7 @@ class Balance:
     rounds: int = 0
     cut: Array | None = None
     fastest: float = 0.0
+    kept: Array | None = None
 
 
 @as_solver_error("the search for a stationary law", "stationary")
@@ -130,6 +134,7 @@ def stationary(density: Density, moments: Array | None = None, *, checked: bool 
     if checked and not gibbs:
         _check_unique(domain, law)
     values, inward, outward = law.values, law.inward, law.outward
+    kept = values if law.kept is None else law.kept
     owned, z = domain.owned, domain.coordinates
     along = domain.dimension  # labels, which come last, do not move
     places = density.features.places
@@ -152,7 +157,7 @@ def stationary(density: Density, moments: Array | None = None, *, checked: bool 
         identities=identities(model, domain, values, lambda points: model.drift(points, moments), a, places) if checked else {},
         entropy_production=0.0 if still else _entropy_production(domain, values, current, a),
         current=current,
-        residual=_residual(domain, inward, outward, values),
+        residual=_residual(domain, inward, outward, kept),
         limiter_share=law.limiter_share,
         minimum=smallest / largest,
         outer_mass=outer_mass(domain, values, replace(model, natural_wall=lambda z: model.natural_wall(z) | ends)),
@@ -266,7 +271,7 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
     It starts without upwinding and adds doses of it at the nodes where ρ < 0, each twice the one before, until there are none: no
     node has more than about twice what it takes. That ends: if N were the set with ρ < 0 and all doses were full there, no edge
     into it would have a negative coefficient, so that each flux into N would be ≥ 0; their sum vanishes, hence each does, and N
-    would be cut off from the rest.
+    would be cut off from the rest. What upwinding moved is then taken back as far as ρ ≥ 0 allows (`sharpening`).
     """
     domain, graph, owned = density.domain, density.domain.graph, density.domain.owned
     entries, local = len(graph.columns), len(density.domain.coordinates)
@@ -275,7 +280,7 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
     row = graph.rows()
     fastest = domain.extremes(np.bincount(row, weights=np.abs(plain[1]), minlength=owned) / graph.lumped)[1]
     system, cut = ShiftedSystem(domain, [complete("stationary_")]), np.zeros(local)
-    values = np.ones(local) if start is None else start.values
+    values = without = np.ones(local) if start is None else start.values
     for rounds in range(1, _ROUNDS + 1):
         inward, outward = plain[0].copy(), plain[1].copy()
         make_positive(graph.offsets, graph.columns, cut, inward, outward)
@@ -283,7 +288,10 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
         values = _inverse_iteration(domain, system, values)
         negative = values < _NEGATIVE * domain.extremes(values[:owned])[1]
         if not domain.sum(np.array(float(negative[:owned].sum()))) > 0.0:
-            return Balance(values, inward, outward, _cut_share(domain, plain, cut, values), rounds, cut, fastest)
+            law = Balance(values, inward, outward, _cut_share(domain, plain, cut, values), rounds, cut, fastest)
+            return law if rounds == 1 else replace(law, values=taken_towards(domain, values, without), kept=values)
+        if rounds == 1:
+            without = values
         cut = np.where(negative, np.minimum(1.0, np.maximum(_DOSE, _MORE * cut)), cut)
     raise SolverError("found no positive stationary law; refine the mesh or make the domain larger", "stationary")
 
@@ -320,7 +328,8 @@ def _inverse_iteration(domain: Domain, system: ShiftedSystem, start: Array) -> A
 
 def _check_unique(domain: Domain, law: Balance) -> None:
     """Another start must lead to the same law."""
-    owned, values, system = domain.owned, law.values, long_system(domain, law)[0]
+    owned, system = domain.owned, long_system(domain, law)[0]
+    values = law.values if law.kept is None else law.kept
     place = (domain.coordinates[:, : domain.dimension] - np.array(domain.lower)) / (
         np.array(domain.upper) - np.array(domain.lower)
     )

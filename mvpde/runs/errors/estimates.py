@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from mvpde.measure import Array
-from mvpde.richardson import ROUNDING, Richardson, as_if, three_levels, two_levels
+from mvpde.richardson import LONGEST, RANGE, ROUNDING, Richardson, as_if, three_levels, two_levels
 from mvpde.runs.errors.companions import Companions, Level, Observed
 from mvpde.runs.record import Record
 
 _SAFETY = 1.25  # as in `mvpde.richardson`
 _CROSSING = 0.2  # of the differences at the times beside it: no doubtful error is smaller
+_SEVERAL = 3  # output times from which on those beside one say something
 _SLOW = 2.5  # times a difference: what it may be of an error where its sign is not that of the one before
 _SMALL = 0.1  # of its size: what a quantity is smaller than counts as that large, when its error is judged
 
@@ -62,24 +64,68 @@ def _of_mean(companions: Companions, recorded: Record, quantity: str) -> float:
     levels = {
         level.merged: _scaled(value, np.array([level.means.get(quantity, np.nan)]), level, order) for level in companions.levels
     }
-    return float(_known(value, levels, order, max(mean.spread, abs(mean.value), 1e-300)).error[0])
+    size = max(mean.spread, abs(mean.value), 1e-300)
+    return float(_known(value, levels, order, size, _hidden_now(companions)).error[0])
+
+
+def _hidden_now(companions: Companions) -> float:
+    """What a vanishing difference of a mean may hide at this time alone, from the quantities that are known of it."""
+    now = replace(companions, observed=companions.observed[-1:], levels=[_last(level) for level in companions.levels])
+    known = [_differences(now, name) for name in now.observed[0]]
+    return _hidden(known, float(companions.order))
+
+
+def _last(level: Level) -> Level:
+    return replace(level, observed=level.observed[-1:])
 
 
 def estimates(companions: Companions) -> dict[str, Assessment]:
     """Of each quantity that the density has at all output times so far."""
     times = companions.observed
     names = [name for name in times[0] if all(name in at_t for at_t in times)] if times else []
-    return {name: _assessed(companions, name) for name in names}
+    everything = {name: _differences(companions, name) for name in names}
+    longest = _hidden(list(everything.values()), float(companions.order)) if len(times) < _SEVERAL else LONGEST
+    return {name: _assessed(one, float(companions.order), longest) for name, one in everything.items()}
 
 
-def _assessed(companions: Companions, name: str) -> Assessment:
+@dataclass(frozen=True)
+class _Levels:
+    """One quantity on all meshes: values over the times, what coarser meshes say by 2 and 4, and its size."""
+
+    values: Array
+    coarse: dict[int, Array]
+    size: float
+
+    @property
+    def differences(self) -> tuple[Array, Array]:
+        """d₁ and d₂, NaN where a level is missing."""
+        half, quarter = (self.coarse.get(merged, np.full(self.values.shape, np.nan)) for merged in (2, 4))
+        return self.values - half, half - quarter
+
+
+def _differences(companions: Companions, name: str) -> _Levels:
     values = np.stack([np.asarray(at_t[name], float) for at_t in companions.observed])
     order = float(companions.order)
     coarse = {level.merged: _scaled(values, _of_level(values, level, name), level, order) for level in companions.levels}
     size = max(float(np.abs(values[np.isfinite(values)]).max(initial=1e-300)), companions.sizes.get(name, 0.0))
-    half, quarter = (coarse.get(merged, np.full(values.shape, np.nan)) for merged in (2, 4))
-    known = _beside_neighbours(_known(values, coarse, order, size), values - half)
-    return Assessment(known, _common_order(values - half, half - quarter, size), size)
+    return _Levels(values, coarse, size)
+
+
+def _assessed(one: _Levels, order: float, longest: float) -> Assessment:
+    d1, d2 = one.differences
+    known = _beside_neighbours(_known(one.values, one.coarse, order, one.size, longest), d1)
+    return Assessment(known, _common_order(d1, d2, one.size), one.size)
+
+
+def _hidden(everything: Sequence[_Levels], order: float) -> float:
+    """What a difference that nearly vanishes may hide, where there are no times beside it to tell.
+
+    Anything, if the quantities show, by their median, the order of the scheme: one that seems to converge much faster has then a
+    difference that changes its sign. Where all converge faster, as means of smooth laws do, it is as small as it looks.
+    """
+    orders = np.array([_common_order(*one.differences, one.size) for one in everything])
+    orders = orders[np.isfinite(orders)]
+    return math.inf if len(orders) > 1 and float(np.median(orders)) <= order + RANGE else LONGEST
 
 
 def _beside_neighbours(found: Richardson, d1: Array) -> Richardson:
@@ -93,7 +139,7 @@ def _beside_neighbours(found: Richardson, d1: Array) -> Richardson:
     beside[1:] = whole[:-1]
     beside[:-1] = np.maximum(beside[:-1], whole[1:])
     with np.errstate(invalid="ignore"):
-        several = ~found.asymptotic & (len(whole) > 2)
+        several = ~found.asymptotic & (len(whole) >= _SEVERAL)
         opposite = several & np.isnan(found.order)
         most = np.where(opposite, np.maximum(_SLOW * whole, beside), np.inf)
         error = np.where(several, np.maximum(np.minimum(found.error, most), _CROSSING * beside), found.error)
@@ -101,10 +147,10 @@ def _beside_neighbours(found: Richardson, d1: Array) -> Richardson:
     return replace(found, error=error, extrapolated_error=np.where(several, error, found.extrapolated_error))
 
 
-def _known(values: Array, coarse: Mapping[int, Array], order: float, size: float) -> Richardson:
+def _known(values: Array, coarse: Mapping[int, Array], order: float, size: float, longest: float) -> Richardson:
     """From three levels where they are there, else from two."""
     half, quarter = (coarse.get(merged, np.full(values.shape, np.nan)) for merged in (2, 4))
-    three, two = three_levels(values, half, quarter, order, size), two_levels(values, half, order, size)
+    three, two = three_levels(values, half, quarter, order, size, longest=longest), two_levels(values, half, order, size)
     return Richardson(**{key: np.where(np.isfinite(quarter), getattr(three, key), getattr(two, key)) for key in vars(three)})
 
 
