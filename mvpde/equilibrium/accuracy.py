@@ -170,7 +170,7 @@ def _law_like(density: Density, fine: Found) -> tuple[Stationary | None, dict[in
         return stationary(density, checked=False), {}
     wanted = np.array([_moments_like(density, branch) for branch in fine.branches])
     laws = {}
-    for branch in search(density, list(wanted), checked=False).found:
+    for branch in search(density, list(wanted), fine.law, checked=False).found:
         nearest = int(np.argmin(np.linalg.norm(wanted - branch.moments, axis=1)))
         if nearest in branch.starts:
             laws[nearest] = branch

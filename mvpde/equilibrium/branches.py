@@ -7,10 +7,9 @@ that the features really have,
     F(m) = m − ∫g dρ_m = 0,        ∂F = I + τ⁻¹ Cov_{ρ_m}(g, g) R''(m),
 
 the derivative of ρ_m coming from a linear solve where there is no Gibbs state. A branch is stable if all growth rates of the
-linearised equation (`mvpde.equilibrium.linearised`) are negative. Where the model has the symmetry of translations along a
-periodic
-coordinate and a branch has not, a circle of states is stationary: the one of phase 0 stands for them all, and the growth
-rate 0 of motion along the circle does not count.
+linearised equation (`mvpde.equilibrium.linearised`) are negative. Where the model has a symmetry, of translations or rotations,
+and a branch has not, a circle or line of laws is stationary: one stands for them all, and the growth rate 0 of motion among them
+does not count (`mvpde.equilibrium.symmetries`).
 """
 
 from __future__ import annotations
@@ -26,17 +25,12 @@ from numpy.typing import NDArray
 from mvpde.density.density import Density
 from mvpde.density.features import free_energy
 from mvpde.density.starts.projection import of_moving, project
-from mvpde.equilibrium.circles import along_circles, circles, moved_moments, same, shift_to_phase_zero
-from mvpde.equilibrium.linearised import (
-    feature_covariance,
-    feature_rows,
-    linearised,
-    operator_changes,
-    second_derivative,
-    slow_modes,
-)
+from mvpde.equilibrium.linearised import linearised, slow_modes
+from mvpde.equilibrium.newton import Fixed, settled_at
 from mvpde.equilibrium.spectrum import solved, typical_rate
-from mvpde.equilibrium.stationary import SOLVED, Balance, Stationary, balance, is_gibbs, long_system, require_density, stationary
+from mvpde.equilibrium.stationary import Stationary, is_gibbs, require_density, stationary
+from mvpde.equilibrium.symmetries import CIRCLE, LINE, ROTATION, SAME, Symmetry, freedom, neutral_modes, place_of, same
+from mvpde.equilibrium.truncation import interaction_error
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.failures import as_solver_error
 from mvpde.mesh.quadrature import integrate_against_basis
@@ -48,11 +42,7 @@ from mvpde.runtime import ArgumentError, SolverError
 Array = NDArray[np.float64]
 Start = Array | Sequence[float] | Law
 
-_STEPS = 60  # of Newton's method
-_HALVINGS = 10
-_MET = 1e-12  # residual that ends it, relative to the moments
-_ACCEPTED = 1e-8  # residual of a fixed point where rounding or the mesh's broken symmetry leave no better one
-_RANK = 1e-8  # singular values of ∂F below this part of the largest: along a circle of states
+_ERRORS = 10.0  # times a compressed interaction's error, by which the moments of one law may differ
 
 
 @dataclass(frozen=True)
@@ -60,14 +50,16 @@ class Branch:
     """A stationary law of an interacting model.
 
     Attributes:
-        moments: m, shape (K,), of the state of phase 0 where there is a circle of them.
+        moments: m, shape (K,), of the one that stands for a circle or a line of them.
         free_energy: 𝓕, None where there is none.
-        leading_eigenvalue: the largest growth rate (real part), motion along a circle of states left out; NaN where the search
-            for it failed.
+        leading_eigenvalue: the largest growth rate (real part), motion among states that a symmetry relates left out; NaN
+            where the search for it failed.
         frequency: its imaginary part, ≥ 0.
         stable: whether the leading eigenvalue is negative; None where it is zero but for rounding, or but for its error where
             that is known (`mvpde.equilibrium.accuracy`), or not known.
-        circles: coordinates along which its translates are stationary too, and different.
+        circles: periodic coordinates along which its translates are stationary too, and different.
+        lines: the same of coordinates without a period.
+        rotation: the coordinates of the plane in which its rotations are, or none.
         residual: |m − ∫g dρ_m|.
         starts: places in the list of starts that led here.
         law: the law itself.
@@ -79,6 +71,8 @@ class Branch:
     frequency: float
     stable: bool | None
     circles: tuple[str, ...]
+    lines: tuple[str, ...]
+    rotation: tuple[str, ...]
     residual: float
     starts: tuple[int, ...]
     law: Stationary
@@ -92,6 +86,8 @@ class Branch:
             "leading_eigenvalue": None if math.isnan(self.leading_eigenvalue) else self.leading_eigenvalue,
             "frequency": None if math.isnan(self.frequency) else self.frequency,
             "circles": list(self.circles),
+            "lines": list(self.lines),
+            "rotation": list(self.rotation),
             "mean": self.law.mean.tolist(),
             "residual": self.residual,
             "starts": list(self.starts),
@@ -139,25 +135,29 @@ class Search:
     unjudged: list[SolverError]
 
 
-def search(density: Density, starts: Sequence[Array], *, checked: bool = True) -> Search:
+def search(density: Density, starts: Sequence[Array], like: Stationary | None = None, *, checked: bool = True) -> Search:
     """What `branches` finds from these moments, shape (K,) each; ``checked``: see `stationary`. Collective.
+
+    ``like``: the law to whose place those on lines are brought; None: the present law of the density.
 
     Raises:
         SolverError: no start leads to a stationary law. On all ranks alike.
     """
-    fixed_points: list[_Fixed] = []
+    free = freedom(density)
+    there = (density.domain, density.values) if like is None else (like.domain, like.values)
+    place = place_of(*there, free.motions)
+    fixed_points: list[Fixed] = []
     lost: list[SolverError] = []
     unjudged: list[SolverError] = []
     for number, start in enumerate(starts):
         try:
             with as_solver_error("Newton's method", "stationary"):
-                fixed = _newton(density, start)
-                axes = circles(density, fixed.law.values, fixed.moments)
-                fixed = replace(_pinned(density, fixed, axes), circles=axes, starts=(number,))
+                fixed = replace(settled_at(density, start, free, place), starts=(number,))
         except SolverError as error:
             lost.append(SolverError(f"from {np.round(start, 6).tolist()[:8]}: {error}", "stationary"))
             continue
-        twins = [k for k, other in enumerate(fixed_points) if same(fixed.moments, other.moments)]
+        tolerance = max(SAME, _ERRORS * (interaction_error(density, fixed.law) or 0.0))
+        twins = [k for k, other in enumerate(fixed_points) if same(fixed.moments, other.moments, tolerance)]
         if twins:
             fixed_points[twins[0]] = replace(fixed_points[twins[0]], starts=(*fixed_points[twins[0]].starts, number))
         else:
@@ -221,106 +221,13 @@ def nearest_stable(known: Sequence[Branch], moments: Array) -> Branch:
     return min(stable, key=lambda b: float(np.linalg.norm(b.moments - moments))) if stable else known[0]
 
 
-# --- fixed points ---------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Fixed:
-    """A fixed point: its moments, its law, and what `Branch` says of it."""
-
-    moments: Array
-    law: Balance
-    residual: float
-    circles: tuple[int, ...] = ()
-    starts: tuple[int, ...] = ()
-
-
-def _newton(density: Density, start: Array) -> _Fixed:
-    """Newton's method with halved steps where |F| does not fall, and a step of the plain iteration where none does."""
-    right = density.features.right
-    mu = right.T @ start
-    law = balance(density, right @ mu)
-    residual = mu - _reduced_moments(density, law)
-    for _ in range(_STEPS):
-        if not math.isfinite(_size(residual) + _size(mu)):
-            raise SolverError("the law at these moments is not finite")
-        if _size(residual) <= _MET * (1.0 + _size(mu)):
-            break
-        slope = np.eye(len(mu)) - _response(density, law, right @ mu)
-        direction = np.linalg.lstsq(slope, -residual, rcond=_RANK)[0]
-        tried = _line_search(density, mu, law, residual, direction)
-        if tried is None:
-            if _size(residual) <= _ACCEPTED * (1.0 + _size(mu)):
-                break
-            mu = mu - residual
-            law = balance(density, right @ mu, law)
-            tried = mu, law, mu - _reduced_moments(density, law)
-        mu, law, residual = tried
-    size = _size(residual)
-    if math.isinf(size) or not size <= _ACCEPTED * (1.0 + _size(mu)):
-        raise SolverError(f"Newton's method stopped at a residual of {size:.1e} after {_STEPS} steps")
-    return _Fixed(right @ mu, law, size)
-
-
-def _size(vector: Array) -> float:
-    """|v|; infinite where its square is, as for moments of 1e200."""
-    with np.errstate(over="ignore"):
-        return float(np.linalg.norm(vector))
-
-
-def _line_search(
-    density: Density, mu: Array, law: Balance, residual: Array, direction: Array
-) -> tuple[Array, Balance, Array] | None:
-    """The longest of the steps direction/2^k that lowers |F|."""
-    for k in range(_HALVINGS):
-        trial = mu + 0.5**k * direction
-        try:
-            new = balance(density, density.features.right @ trial, law)
-        except SolverError:
-            continue
-        rest = trial - _reduced_moments(density, new)
-        if _size(rest) < (1.0 - 0.1 * 0.5**k) * _size(residual):
-            return trial, new, rest
-    return None
-
-
-def _reduced_moments(density: Density, law: Balance) -> Array:
-    domain = density.domain
-    return density.features.right.T @ density.features.moments(domain.graph.lumped * law.values[: domain.owned])
-
-
-def _response(density: Density, law: Balance, moments: Array) -> Array:
-    """∂(∫g dρ_m)/∂m in the singular directions, shape (r, r)."""
-    domain, owned = density.domain, density.domain.owned
-    if is_gibbs(density):
-        covariance = feature_covariance(density, law.values)
-        return -covariance @ second_derivative(density, moments) / density.model.temperature
-    system, factor = long_system(domain, law)
-    lumped, columns = domain.graph.lumped, operator_changes(density, law, moments)
-    rows = feature_rows(density)[:owned]
-    result = np.empty((rows.shape[1], rows.shape[1]))
-    for k, column in enumerate(columns.T):
-        change = system.solve(factor * lumped * column, np.zeros(owned), SOLVED)
-        change -= domain.spread(domain.part_masses(change) / domain.weights, change) * law.values[:owned]  # of mass zero
-        result[:, k] = domain.sum((lumped * change) @ rows)
-    return result
-
-
-def _pinned(density: Density, fixed: _Fixed, axes: Sequence[int]) -> _Fixed:
-    """The state of phase 0 on its circles."""
-    for axis in axes:
-        shift = shift_to_phase_zero(density, fixed.law.values, axis)
-        fixed = _newton(density, moved_moments(density, fixed.law.values, axis, shift))
-    return fixed
-
-
 # --- stability ------------------------------------------------------------------------------------------------------------------
 
 
-def _branch(density: Density, fixed: _Fixed, unjudged: list[SolverError], checked: bool) -> Branch:
+def _branch(density: Density, fixed: Fixed, unjudged: list[SolverError], checked: bool) -> Branch:
     law = stationary(density, fixed.moments, checked=checked)
     try:
-        eigenvalue = _leading(density, law, fixed.circles)
+        eigenvalue = _leading(density, law, fixed.motions)
     except SolverError as error:
         place = np.round(fixed.moments, 6).tolist()[:8]
         unjudged.append(SolverError(f"the growth rates at the moments {place}: {error}", "stationary"))
@@ -332,17 +239,23 @@ def _branch(density: Density, fixed: _Fixed, unjudged: list[SolverError], checke
         leading_eigenvalue=-eigenvalue.real,
         frequency=abs(eigenvalue.imag),
         stable=bool(eigenvalue.real > 0.0) if abs(eigenvalue.real) > solved(density, law) else None,
-        circles=tuple(density.model.coordinates[axis] for axis in fixed.circles),
+        circles=_names(density, fixed, CIRCLE),
+        lines=_names(density, fixed, LINE),
+        rotation=_names(density, fixed, ROTATION),
         residual=fixed.residual,
         starts=fixed.starts,
         law=law,
     )
 
 
-def _leading(density: Density, law: Stationary, axes: Sequence[int]) -> complex:
-    """λ of least real part, the modes −∂_aρ of the circles left out."""
+def _names(density: Density, fixed: Fixed, kind: str) -> tuple[str, ...]:
+    return tuple(density.model.coordinates[axis] for motion in fixed.motions if motion.kind == kind for axis in motion.axes)
+
+
+def _leading(density: Density, law: Stationary, motions: Sequence[Symmetry]) -> complex:
+    """λ of least real part, the modes of the motions left out."""
     rate = typical_rate(density, law)
     equation = linearised(density, law, law.moments)
-    values, modes = slow_modes(equation, 6 + 2 * len(axes), rate)
-    others = np.delete(values, along_circles(density, law, equation, axes, values, modes, rate))
+    values, modes = slow_modes(equation, 6 + 2 * len(motions), rate)
+    others = np.delete(values, neutral_modes(density, law, equation, motions, values, modes, rate))
     return complex(min(others, key=lambda value: value.real))

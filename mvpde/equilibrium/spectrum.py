@@ -34,6 +34,7 @@ from mvpde.density.systems import complete, configure, edge_matrix
 from mvpde.equilibrium.escape import killed
 from mvpde.equilibrium.linearised import deviations, fastest_rate, frozen, generic, linearised, slow_modes, solve
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, log_gibbs, potential_at, stationary
+from mvpde.equilibrium.symmetries import circles, free_motions, moving, neutral_modes
 from mvpde.mesh.failures import as_solver_error
 from mvpde.runtime import ArgumentError, SolverError
 
@@ -182,8 +183,12 @@ def solved(density: Density, law: Stationary) -> float:
 
 
 def _interacting(density: Density, wanted: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:
+    """Motions among states that a symmetry relates have the rate 0, whatever walls and mesh make of it."""
     equation = linearised(density, law, law.moments)
-    return slow_modes(equation, wanted, shift)
+    values, modes = slow_modes(equation, wanted, shift)
+    motions = [*circles(density, law.values, law.moments), *moving(density, law.values, free_motions(density))]
+    values[neutral_modes(density, law, equation, motions, values, modes, shift)] = 0.0
+    return values, modes
 
 
 def _symmetric(density: Density, wanted: int, law: Stationary, shift: float) -> tuple[Complex, Complex]:

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.density.density import Density
-from mvpde.equilibrium.stationary import Stationary
+from mvpde.equilibrium.stationary import Balance, Stationary
 
 Array = NDArray[np.float64]
 
 _NODES = 400  # of the mesh, at which the kernel is compared; all where there are fewer
 
 
-def interaction_error(density: Density, law: Stationary) -> float | None:
+def interaction_error(density: Density, law: Balance | Stationary) -> float | None:
     """e at ``law``; None where the features are the model's own. Collective."""
     if density.model.pairs is None:
         return None
@@ -31,7 +31,7 @@ def interaction_error(density: Density, law: Stationary) -> float | None:
     return float(np.sqrt(masses @ (change - masses @ change) ** 2)) / (density.model.temperature or 1.0)
 
 
-def _sample(density: Density, law: Stationary) -> tuple[Array, Array]:
+def _sample(density: Density, law: Balance | Stationary) -> tuple[Array, Array]:
     """Nodes and masses of the law, the same on all ranks, in an order that does not depend on them. Collective."""
     domain, owned = density.domain, density.domain.owned
     local = domain.graph.lumped * np.maximum(law.values[:owned], 0.0)

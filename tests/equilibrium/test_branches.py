@@ -354,7 +354,7 @@ def test_what_has_no_branches_is_refused(comm: MPI.Intracomm, monkeypatch: pytes
     cold = on_line(comm, desai_zwanzig(np.inf, 1.0), 40, scheme="flux_corrected")
     with pytest.raises(ArgumentError, match="temperature"):
         found(cold)
-    monkeypatch.setattr(mvpde.equilibrium.branches, "_STEPS", 0)
+    monkeypatch.setattr(mvpde.equilibrium.newton, "_STEPS", 0)
     nowhere = on_line(comm, desai_zwanzig(3.0, 1.0), 40), [[0.5, 0.5]]
     with pytest.raises(SolverError, match="^no start leads to a stationary law; give other `starts`"):
         found(*nowhere)
