@@ -105,7 +105,7 @@ def check_known(name: str, known: Iterable[str], what: str) -> None:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like the given one, None where none is."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return close[0] if close else None
 
 

@@ -128,10 +128,31 @@ def _remedy(place: Place) -> str:
     return f" ({described(place.field)}{example})"
 
 
+# What people call things that have another name here.
+_CALLED = {
+    "boundary": "walls are a key of [domain]",
+    "boundaries": "walls are a key of [domain]",
+    "boundary_conditions": "walls are a key of [domain]",
+    "walls": "walls are a key of [domain]",
+    "mesh": "it is a part of [domain]",
+    "grid": "it is a part of [domain], `lower`, `upper`, `cells`",
+    "particles": "particles have the section [ensemble]",
+    "solver": "it is a key of [density]",
+    "noise": "the noise is `temperature` or `diffusion` of [model]",
+    "sigma": "the noise is `temperature` or `diffusion`, with √(2τ) dB",
+    "beta": "write temperature = 1/beta",
+    "start": "the law at the start is the section [initial]",
+    "initial_condition": "the law at the start is the section [initial]",
+    "observables": "they are a key of [model]",
+}
+
+
 def _unknown(place: Place, _: ErrorDetails) -> str:
     *above, name = place.keys
     here, what = (f"[{'.'.join(above)}]", "key") if above else ("a case", "key or section")
-    return f"there is no such {what}{nearest(name, place.siblings)} (known in {here}: {listed(place.siblings)})"
+    said = _CALLED.get(name)
+    helps = f"; {said}" if said and (not above or name not in ("mesh", "walls")) else nearest(name, place.siblings)
+    return f"there is no such {what}{helps} (known in {here}: {listed(place.siblings)})"
 
 
 def _missing(place: Place, _: ErrorDetails) -> str:
@@ -157,27 +178,57 @@ def _raised(place: Place, error: ErrorDetails) -> str:
     return f"{error.get('ctx', {})['error']}{_remedy(place)}"
 
 
+# What a value must be, in words of case files; {…} are the numbers of the error.
+_WANTED = {
+    "float_type": "it must be a number",
+    "float_parsing": "it must be a number",
+    "finite_number": "it must be a finite number",
+    "int_type": "it must be a whole number",
+    "int_from_float": "it must be a whole number",
+    "int_parsing": "it must be a whole number",
+    "bool_type": "it must be true or false",
+    "bool_parsing": "it must be true or false",
+    "string_type": "it must be a text in quotes",
+    "list_type": "it must be a list in brackets",
+    "greater_than": "it must be above {gt:g}",
+    "greater_than_equal": "it must be at least {ge:g}",
+    "less_than": "it must be below {lt:g}",
+    "less_than_equal": "it must be at most {le:g}",
+    "literal_error": "it must be one of {expected}",
+}
+
+
 def _plain(place: Place, error: ErrorDetails) -> str:
-    wanted = error["msg"].replace("Input should", "it should")
+    wanted = _WANTED.get(error["type"], error["msg"].replace("Input should", "it should")).format(**error.get("ctx", {}))
     return f"{toml_value(error['input'])} is not allowed, {wanted}{_remedy(place)}"
 
 
 def _no_section(place: Place, _: ErrorDetails) -> str:
     example = f", for example {toml_value(place.field.examples[0])}" if place.field and place.field.examples else ""
     name = place.keys[-1]
+    if len(place.keys) > 1 and place.keys[0] == "initial":
+        return f'must be a law; write {name} = {{ law = "normal", mean = 0.0, std = 1.0 }}'
     if any("[" in key for key in place.keys):  # an entry of a list has no heading of its own
         return f'must be a section with keys of its own, not a value; write {name} = {{ law = "normal", mean = 0.0, std = 1.0 }}'
     return f"must be a section with keys of its own, not a value; write [{'.'.join(place.keys)}] and its keys below it{example}"
 
 
-def _too_short(place: Place, _: ErrorDetails) -> str:
-    return f"the list is empty{_remedy(place)}"
+def _too_short(place: Place, error: ErrorDetails) -> str:
+    count, least = (error.get("ctx", {}).get(key, 0) for key in ("actual_length", "min_length"))
+    said = f"the list has {count} of at least {least} entries" if count else "the list is empty"
+    return f"{said}{_remedy(place)}"
+
+
+def _too_long(place: Place, error: ErrorDetails) -> str:
+    count, most = (error.get("ctx", {}).get(key, 0) for key in ("actual_length", "max_length"))
+    return f"the list has {count} entries, and may have {most}{_remedy(place)}"
 
 
 _EXPLANATIONS = {
     "model_type": _no_section,
     "dict_type": _no_section,
     "too_short": _too_short,
+    "too_long": _too_long,
     "extra_forbidden": _unknown,
     "missing": _missing,
     "choice": _choice,

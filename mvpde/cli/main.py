@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -119,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     What none of the codes stands for is a defect: it leaves with its traceback, and takes all ranks with it.
     """
     runtime.install_abort_hook()
+    if not sys.warnoptions:  # what is doubtful is judged and told in words; `python -W default -m mvpde` shows what numpy says
+        warnings.simplefilter("ignore")
     comm = MPI.COMM_WORLD
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(sys.stdout if comm.rank == 0 else nowhere):  # noqa: PTH123
         try:

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 
 from mvpde.models.expressions.derivatives import gradient
 from mvpde.models.expressions.parse import NO_PARAMETERS, Node, compile_expression, has_variable
-from mvpde.models.expressions.time import timed, timed_potential, uses_time
-from mvpde.models.expressions.vocabulary import scalar_function, tensor_function, vector_function
+from mvpde.models.expressions.time import TIME, timed, timed_potential, uses_time
+from mvpde.models.expressions.vocabulary import naming, scalar_function, tensor_function, vector_function
 from mvpde.models.interaction import ROUNDING, check_diffusion, check_rows, gradient_flow, with_frozen
 from mvpde.models.mean_field import Array, MeanField
 
@@ -79,6 +79,7 @@ def fokker_planck(
             that is not symmetric or has a negative eigenvalue. `ExpressionError`: an expression is refused.
     """
     names = tuple(coordinates)
+    _check_expressions(potential, drift or (), diffusion or (), names, parameters)
     if _moves([potential or "0", *(drift or ())], diffusion or (), names, parameters):
         _exactly_one("a drift", drift_matrix=drift_matrix, potential=potential, drift=drift)
         return _moving(names, parameters, (drift_matrix, potential, drift), (diffusion_matrix, diffusion, temperature), frozen)
@@ -92,6 +93,25 @@ def fokker_planck(
     if frozen:
         return _with_frozen(bare, b, a, temperature, frozen)
     return replace(bare, own_drift=lambda z, _: b.velocity(z), own_diffusion=a.tensor, constant_diffusion=a.constant)
+
+
+def _check_expressions(
+    potential: str | None,
+    drift: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    names: tuple[str, ...],
+    parameters: Mapping[str, float],
+) -> None:
+    """Refuse what is no expression, under the key where it stands."""
+    keyed = {} if potential is None else {"potential": potential}
+    keyed |= {f"drift, entry {k}": text for k, text in enumerate(drift)}
+    keyed |= {f"diffusion, row {i}, entry {k}": text for i, row in enumerate(rows) for k, text in enumerate(row)}
+    known = names if TIME in (*names, *parameters) else (*names, TIME)
+    for key, text in keyed.items():
+        with naming(key):
+            expression = compile_expression(text, known, parameters)
+            if key == "potential":
+                gradient(expression, names)
 
 
 def _moves(texts: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str], parameters: Mapping[str, float]) -> bool:

@@ -178,7 +178,7 @@ WRONG = {
     },
     r"\[initial\] b: is missing; add b = ": {"initial__b": None},
     r"\[initial\] x: the model has no such coordinate": {"initial__x": NORMAL},
-    r"a\[0\].*0 is not allowed, it should be greater": {"labels__a": 0},
+    r"a\[0\].*0 is not allowed, it must be at least 1": {"labels__a": 0},
     r"\[labels\] a: has 2 entries, and the data have 1 inputs": {"labels__a": [3, 4]},
     r"\[labels\] a: 200000 nodes are too many labels": {"labels__a": 200_000},
     r"ensemble.*write \[network\] with `width`": {"ensemble": {"particles": 10}},

@@ -397,7 +397,7 @@ def test_starts_of_a_case(shared_tmp_path: Path) -> None:
     [
         ({"stationary.starts": [[0.5]]}, r"\[stationary\] starts: entry 0 has 1 numbers, but the model has 2 moments"),
         ({"stationary.starts": [{"y": {"law": "normal", "mean": 0.0, "std": 1.0}}]}, r"\[stationary.starts\[0\]\] y: .* no such"),
-        ({"stationary.starts": ["a"]}, "valid list"),
+        ({"stationary.starts": ["a"]}, "it must be a list in brackets"),
         ({"stationary.starts": []}, "empty"),
     ],
 )

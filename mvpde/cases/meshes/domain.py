@@ -51,11 +51,11 @@ def with_periodic(case: Case, model: MeanField) -> Case:
         return case
     periodic = sections.domain.periodic or [period is not None for period in model.periods[: len(model.directions)]]
     domain = sections.domain.model_copy(update={"periodic": periodic})
-    _check_domain(domain, model, sections.density is not None)
+    _check_domain(domain, model, sections.density is not None, "periods" in type(sections.model).model_fields)
     return replace(case, sections=sections.model_copy(update={"domain": domain}))
 
 
-def _check_domain(domain: DomainSection, model: MeanField, meshed: bool) -> None:
+def _check_domain(domain: DomainSection, model: MeanField, meshed: bool, given: bool) -> None:
     moving = model.directions
     entries = {"cells": len(domain.cells or moving), "periodic": len(domain.periodic or [])}
     what = "coordinates that move" if model.frozen else "coordinates"
@@ -80,16 +80,28 @@ def _check_domain(domain: DomainSection, model: MeanField, meshed: bool) -> None
     if domain.shell is not None and model.dimension != 3:
         raise CaseError(f"[domain] shell: needs a sphere of R³, not of R^{model.dimension}; remove [density] and [domain]")
     for axis, (name, period) in enumerate(zip(moving, model.periods, strict=False)):
-        _check_direction(domain, axis, name, period)
+        _check_direction(domain, axis, name, period, given)
 
 
-def _check_direction(domain: DomainSection, axis: int, name: str, period: float | None) -> None:
+def _of_period(domain: DomainSection, axis: int, name: str, period: float | None, given: bool) -> str:
+    """What helps where mesh and model disagree about a circle."""
+    if period is not None:
+        return (
+            f"[domain] periodic: the model's coordinate `{name}` has a period; write true in entry {axis}, or leave the key out, "
+            "as it follows from the model"
+        )
+    length = "L" if domain.box is None else f"{domain.box[1][axis] - domain.box[0][axis]:.12g}"
+    where = "[model]" if given else '[model] of kind = "mean_field", which has `drift` and `diffusion` too,'
+    return (
+        f"[domain] periodic: the model's coordinate `{name}` has no period; give it one in {where} "
+        f"periods = {{ {name} = {length} }}, and leave the key out here, or write false in entry {axis}"
+    )
+
+
+def _check_direction(domain: DomainSection, axis: int, name: str, period: float | None, given: bool) -> None:
     periodic = bool(domain.periodic and domain.periodic[axis])
     if periodic != (period is not None):
-        said, wanted = ("a period", "true") if period is not None else ("no period", "false")
-        raise CaseError(
-            f"[domain] periodic: the model's coordinate `{name}` has {said}; write {wanted} in entry {axis}, or leave the key out"
-        )
+        raise CaseError(_of_period(domain, axis, name, period, given))
     if domain.cells is None or domain.lower is None or domain.upper is None or period is None:
         return
     length = domain.upper[axis] - domain.lower[axis]
