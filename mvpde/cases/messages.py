@@ -206,8 +206,6 @@ def _plain(place: Place, error: ErrorDetails) -> str:
 def _no_section(place: Place, _: ErrorDetails) -> str:
     example = f", for example {toml_value(place.field.examples[0])}" if place.field and place.field.examples else ""
     name = place.keys[-1]
-    if len(place.keys) > 1 and place.keys[0] == "initial":
-        return f'must be a law; write {name} = {{ law = "normal", mean = 0.0, std = 1.0 }}'
     if any("[" in key for key in place.keys):  # an entry of a list has no heading of its own
         return f'must be a section with keys of its own, not a value; write {name} = {{ law = "normal", mean = 0.0, std = 1.0 }}'
     return f"must be a section with keys of its own, not a value; write [{'.'.join(place.keys)}] and its keys below it{example}"

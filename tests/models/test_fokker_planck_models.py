@@ -179,3 +179,17 @@ def test_paths_of_a_linear_model_have_the_covariance_of_the_recursion(m, a):
     diagonal = np.diag(covariance)
     error = np.sqrt((np.outer(diagonal, diagonal) + covariance**2) / runs)
     assert np.all(np.abs(z.T @ z / runs - covariance) <= 4.5 * error)
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ({"potential": "x + q"}, "potential: unknown name 'q'"),
+        ({"potential": "sign(x)"}, "potential: 'sign' jumps"),
+        ({"drift": ["q"]}, "drift, entry 0: unknown name 'q'"),
+        ({"drift": ["x"], "diffusion": [["t*q"]], "temperature": None}, "diffusion, row 0, entry 0: unknown name 'q'"),
+    ],
+)
+def test_what_is_no_expression_is_named_with_its_key(written: dict, key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        fokker_planck(("x",), **{"temperature": 1.0, **written})
