@@ -33,8 +33,8 @@ COMES_BACK = {
     "Stationary": "mvpde.equilibrium.stationary",
     "Branch": "mvpde.equilibrium.branches",
     "Spectrum": "mvpde.equilibrium.spectrum",
-    "Certificate": "mvpde.equilibrium.optimality",
-    "Representation": "mvpde.equilibrium.representation",
+    "Certificate": "mvpde.equilibrium.optimality.certificate",
+    "Representation": "mvpde.equilibrium.optimality.representation",
     "Fluctuations": "mvpde.particles.fluctuations",
     "FixedPoint": "mvpde.models.deep.fixed_points",
 }

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from mvpde.density.density import Density as Density
     from mvpde.density.schemes import SCHEMES as SCHEMES
     from mvpde.equilibrium.branches import branches as branches
-    from mvpde.equilibrium.optimality import certificate as certificate
-    from mvpde.equilibrium.representation import representation as representation
+    from mvpde.equilibrium.optimality.certificate import certificate as certificate
+    from mvpde.equilibrium.optimality.representation import representation as representation
     from mvpde.equilibrium.spectrum import spectrum as spectrum
     from mvpde.equilibrium.stationary import stationary as stationary
     from mvpde.measure import carry as carry
@@ -99,8 +99,8 @@ GROUPS = {
         "stationary": "equilibrium.stationary",
         "branches": "equilibrium.branches",
         "spectrum": "equilibrium.spectrum",
-        "certificate": "equilibrium.optimality",
-        "representation": "equilibrium.representation",
+        "certificate": "equilibrium.optimality.certificate",
+        "representation": "equilibrium.optimality.representation",
         "fluctuations": "particles.fluctuations",
     },
     "Random networks": {"fixed_point": "models.deep.fixed_points", "critical_line": "models.deep.fixed_points"},

@@ -13,7 +13,7 @@ from mvpde.density.density import Density
 from mvpde.equilibrium.accuracy import Found, LongTimeErrors, errors, pairs_of, settled, told
 from mvpde.equilibrium.branches import Branch, Start, moments_to_begin_from, nearest_stable, search
 from mvpde.equilibrium.decay import Approach, Rate, measured, ruling
-from mvpde.equilibrium.optimality import energy_gap, entropy_to, no_certificate
+from mvpde.equilibrium.optimality.certificate import energy_gap, entropy_to, no_certificate
 from mvpde.equilibrium.spectrum import Spectrum, dirichlet_energy, solved, spectrum, typical_rate
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, stationary
 from mvpde.fields import FieldSeries

@@ -62,7 +62,7 @@ class MeanField:
         never changes.
         constant_diffusion: whether ``own_diffusion`` gives the same A for all z and m.
         convex: whether R is known to be convex, so that no law but the best one is stationary at τ > 0, and how far a law is
-            from it can be bounded (`mvpde.equilibrium.optimality`). False claims nothing.
+            from it can be bounded (`mvpde.equilibrium.optimality.certificate`). False claims nothing.
         metric: of Z in these coordinates, None where it is |dz|²; for gradient flows only. Gradients, noise and volume are
             those of the metric, and ρ is a density with respect to its volume.
         later: (time, model) in increasing time: the models that take this one's place from those times on, as where the

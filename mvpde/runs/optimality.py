@@ -9,8 +9,8 @@ from typing import Any
 
 from mvpde.cases.measures import on_mesh
 from mvpde.density.density import Density
-from mvpde.equilibrium.optimality import certificate, gibbs_gaps, no_certificate, residual_potential
-from mvpde.equilibrium.representation import Representation, no_representation, representation
+from mvpde.equilibrium.optimality.certificate import certificate, gibbs_gaps, no_certificate, residual_potential
+from mvpde.equilibrium.optimality.representation import Representation, no_representation, representation
 from mvpde.measure import Measure
 
 RUNS = 16  # of an ensemble whose Gibbs states are computed, at most

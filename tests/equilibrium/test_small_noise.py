@@ -13,7 +13,7 @@ from scipy.special import ive
 from at_hand.models import TWO_PI, desai_zwanzig, free, kuramoto
 from mvpde.density.density import Density
 from mvpde.equilibrium.branches import branches
-from mvpde.equilibrium.optimality import entropy_to
+from mvpde.equilibrium.optimality.certificate import entropy_to
 from mvpde.equilibrium.spectrum import spectrum
 from mvpde.equilibrium.stationary import stationary
 from mvpde.mesh.box import box

@@ -9,7 +9,7 @@ in y of the limit law is positive almost everywhere (Rotskoff & Vanden-Eijnden, 
 - it is, but the marginal in y has a gap, which the flow does not close: f_t stops at the distance to the span of the units
   that the law has.
 
-The distances come from the features alone (`mvpde.equilibrium.representation`), the losses from the characteristics.
+The distances come from the features alone (`mvpde.equilibrium.optimality.representation`), the losses from the characteristics.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mvpde.cases.measures import measures
 from mvpde.cases.problem import Problem
 from mvpde.cases.schema import Positive, Section
 from mvpde.density.features import nodal_features
-from mvpde.equilibrium.representation import no_representation, represented
+from mvpde.equilibrium.optimality.representation import no_representation, represented
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI
 from mvpde.studies.figures import COLOURS, finish
@@ -62,7 +62,7 @@ class RepresentationOptions(Section):
 
 @dataclass(frozen=True)
 class Span:
-    """What some units represent of f*: see `mvpde.equilibrium.representation.Representation`; verdict is 1 or 0."""
+    """What some units represent of f*: see `mvpde.equilibrium.optimality.representation.Representation`; verdict is 1 or 0."""
 
     verdict: int
     distance: float

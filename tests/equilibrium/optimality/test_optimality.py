@@ -12,7 +12,14 @@ import pytest
 from at_hand.models import TWO_PI, WELL, circle_network, kuramoto, order
 from mvpde.density.density import Density
 from mvpde.equilibrium.branches import branches
-from mvpde.equilibrium.optimality import certificate, energy_gap, entropy_to, gibbs_gaps, no_certificate, residual_potential
+from mvpde.equilibrium.optimality.certificate import (
+    certificate,
+    energy_gap,
+    entropy_to,
+    gibbs_gaps,
+    no_certificate,
+    residual_potential,
+)
 from mvpde.equilibrium.stationary import stationary
 from mvpde.mesh.box import box
 from mvpde.mesh.shell import shell

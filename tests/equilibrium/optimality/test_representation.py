@@ -7,7 +7,7 @@ import pytest
 
 from at_hand.models import TWO_PI
 from mvpde.density.density import Density
-from mvpde.equilibrium.representation import no_representation, representation
+from mvpde.equilibrium.optimality.representation import no_representation, representation
 from mvpde.mesh.box import box
 from mvpde.models import data
 from mvpde.models.gaussian_mixture import gaussian_mixture
