@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mvpde.models.mean_field import Array, MeanField
@@ -29,6 +29,7 @@ class Flow:
         moving: t → the flow whose velocity is that of time t, for coefficients that depend on time.
         walls: that the particles meet, None where there are none.
         tensor: (blocks, moments) → A(z; m), block by block, for walls that the particles meet.
+        turned: ±1 across each direction for each particle, block by block: whether the last step mirrored it; schemes write it.
     """
 
     velocity: Callable[[Blocks, Array], Blocks]
@@ -37,6 +38,7 @@ class Flow:
     moving: Callable[[float], Flow] | None = None
     walls: Mirrors | None = None
     tensor: Callable[[Blocks, Array], Blocks] | None = None
+    turned: Blocks = field(default_factory=list)
 
     def now(self, t: float) -> Flow:
         """With the velocity of time t."""
@@ -98,7 +100,9 @@ def _within(
     if flow.walls.walls.singular:
         now = flow.now(t + h)
         ends = flow.walls.settle(step, noise, h, lambda blocks: now.velocity(blocks, moments[1]))
-    return [fold for fold, _, _ in _met(flow, z, ends, moments[0])]
+    met = _met(flow, z, ends, moments[0])
+    flow.turned[:] = [signs for _, signs, _ in met]
+    return [fold for fold, _, _ in met]
 
 
 def _state_dependent(model: MeanField) -> str | None:

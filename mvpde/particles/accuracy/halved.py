@@ -20,6 +20,7 @@ import numpy as np
 
 from mvpde.measure import State
 from mvpde.models.mean_field import Array, MeanField
+from mvpde.models.walls.box import WALLS
 from mvpde.particles.accuracy.student import student
 from mvpde.particles.blocks import Shares, in_pieces, stream, stream_from_array, stream_to_array
 from mvpde.particles.noise import Increment, increment
@@ -29,6 +30,7 @@ from mvpde.particles.walls.survivors import absorbing, left_over, weighted
 
 ONE_IN = 42  # particles have a copy: four half steps for each of them, 15 % of the time of all
 FEWEST = 256  # copied particles of a run, where it has as many: fewer would tell their own noise
+AT_WALLS = 2048  # the same where walls keep copies and particles apart by √h
 
 ONE_DEVIATION = math.erf(math.sqrt(0.5))  # probability within one standard deviation: what a standard error covers
 
@@ -42,12 +44,12 @@ def halving_factor(order: int, step_times_rate: float) -> float:
     return 2.0 if step_times_rate > ASYMPTOTIC else 2.0**order / (2.0**order - 1.0)
 
 
-def copied(shares: Shares) -> tuple[list[int], Array]:
+def copied(shares: Shares, fewest: int = FEWEST) -> tuple[list[int], Array]:
     """How many of the first rows of each block of this rank are copied, and the number in each run, shape (runs,).
 
-    One of 42 rows, but at least 256 in a run, and then not in every run.
+    One of 42 rows, but at least ``fewest`` in a run, and then not in every run.
     """
-    in_run = min(shares.rows, max(FEWEST, -(-shares.rows // ONE_IN)))
+    in_run = min(shares.rows, max(fewest, -(-shares.rows // ONE_IN)))
     every = max(1, ONE_IN * in_run // shares.rows)
     parts = [-(-in_run * min(shares.block, shares.rows - b * shares.block) // shares.rows) for b in range(shares.per_run)]
     counts = np.array([sum(parts) if run % every == 0 else 0 for run in range(shares.runs)], float)
@@ -139,7 +141,9 @@ class HalvedSteps:
             z: the particles of this rank.
         """
         self.model, self._shares, self._scheme, self._rows = model, shares, scheme, rows
-        self.taken, self._counts = copied(shares)
+        self.taken, self._counts = copied(
+            shares, AT_WALLS if model.walls is not None and any(model.walls.faces(*WALLS)) else FEWEST
+        )
         self.runs = self._counts > 0
         self._mine = [k for k, count in enumerate(self.taken) if count]
         self._runs = [shares.owned[k][0] for k in self._mine]
@@ -153,6 +157,7 @@ class HalvedSteps:
         """Let the copies be where their particles are. Local."""
         self._moved = [np.concatenate([x] * self._copies) for x in self._originals(z)]
         self._left = None if absorbing(self.model) is None else [np.ones(len(x)) for x in self._moved]
+        self._turned: Blocks = []
         self._offset: Array | None = None
 
     def recorders(self, streams: Sequence[np.random.Generator]) -> list[Recorder]:
@@ -188,7 +193,8 @@ class HalvedSteps:
             moved = self._scheme.step(flow, self._moved, m, t, half)
             if self._left is not None and (walls := absorbing(self.model)) is not None and flow.tensor is not None:
                 self._left, moved = left_over(walls, self._left, (self._moved, moved), flow.tensor(self._moved, m), half)
-            self._moved = moved
+            # a whole step is taken unfolded: a copy that was mirrored half way goes on as on the other side of the wall
+            self._moved, self._turned = moved, list(flow.turned) if k == 0 and flow.walls and not flow.walls.slanted else []
         self._offset = ahead
 
     def _flow(self, model: MeanField, normals: list[KnownNormals], t: float, end: tuple[float, Array]) -> Flow:
@@ -204,7 +210,8 @@ class HalvedSteps:
 
         def noise(z: Blocks, m: Array, h: float) -> Blocks:
             draw = self._draw(model, until - 0.5 * h)
-            return [draw(x, m[run], given, h) for x, run, given in zip(z, self._runs, normals, strict=True)]
+            drawn = [draw(x, m[run], given, h) for x, run, given in zip(z, self._runs, normals, strict=True)]
+            return [dw * signs for dw, signs in zip(drawn, self._turned, strict=True)] if self._turned else drawn
 
         def tensor(z: Blocks, m: Array) -> Blocks:
             return [model.now(t).diffusion(x, m[run]) for x, run in zip(z, self._runs, strict=True)]

@@ -148,3 +148,14 @@ def test_ranks_do_not_matter_at_walls() -> None:
         numbers = [ensemble.numbers() for ensemble in parts]
         assert numbers[0] == numbers[1]
         assert (parts[0].moments() == parts[1].moments()).all()
+
+
+@serial
+@pytest.mark.parametrize("h", [0.02, 0.005])
+def test_copies_of_half_steps_stay_near_their_particles(h: float) -> None:
+    """Within h, not √h, of their mean, so that few of them tell the error of a step."""
+    ensemble = Ensemble(pressed(), SPAN, particles=2000, step=h, comm=MPI.COMM_SELF)
+    ensemble.advance(0.5)
+    change, spread = ensemble._halved.changes(lambda z: z, ensemble._z)  # type: ignore[union-attr]
+    assert abs(change[0, 0]) < 0.05 * h + 4.0 * spread[0]
+    assert spread[0] < 3.0 * h / math.sqrt(2000)
