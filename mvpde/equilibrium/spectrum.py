@@ -31,10 +31,10 @@ from slepc4py import SLEPc
 from mvpde.density.density import Density
 from mvpde.density.starts.projection import spacings
 from mvpde.density.systems import complete, configure, edge_matrix
-from mvpde.equilibrium.escape import killed
 from mvpde.equilibrium.linearised import deviations, fastest_rate, frozen, generic, linearised, slow_modes, solve
 from mvpde.equilibrium.stationary import Stationary, is_gibbs, log_gibbs, potential_at, stationary
 from mvpde.equilibrium.symmetries import circles, free_motions, moving, neutral_modes
+from mvpde.equilibrium.walls.escape import killed
 from mvpde.mesh.failures import as_solver_error
 from mvpde.runtime import ArgumentError, SolverError
 

@@ -22,9 +22,9 @@ from mvpde.density.steps.positive import with_ghosts
 from mvpde.density.systems import ShiftedSystem, complete
 from mvpde.density.walls.drain import drain
 from mvpde.density.walls.survival import edges
-from mvpde.equilibrium.escape import killed
 from mvpde.equilibrium.identities import identities
 from mvpde.equilibrium.sharpening import taken_towards
+from mvpde.equilibrium.walls.escape import killed
 from mvpde.mesh.domain import Domain
 from mvpde.mesh.failures import as_solver_error
 from mvpde.mesh.walls import on_walls, open_walls

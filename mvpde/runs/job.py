@@ -16,7 +16,7 @@ from mvpde.runtime import MPI
 if TYPE_CHECKING:
     from mvpde.equilibrium.approach import LongTime
     from mvpde.equilibrium.deep import DeepLongTime
-    from mvpde.equilibrium.escape import Exit
+    from mvpde.equilibrium.walls.escape import Exit
     from mvpde.runs.errors.companions import Companions
     from mvpde.runs.errors.ladder import Ladder
     from mvpde.runs.errors.long_time import Snapshot

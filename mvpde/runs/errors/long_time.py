@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mvpde.equilibrium.accuracy import Numbers
     from mvpde.equilibrium.approach import LongTime
     from mvpde.equilibrium.deep import DeepLongTime
-    from mvpde.equilibrium.escape import Exit
+    from mvpde.equilibrium.walls.escape import Exit
 
 EXACT, FINER = 1e-10, 1e-2  # error of a compressed interaction that is rounding; part of the error that a higher rank is to have
 LEAST = 4  # cells along each direction of the coarsest
@@ -98,7 +98,7 @@ def after_run(
 
 def exit_of(measures: Mapping[str, Measure]) -> tuple[Exit | None, list[Caution]]:
     """Where and when absorbing walls are met from the density as it is; and why it is not known. Collective."""
-    from mvpde.equilibrium.escape import exits_of
+    from mvpde.equilibrium.walls.escape import exits_of
 
     try:
         return exits_of(on_mesh(measures)), []

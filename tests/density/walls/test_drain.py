@@ -9,9 +9,9 @@ import pytest
 
 from at_hand.walls import MIRRORS, between
 from mvpde.density.density import Density
-from mvpde.equilibrium.escape import exits
 from mvpde.equilibrium.spectrum import spectrum
 from mvpde.equilibrium.stationary import stationary
+from mvpde.equilibrium.walls.escape import exits
 from mvpde.mesh.box import box
 from mvpde.models.fokker_planck import fokker_planck
 from mvpde.models.interaction import diffusion

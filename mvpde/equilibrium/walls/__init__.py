@@ -1,0 +1,1 @@
+"""Long times between absorbing walls."""
