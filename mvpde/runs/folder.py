@@ -34,7 +34,7 @@ FILES = (
     "summary.json",
     *(f"{name}{end}" for name in FIELDS for end in SUFFIXES),
 )
-PICTURES = ("density.png", "loss.png", "prediction.png", "layers.png", "labels.png", "phase_diagram.png")
+PICTURES = ("density.png", "loss.png", "prediction.png", "moments.png", "layers.png", "labels.png", "phase_diagram.png")
 FOLDERS = (INPUTS, "checkpoint")
 
 

@@ -25,6 +25,7 @@ from mvpde.runs.shell_figure import shell_figure
 from mvpde.runtime import on_first_rank
 
 DRAWN = 2000  # particles in a picture
+_SHOWN = 6  # coordinates whose means are drawn
 _RARE = 1e-5  # of the mass: labels with less are left out of one
 # Okabe & Ito's colours, told apart with any kind of colour vision; the measures also differ in their lines and marks.
 COLOURS = {MESH: "#0072B2", SAMPLES: "#D55E00", NODES: "#000000"}
@@ -93,6 +94,8 @@ def draw(
         if depths is not None:
             _save(folder / "labels.png", depths)
     _save(folder / "loss.png", loss_figure(records, title, bands(summary, "loss")))
+    if model.data is None and len(records) > 1:
+        _save(folder / "moments.png", moments_figure(model.coordinates, records, title))
     if model.data is not None and model.data.x.shape[1] == 1:
         _save(folder / "prediction.png", prediction_figure(model.data, last, title))
 
@@ -251,6 +254,29 @@ def loss_figure(records: Sequence[Record], title: str, errors_of: Mapping[str, A
         axes.set_yscale("log")
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False)
+    return figure
+
+
+def moments_figure(coordinates: Sequence[str], records: Sequence[Record], title: str) -> Figure:
+    """Mean and variance of every coordinate under every measure against time; bars as those of the loss."""
+    count, times = min(len(coordinates), _SHOWN), np.array([recorded.time for recorded in records])
+    figure = Figure(figsize=(8.4, 2.3 * count + 0.9), layout="constrained")
+    figure.suptitle(textwrap.fill(title, 84), fontsize=11)
+    panels = figure.subplots(count, 2, squeeze=False, sharex=True)
+    for row, coordinate in zip(panels, coordinates, strict=False):
+        for axes, key, label in zip(
+            row, ("mean", "variance"), (f"mean of {coordinate}", f"variance of {coordinate}"), strict=True
+        ):
+            for name in records[-1].numbers:
+                values = np.array([recorded.numbers[name].get(f"{key}_{coordinate}", np.nan) for recorded in records])
+                of_errors = f"{key}_standard_error_{coordinate}"
+                errors = [recorded.bars.get(name, 2.0) * recorded.numbers[name].get(of_errors, 0.0) for recorded in records]
+                _with_bars(axes, records[-1], name, times, values, np.array(errors), {})
+            axes.set_ylabel(label)
+            axes.grid(alpha=0.3, linewidth=0.5)
+    for axes in panels[-1]:
+        axes.set_xlabel("t")
+    panels[0][0].legend(frameon=False)
     return figure
 
 

@@ -15,7 +15,7 @@ from mvpde.particles.accuracy.student import student
 from mvpde.particles.blocks import wrap
 from mvpde.particles.sgd_runs import SgdRuns
 from mvpde.runs.compare import differences, weak_errors
-from mvpde.runs.errors.means import Function, Mean, functions_of, means_under
+from mvpde.runs.errors.means import Function, Mean, functions_of, means_under, of_coordinates
 from mvpde.runtime import MPI, on_first_rank
 
 ROWS = 2048  # of a feature matrix in work at once
@@ -87,8 +87,10 @@ def record(model: MeanField, measures: Mapping[str, Measure], t: float, wanted: 
     recorded = Record(t, labels={name: measure.label for name, measure in measures.items()})
     moments = {name: measure.moments() for name, measure in measures.items()}
     recorded.bars = {name: student(len(m)) if len(m) > 1 else 2.0 for name, m in moments.items()}
+    points = _points(measures)
     for name, measure in measures.items():
-        recorded.numbers[name] = numbers_of(model, measure)
+        placed = of_coordinates(model, measure, wanted.lower or (0.0,) * model.dimension, points.get(name, 0))
+        recorded.numbers[name] = placed | numbers_of(model, measure)
         cloud = measure.cloud()
         if cloud is not None:
             recorded.clouds[name] = (wrap(cloud[0], model.periods, wanted.lower), cloud[1])
@@ -97,7 +99,7 @@ def record(model: MeanField, measures: Mapping[str, Measure], t: float, wanted: 
     recorded.weak_errors = _weak_errors(measures)
     if wanted.means and len(measures) > 1:
         recorded.functions = functions_of(model, list(measures.values())[-1])
-        recorded.means = means_under(measures, _points(measures), recorded.functions)
+        recorded.means = means_under(measures, points, recorded.functions)
     on_first_rank(comm, lambda: _derive(recorded, model, moments, wanted.particles))
     recorded.comparison = on_first_rank(comm, lambda: _comparison(recorded, model, moments, wanted.projections))
     return recorded

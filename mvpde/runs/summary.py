@@ -49,6 +49,14 @@ def _listed(records: Sequence[Record], name: str, keys: Sequence[str]) -> dict[s
     return {key: [row[key] for row in rows] for key in keys if all(key in row for row in rows)}
 
 
+def _of_coordinates(records: Sequence[Record], name: str, coordinates: Sequence[str]) -> dict[str, list[list[float]]]:
+    """mean, variance, mean_standard_error → lists over the output times of one number for each coordinate."""
+    rows = [recorded.numbers[name] for recorded in records]
+    keys = ("mean", "variance", "mean_standard_error")
+    there = [key for key in keys if rows and all(f"{key}_{one}" in row for row in rows for one in coordinates)]
+    return {key: [[row[f"{key}_{one}"] for one in coordinates] for row in rows] for key in there}
+
+
 def _over_time(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, list[float]]]:
     """name → quantity → its values at the output times, for the names and quantities of the last one."""
     last = tables[-1] if tables else {}
@@ -77,7 +85,8 @@ def summary_of(job: Run, status: str, message: str = "") -> Summary:
         lists = _listed(records, name, ("loss", *measure.listed, *model.observables))
         known = records[-1].arrays[name] if records else {}
         arrays = {key: [np.asarray(at_t.arrays[name][key]).tolist() for at_t in records] for key in known}
-        summary[name] = {**job.statistics[name], **lists, **arrays, "seconds": job.seconds.get(name, 0.0)}
+        places = _of_coordinates(records, name, model.coordinates)
+        summary[name] = {**job.statistics[name], **lists, **places, **arrays, "seconds": job.seconds.get(name, 0.0)}
         if job.companions is not None and name == job.companions.fine.name:
             summary[name] |= entries(job.companions.found, [*lists, *arrays]) | job.companions.statistics()
             summary[name] |= {} if job.ladder is None else job.ladder.entries()

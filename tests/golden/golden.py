@@ -72,7 +72,10 @@ SOLVED_COLUMNS: dict[str, tuple[str, ...]] = {
     "generalisation": ("density.", "outer_mass"),
     "bifurcation": ("symmetric.", "broken."),
 }
-LEFT_OUT = re.compile(r"(^|\.)(((\w+_)?seconds|\w+_per_second|solver_iterations)$|(agrees|order)($|\.)|⟨)")
+LEFT_OUT = re.compile(
+    r"(^|\.)(((\w+_)?seconds|\w+_per_second|solver_iterations)$|(agrees|order)($|\.)|⟨)"
+    r"|^(?!stationary)\w+\.(mean|variance|mean_standard_error)($|[.[])"
+)
 
 
 # --- what is computed -----------------------------------------------------------------------------------------------------------
@@ -140,10 +143,10 @@ def reduced(name: str) -> dict[str, Any]:
 COMPUTED: dict[str, Callable[[str, Path], Content]] = {"cases": summary, "studies": verdict}
 
 
-def _kept(value: Any) -> Any:
-    """A nested table without what depends on the machine's load and on the linear solver's work."""
+def _kept(value: Any, above: str = "") -> Any:
+    """A nested table without what depends on the machine's load and on the linear solver's work, and without means of coordinates."""
     if isinstance(value, Mapping):
-        return {key: _kept(inner) for key, inner in value.items() if not LEFT_OUT.search(key)}
+        return {key: _kept(inner, f"{above}{key}.") for key, inner in value.items() if not LEFT_OUT.search(f"{above}{key}")}
     return value
 
 

@@ -7,7 +7,7 @@ on a sphere times a line those of the direction and of the height. Means of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,6 +65,50 @@ def plain_moments(model: MeanField) -> dict[str, Function]:
     linear = linear_of(model)
     squares = {f"⟨{name}^2⟩": partial(_square, linear[name], 0.0) for name in linear if name in unbounded(model)}
     return {f"⟨{name}⟩": h for name, h in linear.items()} | squares
+
+
+def of_coordinates(model: MeanField, measure: Measure, lower: Sequence[float], points: int) -> dict[str, float]:
+    """Means and variances of all coordinates, `mean_x` and `variance_x`, of samples with standard errors of the means.
+
+    Collective. All runs are one law, and what absorbing walls have taken is none of it. Of a coordinate of period L with r e^{iφ} =
+    E e^{2πix/L} the mean is Lφ/2π in [lower, lower + L), and the variance 2(1 − r)(L/2π)², that of the chords to the mean.
+
+    Args:
+        model: whose coordinates.
+        measure: a law of them.
+        lower: lower end of each coordinate.
+        points: how many independent points it has over all runs; 0 where it is not made of samples.
+    """
+    alive = 1.0 - _of_gone(measure)
+    if not alive > 0.0:
+        return {}
+    result: dict[str, float] = {}
+    for axis, (name, period) in enumerate(zip(model.coordinates, model.periods, strict=True)):
+        if period is None:
+            mean, variance, sampling = _on_line(measure, partial(_column, axis), alive, points)
+        else:
+            waves = [measure.expectation(partial(_wave, wave, axis, period)) / alive for wave in (np.cos, np.sin)]
+            mean, variance, sampling = _on_circle(waves[0], waves[1], period, lower[axis], points)
+        result |= {f"mean_{name}": mean, f"variance_{name}": variance}
+        result |= {f"mean_standard_error_{name}": sampling} if points else {}
+    return result
+
+
+def _on_line(measure: Measure, function: Function, alive: float, points: int) -> tuple[float, float, float]:
+    runs = measure.expectation(function) / alive
+    mean = float(np.mean(runs))
+    variance = float(np.mean(measure.expectation(partial(_square, function, mean)))) / alive
+    return mean, variance, _sampling(runs, math.sqrt(max(variance, 0.0)), points) if points else 0.0
+
+
+def _on_circle(cosines: Array, sines: Array, period: float, lower: float, points: int) -> tuple[float, float, float]:
+    """From those of each run."""
+    scale, (c, s) = period / (2.0 * np.pi), (float(np.mean(cosines)), float(np.mean(sines)))
+    r, angle = math.hypot(c, s), math.atan2(s, c)
+    variance = 2.0 * (1.0 - r) * scale**2
+    across = (sines * math.cos(angle) - cosines * math.sin(angle)) * scale / max(r, 1e-300)
+    sampling = _sampling(across, math.sqrt(max(variance, 0.0)) / max(r, 1e-300), points) if points else 0.0
+    return lower + (angle * scale - lower) % period, variance, sampling
 
 
 def _estimate(measure: Measure, function: Function, points: int) -> Mean:
