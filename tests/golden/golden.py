@@ -144,7 +144,7 @@ COMPUTED: dict[str, Callable[[str, Path], Content]] = {"cases": summary, "studie
 
 
 def _kept(value: Any, above: str = "") -> Any:
-    """A nested table without what depends on the machine's load and on the linear solver's work, and without means of coordinates."""
+    """A nested table without means of coordinates, and what depends on the machine's load and on the linear solver's work."""
     if isinstance(value, Mapping):
         return {key: _kept(inner, f"{above}{key}.") for key, inner in value.items() if not LEFT_OUT.search(f"{above}{key}")}
     return value

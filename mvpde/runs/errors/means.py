@@ -70,8 +70,8 @@ def plain_moments(model: MeanField) -> dict[str, Function]:
 def of_coordinates(model: MeanField, measure: Measure, lower: Sequence[float], points: int) -> dict[str, float]:
     """Means and variances of all coordinates, `mean_x` and `variance_x`, of samples with standard errors of the means.
 
-    Collective. All runs are one law, and what absorbing walls have taken is none of it. Of a coordinate of period L with r e^{iφ} =
-    E e^{2πix/L} the mean is Lφ/2π in [lower, lower + L), and the variance 2(1 − r)(L/2π)², that of the chords to the mean.
+    Collective. All runs are one law, and what absorbing walls have taken is none of it. Of a coordinate of period L with
+    r e^{iφ} = E e^{2πix/L} the mean is Lφ/2π in [lower, lower + L), and the variance 2(1 − r)(L/2π)², that of the chords to the mean.
 
     Args:
         model: whose coordinates.
