@@ -71,7 +71,7 @@ def of_coordinates(model: MeanField, measure: Measure, lower: Sequence[float], p
     """Means and variances of all coordinates, `mean_x` and `variance_x`, of samples with standard errors of the means.
 
     Collective. All runs are one law, and what absorbing walls have taken is none of it. Of a coordinate of period L with
-    r e^{iφ} = E e^{2πix/L} the mean is Lφ/2π in [lower, lower + L), and the variance 2(1 − r)(L/2π)², that of the chords to the mean.
+    r e^{iφ} = E e^{2πix/L} the mean is Lφ/2π in [lower, lower + L), and the variance 2(1 − r)(L/2π)², that of chords to it.
 
     Args:
         model: whose coordinates.
