@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from mvpde.cases.costs import costs
 from mvpde.cases.file import assignments, load
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import chosen_measures, sizes
 from mvpde.cases.messages import in_file
 from mvpde.cases.problem import problem
+from mvpde.cases.trial import tried
 from mvpde.runtime import MPI
 
 
@@ -24,7 +26,12 @@ def carry_out(case: Path, settings: Sequence[str]) -> None:
             _show(read.text(), computation.sizes(read))
         return
     checked = problem(read, comm)
-    _show(checked.case.text(), {"measures": ", ".join(chosen_measures(checked)), **sizes(checked, comm)})
+    names = chosen_measures(checked)
+    tried(checked, names)
+    known = sizes(checked, comm)
+    nodes = known.get("density nodes", 0)
+    told = costs(checked, names, nodes if isinstance(nodes, int) else 0)
+    _show(checked.case.text(), {"measures": ", ".join(names), **known, **told})
 
 
 def _show(text: str, answer: Mapping[str, int | str]) -> None:

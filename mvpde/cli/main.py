@@ -63,7 +63,7 @@ def run(case: Path, **how: object) -> None:
 @_case
 @_settings(_case_settings)
 def check(case: Path, settings: Sequence[str]) -> None:
-    """Validate a case with its data and mesh; print it with every default, and its sizes. Computes nothing."""
+    """Validate a case with its data and mesh; print it with every default, its sizes, and the time and memory of a run."""
     _carry_out("check", case, settings)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from mvpde.cases.problem import Problem
 from mvpde.measure import Number
+from mvpde.models.laws import marginals
 from mvpde.runs.cautions.caution import Caution, Findings
 
 OUTER_MASS = 1e-3  # a larger share of the mass at the walls means that the domain is too small
@@ -28,7 +30,7 @@ def judge(found: Findings) -> Iterator[Caution]:
     said = found.statistics.get(DENSITY, {})
     yield from _of_walls(times)
     yield from _of_start(said)
-    yield from _of_features(times)
+    yield from _of_features(times, found.problem)
     yield from _of_edges(times)
     yield from _of_limiter(times, said)
     yield from _of_conservation(said)
@@ -68,7 +70,7 @@ def _of_start(said: Mapping[str, Number]) -> Iterator[Caution]:
         yield Caution("density.mass_inside", text, inside, 1.0 - MASS_INSIDE)
 
 
-def _of_features(times: Sequence[tuple[float, Numbers]]) -> Iterator[Caution]:
+def _of_features(times: Sequence[tuple[float, Numbers]], problem: Problem) -> Iterator[Caution]:
     """A start, or what it became, that is narrower than cells."""
     known = [(t, numbers["cells_per_deviation"]) for t, numbers in times if "cells_per_deviation" in numbers]
     if not known:
@@ -77,7 +79,7 @@ def _of_features(times: Sequence[tuple[float, Numbers]]) -> Iterator[Caution]:
     if first == 0.0 and start < START:
         text = (
             f"mesh: a standard deviation of the initial law has {start:.2g} cells; mass and mean are right, the variance is no "
-            "less than nodes allow; refine [domain] cells, or widen [initial]"
+            f"less than nodes allow{least_variance(problem)}; refine [domain] cells, or widen [initial]"
         )
         yield Caution("density.start_resolution", text, start, START)
     elif later[1] < NARROWEST:
@@ -86,6 +88,22 @@ def _of_features(times: Sequence[tuple[float, Numbers]]) -> Iterator[Caution]:
             "refine [domain] cells, or end before"
         )
         yield Caution("density.resolution", text, later[1], NARROWEST)
+
+
+def least_variance(problem: Problem) -> str:
+    """Of coordinates whose law is narrower than any masses on the nodes with its mean: θ(1 − θ)h² for the law's variance."""
+    domain, known = problem.sections.domain, marginals(problem.law)
+    if domain is None or domain.box is None or domain.cells is None or known is None:
+        return ""
+    said = []
+    for name, law, low, high, cells in zip(problem.model.directions, known, *domain.box, domain.cells, strict=False):
+        z, w = law.quadrature(32)
+        mean, h = float(w @ z), (high - low) / cells
+        share = ((mean - low) / h) % 1.0
+        wanted, least = float(w @ (z - mean) ** 2), share * (1.0 - share) * h * h
+        if wanted < (1.0 - 1e-9) * least:
+            said.append(f"that of {name} is {least:.3g} on the mesh for {wanted:.3g}")
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _of_edges(times: Sequence[tuple[float, Numbers]]) -> Iterator[Caution]:

@@ -148,3 +148,16 @@ def test_the_shipped_shell_is_not_warned_of() -> None:
     density = measures(problem(case), ["density"], MPI.COMM_SELF)["density"]
     assert density.statistics()["negative_edges"] > 300
     assert said(dict(density.statistics()), **density.numbers()) == []
+
+
+@pytest.mark.serial
+def test_the_least_variance_of_a_narrow_start_is_said(tmp_path: Path) -> None:
+    """θ(1 − θ)h², θ = .4 cells of h = .05 from a node, for that of a point and of a normal law; none for one that is held."""
+    (tmp_path / "well.toml").write_text(WELL, encoding="utf-8")
+    for law, said in (
+        ({"law": "point", "at": 0.02}, "x is 0.0006 on the mesh for 0)"),
+        ({"law": "normal", "mean": 0.02, "std": 0.01}, "x is 0.0006 on the mesh for 0.0001)"),
+        ({"law": "normal", "mean": 0.02, "std": 0.03}, ""),
+    ):
+        found = mesh.least_variance(problem(load(tmp_path / "well.toml", {"initial.x": law})))
+        assert said in found and bool(said) == bool(found)
