@@ -45,6 +45,7 @@ Numbers = dict[str, Array]  # "mean", "eigenvalues", "branches.0.moments", â€¦ â
 _SLOWEST = 0.8  # ratio of differences of nested boxes beyond which they are not extrapolated further
 _USUAL, _ALIKE = 0.2, 1e-3  # that ratio, where the first difference is below this part of the number's size
 _MORE = 2  # modes of a coarser mesh beyond those that are compared, which may come in another order there
+_PARTNERS = 1e-6  # relative difference of an eigenvalue and the conjugate of its partner
 _EVERY = ("moments", "free_energy", "leading_eigenvalue", "mean")  # of each branch
 
 
@@ -342,10 +343,17 @@ def settled(found: Found, known: LongTimeErrors) -> Found:
     if modes is not None:
         error = known.of("eigenvalues")
         bound = known.least["eigenvalues"] if error is None else np.fmax(error[:, 0], known.least["eigenvalues"])
+        bound = _alike_in_pairs(modes.eigenvalues, np.broadcast_to(bound, modes.eigenvalues.shape))
         values = np.where(np.abs(modes.eigenvalues.real) <= bound, 0.0 + 1j * modes.eigenvalues.imag, modes.eigenvalues)
         modes = replace(modes, eigenvalues=values)
     laws = [_judged(branch, k, known) for k, branch in enumerate(found.branches)]
     return replace(found, modes=modes, branches=laws)
+
+
+def _alike_in_pairs(values: NDArray[np.complex128], bound: Array) -> Array:
+    """The larger bound of both members of a complex pair, which have one real part."""
+    partners = np.abs(values[:, None] - values.conj()) <= _PARTNERS * np.abs(values)
+    return np.asarray(np.where(partners, bound, -np.inf).max(axis=1, initial=-np.inf).clip(bound))
 
 
 def _judged(branch: Branch, number: int, known: LongTimeErrors) -> Branch:
