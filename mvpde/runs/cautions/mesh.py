@@ -8,6 +8,7 @@ from itertools import pairwise
 from mvpde.cases.problem import Problem
 from mvpde.measure import Number
 from mvpde.models.laws import marginals
+from mvpde.models.walls.box import OPEN
 from mvpde.runs.cautions.caution import Caution, Findings
 
 OUTER_MASS = 1e-3  # a larger share of the mass at the walls means that the domain is too small
@@ -29,7 +30,7 @@ def judge(found: Findings) -> Iterator[Caution]:
     times = [(recorded.time, recorded.numbers[DENSITY]) for recorded in found.records if DENSITY in recorded.numbers]
     said = found.statistics.get(DENSITY, {})
     yield from _of_walls(times)
-    yield from _of_start(said)
+    yield from _of_start(said, meant=_meant(found))
     yield from _of_features(times, found.problem)
     yield from _of_edges(times)
     yield from _of_limiter(times, said)
@@ -59,13 +60,19 @@ def _of_walls(times: Sequence[tuple[float, Numbers]]) -> Iterator[Caution]:
         yield Caution("density.outward_flux", text, carried, OUTER_MASS)
 
 
-def _of_start(said: Mapping[str, Number]) -> Iterator[Caution]:
+def _meant(found: Findings) -> bool:
+    """Whether no end of the box is a mere end."""
+    walls = found.problem.model.walls
+    return walls is not None and not any(walls.faces(OPEN))
+
+
+def _of_start(said: Mapping[str, Number], *, meant: bool = False) -> Iterator[Caution]:
     """An initial law that the box cuts."""
     inside = said.get("mass_inside")
     if isinstance(inside, float) and abs(inside - 1.0) > MASS_INSIDE:
         text = (
             f"domain: it holds {inside:.5f} of the initial law, whose part inside is scaled to mass 1: its moments are those of "
-            "a cut law; widen [domain] lower and upper"
+            f"a cut law; {'narrow [initial] to what lies between its walls' if meant else 'widen [domain] lower and upper'}"
         )
         yield Caution("density.mass_inside", text, inside, 1.0 - MASS_INSIDE)
 
