@@ -248,7 +248,7 @@ def _first_scale(problem: Problem, section: DensitySection, domain: DomainSectio
     if known is not None:
         widths = [_deviation(known[axis]) / length for axis, length in enumerate(lengths)]
     most = steps.whole(shape, (section.max_nodes / math.prod(shape)) ** (1.0 / len(shape)), down=True)
-    return min(steps.whole(shape, steps.first_scale(shape, widths, section.accuracy or steps.LOOSE)), most)
+    return min(steps.whole(shape, steps.first_scale(shape, widths)), most)
 
 
 def _deviation(law: Law1D) -> float:

@@ -34,7 +34,6 @@ FIRST_TOLERANCE = 1e-4  # of the first rung
 LEAST_TOLERANCE = 1e-10
 MOST = 2.0  # times as many cells in a direction as on the rung before
 SHARE = 0.8  # of the accuracy that the next rung is to have as its error
-LOOSE = 1e-2  # accuracy that the first mesh is to come near to; a higher one begins with more cells
 FLOOR = (
     0.1  # of the largest value over the output times, and of a root mean square: errors of smaller values are relative to that
 )
@@ -91,16 +90,15 @@ def whole(shape: Sequence[int], scale: float, *, down: bool = False) -> float:
     return unit * (math.floor(times + 1e-9) if down else math.ceil(times - 1e-9)) / fewest
 
 
-def first_scale(shape: Sequence[int], widths: Sequence[float], accuracy: float = LOOSE) -> float:
+def first_scale(shape: Sequence[int], widths: Sequence[float]) -> float:
     """Scale of the first mesh: few cells in every direction, but one in every standard deviation of the start at least.
 
     Args:
         shape: cells that give the ratio of the directions.
         widths: standard deviations of the initial law over the lengths of the box, in each direction; 0 or less: none known.
-        accuracy: wanted; errors of order 4 fall from LOOSE to it with so many times more cells.
     """
-    fewest = FEWEST.get(len(shape), FEWEST[3]) * max(1.0, LOOSE / accuracy) ** 0.25
-    needed = [max(fewest, 1.0 / width if width > 0.0 else 0.0) for width in widths]
+    fewest = FEWEST.get(len(shape), FEWEST[3])
+    needed = [max(float(fewest), 1.0 / width if width > 0.0 else 0.0) for width in widths]
     return max(count / cells for count, cells in zip(needed, shape, strict=True))
 
 
