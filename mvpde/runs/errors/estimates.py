@@ -18,6 +18,10 @@ from mvpde.runs.record import Record
 _SAFETY = 1.25  # as in `mvpde.richardson`
 _CROSSING = 0.2  # of the differences at the times beside it: no doubtful error is smaller
 _SEVERAL = 3  # output times from which on those beside one say something
+_TOGETHER = 3  # values at least, of all entries and times, whose common order says more than that of each
+_PART = 0.5  # of the root mean square of the differences: no error is taken from a smaller one where the common order is 2
+_MARGIN = 1.25  # by which a common order above the expected range is believed less
+_RESOLVED = 0.2  # of its size: if the two coarser meshes differ by more, a high order says that the coarsest is useless
 _SLOW = 2.5  # times a difference: what it may be of an error where its sign is not that of the one before
 _SMALL = 0.1  # of its size: what a quantity is smaller than counts as that large, when its error is judged
 
@@ -113,8 +117,9 @@ def _differences(companions: Companions, name: str) -> _Levels:
 
 def _assessed(one: _Levels, order: float, longest: float) -> Assessment:
     d1, d2 = one.differences
+    common = _common_order(d1, d2, one.size)
     known = _beside_neighbours(_known(one.values, one.coarse, order, one.size, longest), d1)
-    return Assessment(known, _common_order(d1, d2, one.size), one.size)
+    return Assessment(_together(known, (d1, d2), common, order, one.size), common, one.size)
 
 
 def _hidden(everything: Sequence[_Levels], order: float) -> float:
@@ -145,6 +150,27 @@ def _beside_neighbours(found: Richardson, d1: Array) -> Richardson:
         error = np.where(several, np.maximum(np.minimum(found.error, most), _CROSSING * beside), found.error)
     error = np.where(np.isfinite(found.error), error, found.error)
     return replace(found, error=error, extrapolated_error=np.where(several, error, found.extrapolated_error))
+
+
+def _together(found: Richardson, differences: tuple[Array, Array], common: float, order: float, size: float) -> Richardson:
+    """Errors of doubtful entries in the light of all entries and times together, which cannot cancel all at once.
+
+    With their common order q and d the larger of |d₁| and a part c of its root mean square over entries and times, no error is
+    more than 1.25 d/(2^q − 1): c = ½ where q is near the expected p, and c = 1 and q − 1.25 instead of q where it is
+    larger, unless the coarsest mesh is so wrong that q says nothing else.
+    """
+    d1, d2 = differences
+    known, fast = np.isfinite(d1) & np.isfinite(d2), common > order + RANGE
+    if known.sum() < _TOGETHER or not common >= order - RANGE:
+        return found
+    if fast and float(np.sqrt(np.mean(d2[known] ** 2))) > _RESOLVED * size:
+        return found
+    rate = max(common - _MARGIN, order - RANGE) if fast else common
+    least = (1.0 if fast else _PART) * float(np.sqrt(np.mean(d1[known] ** 2)))
+    most = _SAFETY * np.maximum(np.abs(d1), least) / (2.0**rate - 1.0)
+    error = np.where(found.asymptotic, found.error, np.fmin(found.error, most))
+    error = np.where(np.isfinite(found.error), error, found.error)
+    return replace(found, error=error, extrapolated_error=np.where(found.asymptotic, found.extrapolated_error, error))
 
 
 def _known(values: Array, coarse: Mapping[int, Array], order: float, size: float, longest: float) -> Richardson:

@@ -1,4 +1,5 @@
-"""Errors over output times of quantities with a known expansion: differences that cross zero, with and without other times."""
+"""Errors over output times of quantities with a known expansion: differences that cross zero, with and without other times, and
+orders that many values show together."""
 
 from __future__ import annotations
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from mvpde.measure import Array
+from mvpde.richardson import three_levels
+from mvpde.runs.errors import estimates as estimates_module
 from mvpde.runs.errors.companions import Companions, Level
-from mvpde.runs.errors.estimates import Assessment, estimates
+from mvpde.runs.errors.estimates import Assessment, _common_order, _together, estimates
 
 pytestmark = pytest.mark.serial
 
@@ -73,3 +76,48 @@ def test_where_all_converge_fast_a_small_difference_is_believed() -> None:
     assert max(float(one.found.error[0]) for one in found.values()) <= 16.0 * 1.25 * 2e-9 * 63.0
     fast = assessed(np.full((1, 1), 1e-12), np.full((1, 1), 1e-9), (2.0, 8.0))  # alone, and no order to compare with
     assert float(fast["q0"].found.error[0]) <= 20.0 * 2.6e-7
+
+
+def judged(order: float, values: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Errors before and after, and true ones, of values whose errors are random parts of h^order, new ones on each mesh."""
+    random = np.random.default_rng(3)
+    x, parts = np.ones((values, 1)), random.uniform(0.3, 1.0, (3, values, 1)) * random.choice([-1.0, 1.0], (3, values, 1))
+    fine, half, quarter = (x + 0.1 * part * (ratio / 4.0) ** order for part, ratio in zip(parts, (1.0, 2.0, 4.0), strict=True))
+    found, common = three_levels(fine, half, quarter, 2.0, 1.0), _common_order(fine - half, half - quarter, 1.0)
+    return found.error, _together(found, (fine - half, half - quarter), common, 2.0, 1.0).error, np.abs(fine - x), common
+
+
+@pytest.mark.parametrize("order", [2.0, 4.0, 6.0, 8.0])
+def test_values_that_have_no_order_alone_have_one_together(order: float) -> None:
+    before, after, true, common = judged(order)
+    assert common == pytest.approx(order, abs=0.5)
+    assert np.all(after <= before)
+    less = after < before
+    assert np.mean(true[less] <= 2.0 * after[less]) >= 0.95
+    assert np.median(after / true) < np.median(before / true)
+    assert np.mean(true >= after / 10.0) >= 0.9
+
+
+@pytest.mark.parametrize("order", [0.0, 1.0])
+def test_values_that_converge_slowly_together_keep_their_errors(order: float) -> None:
+    before, after, _, common = judged(order)
+    assert common < 1.5 and np.array_equal(before, after)
+
+
+def test_one_value_at_two_times_keeps_its_error() -> None:
+    """Two terms that cancel look like a high order: of few values together that may happen."""
+    fine, half, quarter = np.array([1.0, 2.0]), np.array([1.0 + 1e-6, 2.0 + 1e-6]), np.array([1.01, 2.01])
+    found = three_levels(fine, half, quarter, 2.0, 2.0)
+    assert estimates_module._TOGETHER == 3
+    assert np.array_equal(_together(found, (fine - half, half - quarter), 13.3, 2.0, 2.0).error, found.error)
+
+
+def test_a_coarsest_mesh_that_is_useless_shows_no_order() -> None:
+    """Errors of order 2 on two meshes, and 100 % on the third: the order of the differences is not that of the errors."""
+    parts = np.linspace(0.5, 1.0, 10)
+    fine, half, quarter = 1.0 + 1e-3 * parts, 1.0 + 4e-3 * parts, 1.0 + parts
+    found = three_levels(fine, half, quarter, 2.0, 1.0)
+    common = _common_order(fine - half, half - quarter, 1.0)
+    assert common > 8.0
+    after = _together(found, (fine - half, half - quarter), common, 2.0, 1.0)
+    assert np.all(np.abs(fine - 1.0) <= 2.0 * after.error)
