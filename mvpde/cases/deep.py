@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from mvpde.cases.kinds.deep_network import (
@@ -22,6 +23,7 @@ from mvpde.cases.kinds.mean_field_resnet import (
     residual_limit,
 )
 from mvpde.cases.meshes.on_mesh import domain
+from mvpde.cases.of_particles import first_output
 from mvpde.cases.problem import Problem
 from mvpde.density.deep.density import DeepDensity
 from mvpde.density.deep.resnet import ResidualDensity
@@ -31,6 +33,7 @@ from mvpde.models.deep.network import DeepNetwork
 from mvpde.models.deep.resnet import RULES, DepthRule, ResidualLimit
 from mvpde.models.deep.sweeps import Labels, labels
 from mvpde.models.laws import Product
+from mvpde.particles.accuracy.nodes import PARTS, fewer
 from mvpde.particles.deep.characteristics import DeepCharacteristics
 from mvpde.particles.deep.driven import LimitPath
 from mvpde.particles.deep.modes import MODES
@@ -116,20 +119,30 @@ def characteristics(problem: Problem, comm: MPI.Intracomm) -> DeepCharacteristic
     """Quadrature nodes of the laws of all layers. Collective."""
     s, network = problem.sections.characteristics, network_of(problem)
     assert s is not None
-    return DeepCharacteristics(
-        network,
-        labels_of(problem, network),
-        laws_of(problem, network),
-        nodes=s.nodes,
-        tolerance=s.tolerance,
-        samples=samples_of(problem),
-        comm=comm,
-    )
+    section = cast("LabelsSection", getattr(problem.sections, "labels"))  # noqa: B009  (of this kind's own)
+    laws, counts = laws_of(problem, network), label_counts(problem, network.first_names)
+
+    def made(part: int, coarser: Sequence[DeepCharacteristics] = ()) -> DeepCharacteristics:
+        return DeepCharacteristics(
+            network,
+            labels(network, problem.frozen, fewer(counts, part), fewer([section.b], part)[0]),
+            laws,
+            nodes=fewer(s.nodes, part),
+            tolerance=s.tolerance,
+            samples=samples_of(problem),
+            coarser=coarser,
+            comm=comm,
+        )
+
+    return made(1, [made(part) for part in PARTS])
 
 
 def network(problem: Problem, comm: MPI.Intracomm) -> Network:
-    """True networks. Collective."""
-    return networks(problem, comm)
+    """True networks, refused where the first step that the output times leave is unstable. Collective."""
+    section = cast("DeepCompanionSection", getattr(problem.sections, "network"))  # noqa: B009  (of this kind's own)
+    made = networks(problem, comm, companion=section.companion)
+    made.require_stable(min(made.step, first_output(problem)))
+    return made
 
 
 def networks(
@@ -141,6 +154,7 @@ def networks(
     runs: int | None = None,
     stratified: bool = False,
     limit: LimitPath | None = None,
+    companion: bool = False,
 ) -> Network:
     """True networks of a case, with some of its keys changed; those of the same seed have the same start. Collective.
 
@@ -150,6 +164,7 @@ def networks(
         mode, step, runs: instead of those of [network].
         stratified: whether a and b are drawn one from each of N parts of equal mass.
         limit: drives the weights instead of their own network.
+        companion: whether smaller ones tell the error of the step.
 
     Raises:
         CaseError: output times that a mode with samples does not reach in whole steps.
@@ -169,6 +184,7 @@ def networks(
         step=length,
         samples=samples_of(problem) if MODES[chosen].prescribed else None,
         limit=limit,
+        companion=companion,
         comm=comm,
     )
 
@@ -195,13 +211,33 @@ def residual_characteristics(problem: Problem, comm: MPI.Intracomm) -> ResidualC
     """Quadrature nodes of the law at every depth. Collective."""
     s = problem.sections.characteristics
     assert s is not None
-    limit, depths, law = _limit_of(problem)
-    return ResidualCharacteristics(limit, depths, law, nodes=s.nodes, tolerance=s.tolerance, comm=comm)
+    limit, _, law = _limit_of(problem)
+    section = cast("DepthsSection", getattr(problem.sections, "labels"))  # noqa: B009  (of this kind's own)
+
+    def made(part: int, coarser: Sequence[ResidualCharacteristics] = ()) -> ResidualCharacteristics:
+        own = RULES[section.rule](*fewer([section.s], part))
+        nodes = fewer(s.nodes, part)
+        return ResidualCharacteristics(limit, own, law, nodes=nodes, tolerance=s.tolerance, coarser=coarser, comm=comm)
+
+    return made(1, [made(part) for part in PARTS])
 
 
 def residual_runs(problem: Problem, comm: MPI.Intracomm) -> ResidualRuns:
-    """True residual networks. Collective."""
+    """True residual networks, refused where the first step that the output times leave is unstable. Collective."""
     s = cast("ResidualRunsSection | None", getattr(problem.sections, "network", None))
     assert s is not None
     limit, _, law = _limit_of(problem)
-    return ResidualRuns(limit, law, layers=s.layers, width=s.width, runs=s.runs, seed=s.seed, mode=s.mode, step=s.step, comm=comm)
+    made = ResidualRuns(
+        limit,
+        law,
+        layers=s.layers,
+        width=s.width,
+        runs=s.runs,
+        seed=s.seed,
+        mode=s.mode,
+        step=s.step,
+        companion=s.companion,
+        comm=comm,
+    )
+    made.require_stable(min(s.step, first_output(problem)))
+    return made

@@ -69,7 +69,8 @@ LAYERS = ("predictions", "inputs", "label_covariance", "layer_mean", "layer_vari
 OF_COMPANIONS = ("companions", "companion_seconds", "order", "moments", "ladder", "accuracy_reached")
 OF_ERRORS = ("_error", "_extrapolated", "_step_error")  # endings of what it says of another number
 LABELLED = ("labels", "label_defect")  # of laws with frozen coordinates
-OF_STEPS = ("loss", "law", "prediction", "train_loss", "test_loss")  # what particles and paths know the error of their step of
+OF_POINTS = ("loss", "law", "prediction")  # what measures made of points know the error of their steps or nodes of
+OF_STEPS = (*OF_POINTS, "train_loss", "test_loss")  # and paths of the diffusion
 OF_OPTIMALITY = (  # what a run adds to measures of models with a convex outer energy
     *("optimality_gap", "optimality_gap_error", "optimality_gap_standard_error"),
     *("residual_potential", "residual_potential_support", "residual_potential_everywhere"),
@@ -112,7 +113,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
             "quadrature nodes of the initial law, carried by the flow",
             At("mvpde.cases.of_particles:characteristics"),
             NODES,
-            ("steps", "nodes", "evaluations", "tolerance", "loss_error", *LAYERS),
+            ("steps", "nodes", "evaluations", "tolerance", *(f"{name}_error" for name in OF_POINTS), *LAYERS),
             _hot,
         ),
         "ensemble": MeasureEntry(
@@ -121,7 +122,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
             SAMPLES,
             (
                 *("loss_standard_error", "steps", "particles", "runs", "seed", "scheme", "particle_updates_per_second"),
-                *("slope", *(f"{name}_step_error" for name in OF_STEPS)),
+                *("slope", "stiffness", *(f"{name}_step_error" for name in OF_STEPS)),
             ),
             _infinite,
         ),
@@ -132,14 +133,27 @@ MEASURES: Registry[MeasureEntry] = Registry(
             (
                 *("loss_standard_error", "steps", "runs", "seed", "dynamics", "learning_rate", "batch_size", "replacement"),
                 *("noise_scale", "run_steps_per_second", "train_loss_standard_error", "test_loss_standard_error"),
-                *("slope", *(f"{name}_step_error" for name in OF_STEPS)),
+                *("slope", "stiffness", *(f"{name}_step_error" for name in OF_STEPS)),
             ),
         ),
         "network": MeasureEntry(
             "true networks of finite width, trained beside their limit",
             At("mvpde.cases.deep:network"),
             SAMPLES,
-            ("loss_standard_error", "steps", "runs", "seed", "layers", "width", "mode", "weight_updates_per_second", *LAYERS),
+            (
+                *(
+                    "loss_standard_error",
+                    "steps",
+                    "runs",
+                    "seed",
+                    "layers",
+                    "width",
+                    "mode",
+                    "weight_updates_per_second",
+                    *LAYERS,
+                ),
+                *("slope", "stiffness", *(f"{name}_step_error" for name in OF_POINTS)),
+            ),
         ),
     },
 )

@@ -38,9 +38,19 @@ def ensemble(problem: Problem, comm: MPI.Intracomm) -> Ensemble | OnePassSgd:
     if isinstance(s.step, str):
         raise ArgumentError("step", f'is "auto", but it is the learning rate of these networks; give a number, such as {RATE:g}')
     trained = network(section)
-    return OnePassSgd(
-        trained, problem.model, problem.law, particles=s.particles, runs=s.runs, seed=s.seed, step=s.step, comm=comm
+    made = OnePassSgd(
+        trained,
+        problem.model,
+        problem.law,
+        particles=s.particles,
+        runs=s.runs,
+        seed=s.seed,
+        step=s.step,
+        companion=s.companion,
+        comm=comm,
     )
+    made.require_stable()
+    return made
 
 
 def _particles(problem: Problem, s: EnsembleSection, comm: MPI.Intracomm) -> Ensemble:
@@ -56,11 +66,11 @@ def _particles(problem: Problem, s: EnsembleSection, comm: MPI.Intracomm) -> Ens
         companion=s.companion,
         comm=comm,
     )
-    require_stable(min(made.step, _first(problem)), made.slope(), PARTICLE_SCHEMES[made.scheme].order)
+    require_stable(min(made.step, first_output(problem)), made.slope(), PARTICLE_SCHEMES[made.scheme].order)
     return made
 
 
-def _first(problem: Problem) -> float:
+def first_output(problem: Problem) -> float:
     """The first output time after the start."""
     return next((t for t in problem.sections.time.outputs if t > 0.0), math.inf)
 
@@ -72,5 +82,5 @@ def sgd(problem: Problem, comm: MPI.Intracomm) -> SgdRuns:
     trained = training(problem)
     made = SgdRuns(trained, problem.law, runs=s.runs, seed=s.seed, dynamics=s.dynamics, order=order, step=s.step, comm=comm)
     if made.approximate:
-        require_stable(min(made.step, _first(problem)), made.slope(), 1, otherwise="")
+        require_stable(min(made.step, first_output(problem)), made.slope(), 1, otherwise="")
     return made

@@ -21,7 +21,7 @@ from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, req
 from mvpde.models.laws import Law, check_law
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.accuracy.growth import Extent, unbounded
-from mvpde.particles.accuracy.nodes import PARTS, CoarserNodes, fewer, loss_and_means
+from mvpde.particles.accuracy.nodes import PARTS, CoarserNodes, fewer
 from mvpde.particles.blocks import in_pieces, rows_in_cache, whole, wrap
 
 
@@ -91,7 +91,8 @@ class Characteristics:
             law: law of one particle at t = 0.
             nodes: number of quadrature nodes in each of the D directions, ≥ 1.
             tolerance: relative tolerance of one time step, in (0, 1e-2].
-            companions: whether half and a quarter of the nodes in each direction are carried along, to tell the error.
+            companions: whether half and a quarter of the nodes in each direction are carried along, with a looser tolerance, to
+                tell the error.
             comm: rank 0 of it does the work; all ranks get the answers.
 
         Raises:
@@ -115,8 +116,11 @@ class Characteristics:
     @property
     def listed(self) -> tuple[str, ...]:
         """The errors. Local: one rank alone writes what is listed."""
-        names = ("loss", *self.model.observables) if self._coarser.told else ()
-        return tuple(f"{name}_error" for name in names)
+        return self._coarser.listed(self.model)
+
+    def loosen(self, factor: float) -> None:
+        """Integrate with so many times the tolerance. Local."""
+        self.tolerance *= factor
 
     def _velocity(self, t: float, flat: Array) -> Array:
         z, model = flat.reshape(self._z.shape), self._ruling.now(t)
@@ -187,11 +191,8 @@ class Characteristics:
         return (wrap(self._z, self.model.periods), self._weights.copy()) if self.comm.rank == 0 else None
 
     def numbers(self) -> dict[str, float]:
-        """Steps taken, and the errors of the quadrature in loss and observables. Collective."""
-        return {"steps": self._steps, **self._errors()}
-
-    def _errors(self) -> dict[str, float]:
-        return self._coarser.errors(loss_and_means, self)
+        """Steps taken, and the errors of quadrature and integrator. Collective."""
+        return {"steps": self._steps, **self._coarser.errors(self)}
 
     def statistics(self) -> dict[str, Number]:
         """Number of nodes, steps taken, evaluations of the velocity, the last step and the tolerance."""

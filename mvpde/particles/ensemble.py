@@ -333,7 +333,7 @@ class Ensemble:
         return {
             **loss_and_steps(self),
             **{f"{name}_step_error": error for name, error in self.step_errors().items()},
-            "slope": self.slope().rate,
+            **self.slope().numbers(),
             **self._at_walls(),
         }
 

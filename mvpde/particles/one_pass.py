@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from mvpde.runtime import MPI, InvariantError  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import MPI, ArgumentError, InvariantError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numba
 import numpy as np
@@ -24,10 +25,15 @@ from mvpde.models.isotropic_gaussians import Classification, hermite
 from mvpde.models.laws import Sampler
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.particles.accuracy.growth import extent_of, largest
+from mvpde.particles.accuracy.slope import DOUBTFUL, STABLE, Slope, rounded_down
+from mvpde.particles.accuracy.step_errors import recorded
+from mvpde.particles.accuracy.twins import Twins, smaller
 from mvpde.particles.blocks import Shares, loss_and_steps, size_and_speed, stream
+from mvpde.particles.schemes import ONE_PASS
 
 CHUNK = 500  # samples drawn at once
 NOISE_EVERY = 20  # steps whose noise is added at once: N·d normal numbers are far more work than a step
+ASKED = 64  # samples that tell the rate of a step
 TERMS = 40  # powers of the cosine, even and odd, in U(w_i, w_j) in high dimension, where two random directions have small ones
 
 
@@ -64,6 +70,27 @@ def _train(w: Array, x: Array, y: Array, s: float, decay: float, offset: float, 
 _train_fast = numba.njit(cache=True, fastmath={"reassoc", "contract"})(_train.py_func)  # sums over d in any order
 
 
+@dataclass(frozen=True)
+class Pass:
+    """Samples of one run, and its noise in the time that they take together.
+
+    Attributes:
+        x: shape (n, d).
+        y: labels, shape (n,).
+        noise: √(2τt) ξ, shape (N, d), or 0.
+    """
+
+    x: Array
+    y: Array
+    noise: Array | float
+
+
+def every_other(halves: Sequence[Sequence[Pass]]) -> list[list[Pass]]:
+    """Of twice as many samples, run by run, every other one for each of two networks; both have all of the noise."""
+    runs = [(np.concatenate([a.x, b.x]), np.concatenate([a.y, b.y]), a.noise + b.noise) for a, b in zip(*halves, strict=True)]
+    return [[Pass(x[k::2].copy(), y[k::2].copy(), noise) for x, y, noise in runs] for k in (0, 1)]
+
+
 class OnePassSgd:
     """R independent runs of N units in R^d: a measure on the radius r = |w|.
 
@@ -74,8 +101,7 @@ class OnePassSgd:
     """
 
     name = "ensemble"
-    label = scheme = "one-pass SGD"
-    listed = ("loss_standard_error",)
+    label = scheme = ONE_PASS
 
     def __init__(
         self,
@@ -87,6 +113,7 @@ class OnePassSgd:
         runs: int = 1,
         seed: int = 0,
         step: float = 1e-5,
+        companion: bool = True,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
         """Draw w_i(0): directions uniform on the sphere, radii from the law. Collective.
@@ -99,6 +126,7 @@ class OnePassSgd:
             runs: independent runs, ≥ 1.
             seed: ≥ 0; run r has the streams (seed, r, 0) for its start, (seed, r, 1) for samples and noise.
             step: s > 0.
+            companion: whether smaller networks tell the error of the step, for a tenth of the work.
             comm: communicator over which the runs are distributed.
 
         Raises:
@@ -116,6 +144,23 @@ class OnePassSgd:
         self._steps, self._seconds = 0, 0.0
         m = self.moments()
         self._extent = extent_of(model, self._radii(), [m[run] for run, _ in self._shares.owned], comm)
+        self._twins = self._smaller(law) if companion else None
+
+    def _smaller(self, law: Sampler) -> Twins[list[Pass]]:
+        """Networks that tell the error of the step. Collective."""
+        units, runs = smaller(self.particles, self.runs, power=1, sampled=True)
+
+        def made() -> OnePassSgd:
+            sizes = {"particles": units, "runs": runs, "seed": self.seed}
+            return OnePassSgd(self.problem, self.model, law, **sizes, step=self.step, companion=False, comm=self.comm)
+
+        return Twins([made(), made()], made(), 1, every_other, CHUNK if self.problem.temperature == 0.0 else NOISE_EVERY)
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The standard error and, where they are told, the errors of the step and the rate of a step."""
+        steps = [] if self._twins is None else [*(f"{name}_step_error" for name in recorded(self.model)), "slope"]
+        return ("loss_standard_error", *steps)
 
     def _start(self, law: Sampler, rng: np.random.Generator) -> Array:
         radii = law.sample(rng, self.particles)
@@ -129,12 +174,23 @@ class OnePassSgd:
 
         Raises:
             ValueError: t lies before the present time, or is no finite number.
+            ArgumentError: the first step is unstable.
             InvariantError: a weight became infinite or NaN, or |w| grew a thousandfold, on all ranks.
         """
         require_ahead("runs", self.time, t)
         began, count = time.perf_counter(), round(t / self.step) - self._steps
+        if self._steps == 0 and count and self._twins is not None:
+            self.require_stable()
         for w, rng in zip(self._w, self._streams, strict=True):
             self._run(w, rng, count)
+        self._require_good(t)
+        self.time, self._steps = t, self._steps + count
+        self._seconds += time.perf_counter() - began
+        if self._twins is not None:
+            self._twins.advance(t, self.step)
+
+    def _require_good(self, t: float) -> None:
+        """Refuse weights that have run away on the way to t; on every rank alike."""
         lost = self.comm.allreduce(sum(int(not np.isfinite(w).all()) for w in self._w))
         if lost:
             raise InvariantError(
@@ -147,21 +203,77 @@ class OnePassSgd:
                 f"ensemble: the weights {self._extent.said(grown)} between t = {self.time:g} and t = {t:g}; "
                 f"choose an ensemble.step smaller than {self.step:g}"
             )
-        self.time, self._steps = t, self._steps + count
-        self._seconds += time.perf_counter() - began
 
-    def _run(self, w: Array, rng: np.random.Generator, count: int) -> None:
+    def require_stable(self) -> None:
+        """Refuse a step that throws the weights farther than it should pull them. Collective.
+
+        Raises:
+            ArgumentError: naming the largest good one.
+        """
+        rate = self.slope().rate
+        if self.step * rate > STABLE:
+            raise ArgumentError(
+                "step",
+                f"is {self.step:g}, but it pulls the output at its own sample to the label at the rate {rate:.3g} at "
+                f"t = {self.time:g}, and steps longer than {STABLE / rate:.3g} throw it beyond; choose at most "
+                f"{STABLE / rate:.3g}, better {rounded_down(DOUBTFUL / rate):g}",
+            )
+
+    def slope(self) -> Slope:
+        """The rate at which a step pulls ŷ of its own sample to y: 2 E[|x|² ⟨σ'(⟨w, x⟩)²⟩], in run 0. Collective.
+
+        A step of length s multiplies y − ŷ by 1 − 2s|x|²⟨σ'²⟩: that of one sample is stiffer than the limit by the dimension.
+        """
+        cloud = self._shares.gather([w for w, (run, _) in zip(self._w, self._shares.owned, strict=True) if run == 0])
+
+        def found() -> Slope:
+            assert cloud is not None
+            x, _ = self._samples(np.random.Generator(np.random.Philox(1)), ASKED)
+            slopes = self.problem.activation.slope(cloud @ x.T)
+            rate = float(np.mean(2.0 * (x**2).sum(axis=1) * (slopes**2).mean(axis=0)))
+            return Slope(rate, rate)
+
+        return on_first_rank(self.comm, found)
+
+    def _samples(self, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+        """x, shape (n, d), and y, shape (n,), drawn by rows: the same samples in chunks of any length."""
+        drawn = rng.standard_normal((n, self.problem.dimension + 1))
+        y = np.sign(drawn[:, -1])
+        return (1.0 + self.problem.delta * y)[:, None] * drawn[:, :-1], y
+
+    def chance(self, h: float, steps: int) -> list[Pass]:
+        """Draw the samples of so many steps, and the noise of the time h, for each run of this rank. Local."""
+        return [self._pass(rng, h, steps) for rng in self._streams]
+
+    def _pass(self, rng: np.random.Generator, h: float, steps: int) -> Pass:
+        x, y = self._samples(rng, steps)
+        shape, temperature = (self.particles, self.problem.dimension), self.problem.temperature
+        return Pass(x, y, math.sqrt(2.0 * temperature * h) * rng.standard_normal(shape) if temperature > 0.0 else 0.0)
+
+    def follow(self, t: float, h: float, chance: Sequence[Pass]) -> None:
+        """Go on by h to time t, in as many steps as there are samples. Collective.
+
+        Raises:
+            InvariantError: as `advance`.
+        """
+        for w, own in zip(self._w, chance, strict=True):
+            self._see(w, own, h / len(own.x))
+        self._require_good(t)
+        self.time, self._steps = t, self._steps + (len(chance[0].x) if chance else 0)
+
+    def _see(self, w: Array, own: Pass, step: float) -> None:
+        """Train on samples, in place, and add the noise."""
         problem, work = self.problem, np.empty(len(w))
         knots, changes = np.array(problem.activation.knots), np.array(problem.activation.changes)
-        chunk = CHUNK if problem.temperature == 0.0 else NOISE_EVERY
+        _train_fast(w, own.x, own.y, step, problem.weight_decay, problem.activation.offset, knots, changes, work)
+        if problem.temperature > 0.0:
+            w += own.noise
+
+    def _run(self, w: Array, rng: np.random.Generator, count: int) -> None:
+        chunk = CHUNK if self.problem.temperature == 0.0 else NOISE_EVERY
         for start in range(0, count, chunk):
             n = min(chunk, count - start)
-            drawn = rng.standard_normal((n, problem.dimension + 1))  # by rows: the same samples in chunks of any length
-            y = np.sign(drawn[:, -1])
-            x = (1.0 + problem.delta * y)[:, None] * drawn[:, :-1]
-            _train_fast(w, x, y, self.step, problem.weight_decay, problem.activation.offset, knots, changes, work)
-            if problem.temperature > 0.0:
-                w += math.sqrt(2.0 * problem.temperature * self.step * n) * rng.standard_normal(w.shape)
+            self._see(w, self._pass(rng, self.step * n, n), self.step)
 
     def _radii(self) -> list[Array]:
         return [np.linalg.norm(w, axis=1)[:, None] for w in self._w]
@@ -188,7 +300,18 @@ class OnePassSgd:
         """Radii of run 0, shape (N, 1), and weights (N,) on rank 0, else None. Collective."""
         return self._shares.first_run(self._radii())
 
-    numbers, statistics = loss_and_steps, size_and_speed
+    def numbers(self) -> dict[str, float]:
+        """Standard error of the loss, steps taken and, where they are told, errors and rate of the step. Collective."""
+        if self._twins is None:
+            return loss_and_steps(self)
+        errors = self._twins.errors(self.moments(), 0.0)
+        return {
+            **loss_and_steps(self),
+            **{f"{name}_step_error": error for name, error in errors.items()},
+            **self.slope().numbers(),
+        }
+
+    statistics = size_and_speed
 
     # -- checkpoints
 
@@ -200,7 +323,9 @@ class OnePassSgd:
 
         Bit for bit where the noise is added at the same steps: at temperature 0, or at times that are output times of both.
         """
-        return self._shares.state(self.time, self._steps, "weights", self._w, self._streams)
+        state = self._shares.state(self.time, self._steps, "weights", self._w, self._streams)
+        twins = {} if self._twins is None else self._twins.state()
+        return None if state is None else {**state, **twins}
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of as many networks of the same size, read on rank 0 (others pass None). Collective.
@@ -210,6 +335,8 @@ class OnePassSgd:
         """
         kept, self._w, self._streams = self._shares.received(state, "weights", self.problem.dimension)
         self.time, self._steps = float(kept["time"]), int(kept["steps"])
+        if self._twins is not None:
+            self._twins.restore(state, self.comm)
 
 
 def network_risk(problem: Classification, w: Array) -> float:

@@ -137,6 +137,8 @@ PARTICLE_SCHEMES: Registry[ParticleScheme] = Registry(
     },
 )
 
+ONE_PASS = "one-pass SGD"  # what moves the units of networks that are no particles of their limit
+
 SCHEMES = PARTICLE_SCHEMES  # as it was called before; `mvpde.SCHEMES` are those of the density
 
 # (problem, order of the diffusion, longest step) → one step of independent runs.

@@ -321,10 +321,10 @@ class SgdRuns:
         """Length of the last step, its errors, and the slope, where the step approximates something."""
         if self._halved is None:
             return {}
-        rate = self.slope().rate
-        factor = halving_factor(1, self._taken * rate)
+        slope = self.slope()
+        factor = halving_factor(1, self._taken * slope.rate)
         errors = step_errors(self._halved, self._w, self.moments(), factor, self._extent.start)
-        return {**{f"{name}_step_error": error for name, error in errors.items()}, "slope": rate, "step": self._taken}
+        return {**{f"{name}_step_error": error for name, error in errors.items()}, **slope.numbers(), "step": self._taken}
 
     def statistics(self) -> dict[str, Number]:
         """Size, η, B, noise scale, steps, and steps of runs per second of ``advance`` (all runs and ranks together)."""

@@ -186,7 +186,8 @@ def runs(particles: int, count: int, step: float = 1e-5, seed: int = 5, **keys: 
         weight_decay=problem.weight_decay,
     )
     law = Product((Chi(0.8, problem.dimension),))
-    return OnePassSgd(problem, model, law, particles=particles, runs=count, seed=seed, step=step, comm=MPI.COMM_WORLD)
+    sizes = {"particles": particles, "runs": count, "seed": seed}
+    return OnePassSgd(problem, model, law, **sizes, step=step, companion=False, comm=MPI.COMM_WORLD)
 
 
 @pytest.mark.serial
@@ -256,7 +257,15 @@ def test_runs_do_not_depend_on_ranks_or_on_how_time_is_cut() -> None:
         cut.advance(t)
     assert np.array_equal(whole.losses(), cut.losses())
     alone = OnePassSgd(
-        whole.problem, whole.model, Product((Chi(0.8, 40),)), particles=20, runs=3, seed=5, step=1e-3, comm=MPI.COMM_SELF
+        whole.problem,
+        whole.model,
+        Product((Chi(0.8, 40),)),
+        particles=20,
+        runs=3,
+        seed=5,
+        step=1e-3,
+        companion=False,
+        comm=MPI.COMM_SELF,
     )
     alone.advance(0.7)
     assert np.array_equal(whole.losses(), alone.losses())

@@ -214,7 +214,7 @@ def test_rank_0_alone_knows_what_is_listed(companions):
     c = Characteristics(model, CYLINDER, nodes=(8, 4), tolerance=1e-6, companions=companions, comm=WORLD)
     listed = c.listed if WORLD.rank == 0 else None
     assert WORLD.bcast(listed) == tuple(key for key in c.numbers() if key.endswith("_error"))
-    assert c.listed == (("loss_error", "fourth_error") if companions else ())
+    assert c.listed == (("loss_error", "law_error", "prediction_error", "fourth_error") if companions else ())
 
 
 @pytest.mark.ranks

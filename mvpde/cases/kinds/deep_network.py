@@ -159,6 +159,7 @@ class DeepCompanionSection(Section):
     )
     step: Positive = Field(0.05, description="length of a step in the time of the limit, > 0", examples=[0.05])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
+    companion: bool = Field(True, description="smaller networks tell the error of the step, true or false", examples=[True])
     order: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
         None,
         description='mode = "prescribed": numbers of the data points of the steps, from 0 on, repeated; absent: in turn',

@@ -59,6 +59,7 @@ class ResidualRunsSection(Section):
     mode: str = Field("descent", description=f"how they are trained, one of {', '.join(MODES)}", examples=["descent"])
     step: Positive = Field(0.05, description="length of a step in the time of the limit, > 0", examples=[0.05])
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers, a whole number ≥ 0", examples=[0])
+    companion: bool = Field(True, description="narrower networks tell the error of the step, true or false", examples=[True])
 
 
 class ResidualDensitySection(ExplicitDensitySection):

@@ -9,6 +9,7 @@ tenth of that Heun's scheme gives a stationary variance 1 % too small, Euler's 1
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mvpde.runtime import MPI, ArgumentError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
@@ -23,6 +24,7 @@ STABLE = 2.0  # largest hλ, of Euler's and Heun's schemes for rates on the nega
 DOUBTFUL = 0.1 * STABLE  # the largest hλ that gives Heun's scheme a variance within 1 %
 SAMPLE = 256  # particles that are asked
 ITERATIONS = 6
+TOGETHER = 8  # of a network as a whole, where one direction among very many may be the fastest
 MOST = 0.9  # share of the particles that λ₁ covers
 CONTRACTING = 0.7  # cosine between v and −(∂b/∂z)v: a saddle, which stretches as fast as it contracts, has none of its own
 DIFFERENCE = 1e-5  # of a difference quotient, relative to the particles
@@ -40,6 +42,10 @@ class Slope:
 
     rate: float
     stiffness: float
+
+    def numbers(self) -> dict[str, float]:
+        """As measures record it."""
+        return {"slope": self.rate, "stiffness": self.stiffness}
 
 
 def slope(model: MeanField, z: Array, m: Array) -> Slope:
@@ -110,6 +116,29 @@ def slope_of(model: MeanField, blocks: Blocks, m: Array, comm: MPI.Intracomm) ->
         return slope(model, sample, m)
 
     return on_first_rank(comm, found)
+
+
+def slope_of_flow(velocity: Callable[[Array], Array], z: Array, dot: Callable[[Array, Array], float]) -> Slope:
+    """λ of ż = velocity(z) as a whole, for weights that all see each other, at z, shape (n,) on this rank. Collective.
+
+    Args:
+        velocity: shape (n,) → (n,).
+        z: where they are.
+        dot: product of two such vectors over all ranks, the same on all; weights that do not move count for nothing.
+    """
+    speed = velocity(z)
+    size = math.sqrt(dot(speed, speed))
+    v = np.random.Generator(np.random.Philox(1)).standard_normal(len(z))
+    v = v / math.sqrt(dot(v, v)) + (speed / size if 0.0 < size < math.inf else 0.0)
+    e, rate, along = DIFFERENCE * math.sqrt(dot(z, z)) or DIFFERENCE, 0.0, 0.0
+    for _ in range(TOGETHER):
+        length = math.sqrt(dot(v, v))
+        if not 0.0 < length < math.inf:
+            break
+        unit = v / length
+        v = (velocity(z + e * unit) - speed) / e
+        rate, along = math.sqrt(dot(v, v)), dot(unit, v)
+    return Slope(rate, rate if along < -CONTRACTING * rate else 0.0)
 
 
 def careful(order: int) -> float:

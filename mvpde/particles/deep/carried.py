@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mvpde.runtime import MPI, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
+from mvpde.runtime import MPI, InvariantError, SolverError, on_first_rank  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
 import numpy as np
 
 from mvpde.measure import Number, State, require_ahead
 from mvpde.models.deep.units import Array
+from mvpde.particles.accuracy.growth import Extent
 from mvpde.particles.characteristics import integrated
 
 KINKED = 1e-6  # smallest tolerance of a step where rates jump
@@ -36,6 +37,7 @@ class Carried:
         """
         self.parts, self.comm, self.tolerance = list(parts), comm, max(tolerance, KINKED) if kinked else tolerance
         self.time, self.step, self.steps, self.evaluations = 0.0, 0.0, 0, 0
+        self._extent: Extent | None = None
 
     def flat(self) -> Array:
         """All arrays as one. Local."""
@@ -52,8 +54,10 @@ class Carried:
         """Carry the arrays of this rank to time t by DOP853; ``rates`` are those of the arrays as they are. Local.
 
         Raises:
-            SolverError: the arrays stay what they were.
+            SolverError, InvariantError: the latter for arrays that grew a thousandfold; they stay what they were.
         """
+        if self._extent is None:
+            self._extent = Extent(*(_largest(of) for of in (self.parts, rates())))
 
         def velocity(_: float, flat: Array) -> Array:
             self.take(flat)
@@ -65,6 +69,12 @@ class Carried:
         except SolverError:
             self.take(start)
             raise
+        if (grown := _largest([solver.y])) > self._extent.bound(t):
+            self.take(start)
+            raise InvariantError(
+                f"characteristics: the nodes {self._extent.said(grown)} between t = {self.time:g} and t = {t:g}; the nodes at "
+                f"t = {self.time:g} are kept. Choose an earlier end, or a smaller characteristics.tolerance."
+            )
         self.take(solver.y)
         return float(solver.h_abs), steps, solver.nfev
 
@@ -117,3 +127,7 @@ class Carried:
             return float(state["time"]), float(state["step"]), [int(count) for count in np.asarray(state["counts"])]
 
         self.time, self.step, (self.steps, self.evaluations) = on_first_rank(self.comm, received)
+
+
+def _largest(arrays: Sequence[Array]) -> float:
+    return float(np.max([np.abs(array).max(initial=0.0) for array in arrays]))

@@ -20,6 +20,7 @@ from mvpde.models.deep.statistics import ends_mean, layer_arrays, sweep_arrays
 from mvpde.models.deep.sweeps import Labels, Sweep, end_rates, sweep
 from mvpde.models.deep.units import Array, DeepLayer
 from mvpde.models.laws import Product
+from mvpde.particles.accuracy.nodes import CoarserNodes
 from mvpde.particles.blocks import whole
 from mvpde.particles.deep.carried import Carried, Gone
 from mvpde.particles.deep.samples import Samples
@@ -72,7 +73,6 @@ class DeepCharacteristics:
     """
 
     name = label = "characteristics"
-    listed = ("dissipation",)
 
     def __init__(
         self,
@@ -83,6 +83,7 @@ class DeepCharacteristics:
         nodes: Sequence[int],
         tolerance: float = 1e-10,
         samples: Samples | None = None,
+        coarser: Sequence[DeepCharacteristics] = (),
         comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
         """Take the quadrature nodes of the initial laws. Collective.
@@ -94,6 +95,7 @@ class DeepCharacteristics:
             nodes: quadrature nodes in each of ``network.coordinates``, ≥ 1; a layer uses those of the weights it trains.
             tolerance: relative tolerance of one time step, in (0, 1e-2]; at least 1e-6 where units have kinks.
             samples: one data point at a time by steps of Euler's method, instead of the flow.
+            coarser: the same with fewer nodes, one for each of `mvpde.particles.accuracy.nodes.PARTS`, to tell the error.
             comm: rank 0 of it does the work; all ranks get the answers.
 
         Raises:
@@ -110,6 +112,7 @@ class DeepCharacteristics:
         ends = [self._a, self._b] if network.train_ends else []
         self._carried = Carried([*(nodes.theta for nodes in self._layers), *ends], tolerance, network.kinked, comm)
         self._count = sum(nodes.theta[..., 0].size for nodes in self._layers)
+        self._coarser = CoarserNodes(coarser)
 
     @property
     def time(self) -> float:
@@ -120,6 +123,15 @@ class DeepCharacteristics:
     def step(self) -> float:
         """Length of the integrator's last step, 0 before the first."""
         return self._carried.step
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The dissipation, and the errors where they are told. Local: one rank alone writes what is listed."""
+        return ("dissipation", *self._coarser.listed(self.model))
+
+    def loosen(self, factor: float) -> None:
+        """Integrate with so many times the tolerance. Local."""
+        self._carried.tolerance *= factor
 
     # -- motion
 
@@ -146,13 +158,15 @@ class DeepCharacteristics:
 
         Raises:
             ValueError: t lies before the present time, or is no finite number; or no whole number of samples.
-            SolverError: on all ranks; the nodes and the time stay what they were.
+            SolverError, InvariantError: on all ranks, the latter for nodes that grew a thousandfold; the nodes and the time stay
+                what they were.
         """
         samples, carried = self.samples, self._carried
         if samples is None:
             carried.advance(t, lambda: carried.integrate(lambda: self._rates(self.network.pull), t))
         else:
             carried.advance(t, lambda: self._euler(samples, t))
+        self._coarser.advance(t)
 
     # -- what it says
 
@@ -216,8 +230,8 @@ class DeepCharacteristics:
         return self._points() if self.comm.rank == 0 else None
 
     def numbers(self) -> dict[str, float]:
-        """Steps taken, and the dissipation."""
-        return {"steps": self._carried.steps, "dissipation": self.dissipation()}
+        """Steps taken, the dissipation, and the errors of quadrature and integrator. Collective."""
+        return {"steps": self._carried.steps, "dissipation": self.dissipation(), **self._coarser.errors(self)}
 
     def statistics(self) -> dict[str, Number]:
         """Number of nodes, steps taken, evaluations of the velocity, the last step and the tolerance."""
@@ -237,7 +251,8 @@ class DeepCharacteristics:
 
     def state(self) -> State | None:
         """Time, nodes, ends, last step and counts on rank 0, else None: enough to continue bit for bit."""
-        return self._carried.state()
+        coarser, state = self._coarser.state(), self._carried.state()
+        return None if state is None else {**state, **coarser}
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of as many nodes, read on rank 0 (others pass None). Collective.
@@ -246,6 +261,7 @@ class DeepCharacteristics:
             ValueError: on all ranks, when it is that of another network or of other nodes.
         """
         self._carried.restore(state, f"these {self._count} nodes of {len(self._layers)} layers")
+        self._coarser.restore(state, self.comm)
 
 
 def _check(network: DeepNetwork, laws: Sequence[Product], nodes: Sequence[int], tolerance: float) -> None:

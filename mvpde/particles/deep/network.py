@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from mvpde.runtime import MPI, ArgumentError, InvariantError  # isort: skip  (loads the solver libraries before anything of mpi4py)
 
@@ -18,28 +19,37 @@ import numpy as np
 from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, require_ahead
 from mvpde.models.deep.network import DeepNetwork
 from mvpde.models.mean_field import Array
+from mvpde.particles.accuracy.growth import Extent
+from mvpde.particles.accuracy.slope import Slope, require_stable, slope_of_flow
+from mvpde.particles.accuracy.step_errors import recorded
+from mvpde.particles.accuracy.twins import Twins, smaller
 from mvpde.particles.blocks import whole
 from mvpde.particles.deep.driven import LimitPath
 from mvpde.particles.deep.kernels import Integers
 from mvpde.particles.deep.modes import MODES
-from mvpde.particles.deep.passes import Scratch, ahead
+from mvpde.particles.deep.passes import Scratch, Weights, ahead
 from mvpde.particles.deep.rows import groups
 from mvpde.particles.deep.samples import Samples, whole_steps
-from mvpde.particles.deep.steps import SCHEMES, Motion, RunGroup, Start, drawn
+from mvpde.particles.deep.steps import SCHEMES, Chance, Motion, RunGroup, Start, drawn, of_whole_steps
 from mvpde.particles.deep.weights import (
     ConditionalMoments,
     column_means,
     conditional_moments,
+    dot,
     first_weights,
+    flat,
     gaps,
     joined,
     kept,
     layer_arrays_of,
     mean_over_weights,
+    moving,
     row_means,
     take_up,
+    unflat,
     weights_of,
 )
+from mvpde.particles.schemes import PARTICLE_SCHEMES
 
 UPDATES = 3_000_000  # of a weight by one sample, a second or so, after which a network lets others look at it
 
@@ -55,7 +65,6 @@ class Network:
     """
 
     name = label = "network"
-    listed = ("loss_standard_error",)
 
     def __init__(
         self,
@@ -69,6 +78,7 @@ class Network:
         step: float = 0.05,
         samples: Samples | None = None,
         limit: LimitPath | None = None,
+        companion: bool = True,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
         """Draw A, B and all θ. Collective.
@@ -83,6 +93,8 @@ class Network:
             step: longest time step ε > 0. A step of descent moves θ by −εN² ∂E/∂θ.
             samples: those of the mode "prescribed", with the length of their steps.
             limit: drives the weights instead of their own network: copies of a network of the same seed.
+            companion: whether smaller networks tell the error of the step, for a tenth of the work; not where the samples of
+                the steps are prescribed, which the limit sees too.
             comm: communicator over which the rows are distributed.
 
         Raises:
@@ -99,6 +111,37 @@ class Network:
         kept = len(network.layers) * width**2 * len(network.data.weights)
         self._groups = [drawn(network, rows, start, seed) for rows in groups(runs, width, kept, comm)]
         self._seen: list[tuple[Array, list[Array]]] | None = None  # h and z^ℓ of each group at the present time
+        self._extent = self._started()
+        self._twins = self._smaller(start) if companion and limit is None and samples is None else None
+
+    def _started(self) -> Extent:
+        """How far the weights of all ranks are at the start, how fast, and their noise. Collective."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            speeds = [self._motion.velocity(group, group.weights, 0.0, 0, None) for group in self._groups]
+        now = [group.weights for group in self._groups]
+        return Extent(self._largest(now), self._largest(speeds), self.network.temperature)
+
+    def _largest(self, weights: Sequence[Weights]) -> float:
+        """max|θ| over all that moves, NaN where one is. Collective."""
+        mine = [max(x.max(initial=0.0), -x.min(initial=0.0)) for part in weights for x in moving(self.network, part)]
+        return float(np.max(self.comm.allgather(np.max(mine))))
+
+    def _smaller(self, start: Start) -> Twins[list[Chance]]:
+        """Networks that tell the error of the step. Collective."""
+        sampled = MODES[self.mode].sampled
+        width, runs = smaller(self.width, self.runs, power=2, sampled=sampled)
+
+        def made() -> Network:
+            way = {"seed": self.seed, "mode": self.mode, "step": self._longest_step}
+            return Network(self.network, start, width=width, runs=runs, companion=False, comm=self.comm, **way)  # type: ignore[arg-type]
+
+        return Twins([made() for _ in range(1 + sampled)], made(), self._order, of_whole_steps)
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The standard error and, where they are told, the errors of the step and the slope of the velocity."""
+        steps = [] if self._twins is None else [*(f"{name}_step_error" for name in recorded(self.model)), "slope"]
+        return ("loss_standard_error", *steps)
 
     # -- steps
 
@@ -107,18 +150,24 @@ class Network:
 
         Raises:
             ValueError: t lies before the present time, or is no finite number; no whole number of steps on samples.
-            InvariantError: a weight became infinite or NaN, on all ranks. Weights and time stay those before that step.
+            ArgumentError: the first step is unstable.
+            InvariantError: a weight became infinite or NaN, or grew a thousandfold, on all ranks. Weights and time stay those
+                before that step.
         """
         require_ahead("a network", self.time, t)
         start, work = self.time, len(self.network.layers) * self.runs * self.width**2
         often = max(1, UPDATES // work)
         count, h = self._count(start, t)
+        if self._steps == 0 and count:
+            self.require_stable(h)
         for k in range(1, count + 1):
             began = time.perf_counter()
             self._one_step(t if k == count else start + (t - start) * k / count, h)
             self._seconds += time.perf_counter() - began
             if k % often == 0:
                 between_steps()
+        if self._twins is not None and count:
+            self._twins.advance(t, h)
 
     def _count(self, start: float, t: float) -> tuple[int, float]:
         """How many steps, and how long: on samples their length is part of the model."""
@@ -127,17 +176,47 @@ class Network:
         count = math.ceil((t - start) / self._longest_step * (1.0 - 1e-12))
         return count, (t - start) / max(count, 1)
 
+    def require_stable(self, h: float) -> None:
+        """Refuse steps of length h beyond the bound of stability, where the slope is known. Collective.
+
+        Raises:
+            ArgumentError: naming the largest good one.
+        """
+        if self._twins is not None:
+            require_stable(h, self._twins.slope, 2, t=self.time, otherwise="")
+
+    @property
+    def _order(self) -> int:
+        """Of the steps."""
+        return PARTICLE_SCHEMES[MODES[self.mode].scheme].order
+
     def _one_step(self, t: float, h: float) -> None:
-        step, total = SCHEMES[MODES[self.mode].scheme], 0.0
+        self.follow(t, h, (self._chance(group, h) for group in self._groups))
+
+    def chance(self, h: float, steps: int = 1) -> list[Chance]:
+        """Draw the noise and the samples of one step of length h, of each group of runs. Local."""
+        del steps  # always one
+        return [self._chance(group, h) for group in self._groups]
+
+    def _chance(self, group: RunGroup, h: float) -> Chance:
+        return Chance(self._motion.noise(group, h), self._samples(group))
+
+    def follow(self, t: float, h: float, chance: Iterable[Chance]) -> None:
+        """Take a step of length h to time t with a chance that has been drawn. Collective.
+
+        Raises:
+            InvariantError: as `advance`.
+        """
+        step = SCHEMES[MODES[self.mode].scheme]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below
-            for group in self._groups:
-                step(self._motion, group, self.time, h, self._samples(group))
-                new = group.other
-                total += sum(float(weights.sum()) for weights in (*new.layers, new.first, new.last))
-        if not math.isfinite(self.comm.allreduce(total)):
+            for group, own in zip(self._groups, chance, strict=True):
+                step(self._motion, group, self.time, h, own)
+            grown = self._largest([group.other for group in self._groups])
+        if not grown <= self._extent.bound(t):
+            what = self._extent.said(grown) if math.isfinite(grown) else "became infinite or NaN"
             raise InvariantError(
-                f"network: weights became infinite or NaN in the step ({self.mode}) from t = {self.time:g} of length {h:g}; the "
-                f"state at t = {self.time:g} is kept. Choose a network.step smaller than {h:g}."
+                f"network: weights {what} in the step ({self.mode}) from t = {self.time:g} of length {h:g}; the state at "
+                f"t = {self.time:g} is kept. Choose a network.step smaller than {h:g}."
             )
         for group in self._groups:
             group.weights, group.other = group.other, group.weights
@@ -218,9 +297,31 @@ class Network:
         """N⁻¹ Σ_j θ_ij, shape (runs, N, D): of the weights out of unit i. Collective."""
         return np.concatenate([row_means(self.network, group, number) for group in self._groups])
 
+    def slope(self) -> Slope:
+        """How fast the velocity of the weights changes, all of a group together, on all data. Collective."""
+        slopes = [self._slope_of(group) for group in self._groups]
+        return max(slopes, key=lambda one: one.rate)
+
+    def _slope_of(self, group: RunGroup) -> Slope:
+        def velocity(x: Array) -> Array:
+            moved = self._motion.velocity(group, unflat(self.network, group.weights, x), self.time, 0, None)
+            return flat(self.network, moved)
+
+        return slope_of_flow(velocity, flat(self.network, group.weights), partial(dot, self.network, group))
+
+    def step_errors(self) -> dict[str, float]:
+        """Errors that the length of the steps has made in loss, law and predictions; {} where nothing tells them. Collective.
+
+        See `mvpde.particles.accuracy.twins`.
+        """
+        least = 0.0 if self.network.temperature > 0.0 else self._extent.start
+        return {} if self._twins is None else self._twins.errors(self.moments(), least)
+
     def numbers(self) -> dict[str, float]:
-        """Standard error of the loss, and steps taken. Collective."""
-        return {"loss_standard_error": self.loss_standard_error(), "steps": self._steps}
+        """Standard error of the loss, steps taken, errors of the step, and the slope of the velocity. Collective."""
+        slope = {} if self._twins is None else self._twins.slope.numbers()
+        errors = {f"{name}_step_error": error for name, error in self.step_errors().items()}
+        return {"loss_standard_error": self.loss_standard_error(), "steps": self._steps, **errors, **slope}
 
     def arrays(self) -> dict[str, Array]:
         """Predictions, z̄² … z̄^L, means, variances and covariances with the labels, means over runs. Collective.
@@ -255,8 +356,11 @@ class Network:
 
     def state(self) -> State | None:
         """Time, weights and streams on rank 0, else None: enough to continue bit for bit. Collective."""
-        parts = kept(self.network, self._groups)
-        return None if parts is None else {"time": np.float64(self.time), "steps": np.int64(self._steps), **parts}
+        parts, twins = kept(self.network, self._groups), {} if self._twins is None else self._twins.state()
+        if parts is None:
+            return None
+        extent = {"extent": self._extent.array()}
+        return {"time": np.float64(self.time), "steps": np.int64(self._steps), **extent, **parts, **twins}
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of a network of the same size, read on rank 0 (others pass None). Collective.
@@ -269,6 +373,9 @@ class Network:
             raise ValueError("a measure is restored from the state on rank 0, which is missing")
         take_up(self.network, self._groups, state)
         self.time, self._steps, self._seen = float(state["time"]), int(state["steps"]), None
+        self._extent = Extent(*np.asarray(state["extent"], float).tolist()) if "extent" in state else self._extent
+        if self._twins is not None:
+            self._twins.restore(state, self.comm)
 
 
 def _check_counts(width: int, runs: int, seed: int) -> None:

@@ -20,10 +20,15 @@ from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing, req
 from mvpde.models.deep.resnet import ResidualLimit, layers, told_by_layers
 from mvpde.models.deep.units import Array
 from mvpde.models.laws import Product
+from mvpde.particles.accuracy.growth import Extent
+from mvpde.particles.accuracy.slope import Slope, require_stable, slope_of_flow
+from mvpde.particles.accuracy.step_errors import recorded
+from mvpde.particles.accuracy.twins import Twins, smaller
 from mvpde.particles.blocks import stream, whole
 
 UPDATES = 3_000_000  # of a weight by one data point, a second or so, after which the runs let others look at them
-MODES = ("descent", "heun")
+ORDERS = {"descent": 1, "heun": 2}
+MODES = tuple(ORDERS)
 
 
 class ResidualRuns:
@@ -38,7 +43,6 @@ class ResidualRuns:
     """
 
     name = label = "network"
-    listed = ("loss_standard_error",)
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class ResidualRuns:
         seed: int = 0,
         mode: str = "descent",
         step: float = 0.05,
+        companion: bool = True,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
         """Draw all weights, independent from the law. Collective.
@@ -64,6 +69,7 @@ class ResidualRuns:
             seed: ≥ 0.
             mode: "descent", steps of Euler's method, or "heun".
             step: longest time step, > 0.
+            companion: whether narrower networks tell the error of the step, for a tenth of the work.
             comm: communicator over which the runs are distributed.
 
         Raises:
@@ -77,6 +83,30 @@ class ResidualRuns:
         shape = (layers, width, limit.unit.dimension)
         self._theta = [law.sample(stream(seed, run, 0), layers * width).reshape(shape) for run in self._share(comm.rank)]
         self._outputs: Array | None = None
+        speeds = [velocity(limit, own) for own in self._theta]
+        self._extent = Extent(self._largest(self._theta), self._largest(speeds))
+        self._twins = self._narrower(law) if companion else None
+
+    def _largest(self, theta: Sequence[Array]) -> float:
+        """max|θ| over all runs, NaN where one is. Collective."""
+        mine = np.max([0.0, *(np.abs(own).max() for own in theta)])
+        return float(np.max(self.comm.allgather(mine)))
+
+    def _narrower(self, law: Product) -> Twins[None]:
+        """Networks that tell the error of the step. Collective."""
+        width, runs = smaller(self.width, self.runs, power=1, sampled=False)
+
+        def made() -> ResidualRuns:
+            way = {"seed": self.seed, "mode": self.mode, "step": self.step, "companion": False, "comm": self.comm}
+            return ResidualRuns(self.limit, law, layers=self.layers, width=width, runs=runs, **way)  # type: ignore[arg-type]
+
+        return Twins([made()], made(), ORDERS[self.mode], lambda halves: [None])
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The standard error and, where they are told, the errors of the step and the slope of the velocity."""
+        steps = [] if self._twins is None else [*(f"{name}_step_error" for name in recorded(self.model)), "slope"]
+        return ("loss_standard_error", *steps)
 
     def _share(self, rank: int) -> range:
         """The runs of a rank."""
@@ -89,26 +119,51 @@ class ResidualRuns:
 
         Raises:
             ValueError: t lies before the present time, or is no finite number.
-            InvariantError: a weight became infinite or NaN, on all ranks. Weights and time stay those before that step.
+            ArgumentError: the first step is unstable.
+            InvariantError: a weight became infinite or NaN, or grew a thousandfold, on all ranks. Weights and time stay those
+                before that step.
         """
         require_ahead("a network", self.time, t)
         start, work = self.time, self.runs * self.layers * self.width * len(self.limit.inputs)
         often = max(1, UPDATES // work)
         count = math.ceil((t - start) / self._longest_step * (1.0 - 1e-12))
+        if self._steps == 0 and count:
+            self.require_stable((t - start) / count)
         for k in range(1, count + 1):
             began = time.perf_counter()
-            self._one_step(t if k == count else start + (t - start) * k / count, (t - start) / count)
+            self.follow(t if k == count else start + (t - start) * k / count, (t - start) / count)
             self._seconds += time.perf_counter() - began
             if k % often == 0:
                 between_steps()
+        if self._twins is not None and count:
+            self._twins.advance(t, self.step)
 
-    def _one_step(self, t: float, h: float) -> None:
+    def require_stable(self, h: float) -> None:
+        """Refuse steps of length h beyond the bound of stability, where the slope is known. Collective.
+
+        Raises:
+            ArgumentError: naming the largest good one.
+        """
+        if self._twins is not None:
+            require_stable(h, self._twins.slope, 2, t=self.time, otherwise="")
+
+    def chance(self, h: float, steps: int = 1) -> None:
+        """Nothing in a step is random."""
+
+    def follow(self, t: float, h: float, chance: None = None) -> None:
+        """Take a step of length h to time t. Collective.
+
+        Raises:
+            InvariantError: as `advance`.
+        """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # found and reported below
             theta = [self._stepped(own, h) for own in self._theta]
-        if not math.isfinite(self.comm.allreduce(float(sum(own.sum() for own in theta)))):
+            grown = self._largest(theta)
+        if not grown <= self._extent.bound(t):
+            what = self._extent.said(grown) if math.isfinite(grown) else "became infinite or NaN"
             raise InvariantError(
-                f"network: weights became infinite or NaN in the step ({self.mode}) from t = {self.time:g} of length {h:g}; the "
-                f"state at t = {self.time:g} is kept. Choose a network.step smaller than {h:g}."
+                f"network: weights {what} in the step ({self.mode}) from t = {self.time:g} of length {h:g}; the state at "
+                f"t = {self.time:g} is kept. Choose a network.step smaller than {h:g}."
             )
         self._theta, self.time, self.step, self._outputs = theta, t, h, None
         self._steps += 1
@@ -156,9 +211,29 @@ class ResidualRuns:
         )
         return (points, np.full(len(points), 1.0 / len(points))) if self.comm.rank == 0 else None
 
+    def slope(self) -> Slope:
+        """How fast the velocity of the weights of the first run changes, all of them together. Collective."""
+        owner = next(rank for rank in range(self.comm.size) if 0 in self._share(rank))
+        return self.comm.bcast(self._own_slope() if self.comm.rank == owner else None, owner)
+
+    def _own_slope(self) -> Slope:
+        theta = self._theta[0]
+        return slope_of_flow(
+            lambda x: velocity(self.limit, x.reshape(theta.shape)).ravel(), theta.ravel(), lambda x, y: float(x @ y)
+        )
+
+    def step_errors(self) -> dict[str, float]:
+        """Errors that the length of the steps has made in loss, law and predictions; {} where nothing tells them. Collective.
+
+        See `mvpde.particles.accuracy.twins`.
+        """
+        return {} if self._twins is None else self._twins.errors(self.moments(), self._extent.start)
+
     def numbers(self) -> dict[str, float]:
-        """Standard error of the loss, and steps taken. Collective."""
-        return {"loss_standard_error": self.loss_standard_error(), "steps": self._steps}
+        """Standard error of the loss, steps taken, errors of the step, and the slope of the velocity. Collective."""
+        slope = {} if self._twins is None else self._twins.slope.numbers()
+        errors = {f"{name}_step_error": error for name, error in self.step_errors().items()}
+        return {"loss_standard_error": self.loss_standard_error(), "steps": self._steps, **errors, **slope}
 
     def arrays(self) -> dict[str, Array]:
         """Predictions, and at depths 0, ½ and 1 features, means and variances over units and runs. Collective.
@@ -190,11 +265,12 @@ class ResidualRuns:
 
     def state(self) -> State | None:
         """Time and weights, shape (runs, K, M, D), on rank 0, else None: enough to continue bit for bit. Collective."""
-        parts = self.comm.gather(self._theta)
+        parts, twins = self.comm.gather(self._theta), {} if self._twins is None else self._twins.state()
         if parts is None:
             return None
         weights = np.array([own for part in parts for own in part])
-        return {"time": np.float64(self.time), "steps": np.int64(self._steps), "weights": weights}
+        known = {"weights": weights, "extent": self._extent.array()}
+        return {"time": np.float64(self.time), "steps": np.int64(self._steps), **known, **twins}
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of networks of the same size, read on rank 0 (others pass None). Collective.
@@ -209,6 +285,9 @@ class ResidualRuns:
         weights = np.asarray(state["weights"], float)
         self._theta = [weights[run].copy() for run in self._share(self.comm.rank)]
         self.time, self._steps, self._outputs = float(state["time"]), int(state["steps"]), None
+        self._extent = Extent(*np.asarray(state["extent"], float).tolist()) if "extent" in state else self._extent
+        if self._twins is not None:
+            self._twins.restore(state, self.comm)
 
 
 def forward(limit: ResidualLimit, theta: Array) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing
 from mvpde.models.deep.resnet import DepthRule, Passage, ResidualLimit, passage, told
 from mvpde.models.deep.units import ACTIVATIONS, Array
 from mvpde.models.laws import Product
+from mvpde.particles.accuracy.nodes import CoarserNodes
 from mvpde.particles.blocks import whole
 from mvpde.particles.deep.carried import Carried
 from mvpde.particles.deep.characteristics import LayerNodes
@@ -32,7 +33,6 @@ class ResidualCharacteristics:
     """
 
     name = label = "characteristics"
-    listed = ("dissipation",)
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class ResidualCharacteristics:
         *,
         nodes: Sequence[int],
         tolerance: float = 1e-10,
+        coarser: Sequence[ResidualCharacteristics] = (),
         comm: MPI.Intracomm = MPI.COMM_WORLD,
     ) -> None:
         """Take the quadrature nodes of the initial law at every depth. Collective.
@@ -52,6 +53,7 @@ class ResidualCharacteristics:
             law: of the trained weights at t = 0, the same at every depth.
             nodes: quadrature nodes in each trained weight, ≥ 1.
             tolerance: relative tolerance of one time step, in (0, 1e-2]; at least 1e-6 where the unit has a kink.
+            coarser: the same with fewer nodes, one for each of `mvpde.particles.accuracy.nodes.PARTS`, to tell the error.
             comm: rank 0 of it does the work; all ranks get the answers.
 
         Raises:
@@ -65,6 +67,7 @@ class ResidualCharacteristics:
         kinked = ACTIVATIONS[limit.unit.activation].kinked
         self._carried = Carried([self._nodes.theta], tolerance, kinked, comm)
         self._guess: Array | None = None
+        self._coarser = CoarserNodes(coarser)
 
     @property
     def time(self) -> float:
@@ -75,6 +78,15 @@ class ResidualCharacteristics:
     def step(self) -> float:
         """Length of the integrator's last step, 0 before the first."""
         return self._carried.step
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The dissipation, and the errors where they are told. Local: one rank alone writes what is listed."""
+        return ("dissipation", *self._coarser.listed(self.model))
+
+    def loosen(self, factor: float) -> None:
+        """Integrate with so many times the tolerance. Local."""
+        self._carried.tolerance *= factor
 
     # -- motion
 
@@ -95,9 +107,11 @@ class ResidualCharacteristics:
 
         Raises:
             ValueError: t lies before the present time, or is no finite number.
-            SolverError: on all ranks; the nodes and the time stay what they were.
+            SolverError, InvariantError: on all ranks, the latter for nodes that grew a thousandfold; the nodes and the time stay
+                what they were.
         """
         self._carried.advance(t, lambda: self._carried.integrate(self._rates, t))
+        self._coarser.advance(t)
 
     # -- what it says
 
@@ -145,8 +159,8 @@ class ResidualCharacteristics:
         return self._points() if self.comm.rank == 0 else None
 
     def numbers(self) -> dict[str, float]:
-        """Steps taken, and the dissipation."""
-        return {"steps": self._carried.steps, "dissipation": self.dissipation()}
+        """Steps taken, the dissipation, and the errors of quadrature and integrator. Collective."""
+        return {"steps": self._carried.steps, "dissipation": self.dissipation(), **self._coarser.errors(self)}
 
     def statistics(self) -> dict[str, Number]:
         """Number of nodes, steps taken, evaluations of the velocity, the last step and the tolerance."""
@@ -163,7 +177,8 @@ class ResidualCharacteristics:
 
     def state(self) -> State | None:
         """Time, nodes, last step and counts on rank 0, else None: enough to continue to rounding."""
-        return self._carried.state()
+        coarser, state = self._coarser.state(), self._carried.state()
+        return None if state is None else {**state, **coarser}
 
     def restore(self, state: State | None) -> None:
         """Continue from ``state()`` of as many nodes, read on rank 0 (others pass None). Collective.
@@ -172,6 +187,7 @@ class ResidualCharacteristics:
             ValueError: on all ranks, when it is that of other nodes.
         """
         self._carried.restore(state, f"nodes of the shape {self._nodes.theta.shape}")
+        self._coarser.restore(state, self.comm)
 
 
 def _check(limit: ResidualLimit, law: Product, nodes: Sequence[int], tolerance: float) -> None:

@@ -131,6 +131,26 @@ def trained_rows(names: Sequence[str]) -> list[int]:
     return [WEIGHTS.index(name) for name in names]
 
 
+@dataclass(frozen=True)
+class Chance:
+    """What is random in a step of the runs of a group.
+
+    Attributes:
+        noise: √(2τh) ξ of the trained weights of each layer, shape (D, R, N), or 0.
+        samples: that the step sees in each run, shape (runs, 1); None: all of them.
+    """
+
+    noise: Sequence[Array | float]
+    samples: Integers | None = None
+
+
+def of_whole_steps(halves: Sequence[Sequence[Chance]]) -> list[list[Chance]]:
+    """The chance of each whole step, group by group, from that of its two halves: their noise together, one's samples."""
+    noise = [[x + y for x, y in zip(a.noise, b.noise, strict=True)] for a, b in zip(*halves, strict=True)]
+    sampled = halves[0][0].samples is not None
+    return [[Chance(xi, half.samples) for xi, half in zip(noise, own, strict=True)] for own in halves[: 2 if sampled else 1]]
+
+
 # --- one step -------------------------------------------------------------------------------------------------------------------
 
 
@@ -201,21 +221,21 @@ def _normal(dimension: int) -> Draw:
     return lambda rng, n: rng.standard_normal((n, dimension))
 
 
-def euler(motion: Motion, group: RunGroup, t: float, h: float, samples: Integers | None) -> None:
+def euler(motion: Motion, group: RunGroup, t: float, h: float, chance: Chance) -> None:
     """Writes Euler's step into ``group.other``. Collective."""
-    moved = motion.velocity(group, group.weights, t, 0, samples)
-    motion.put(group, moved, h, motion.noise(group, h), t + h)
+    moved = motion.velocity(group, group.weights, t, 0, chance.samples)
+    motion.put(group, moved, h, chance.noise, t + h)
 
 
-def heun(motion: Motion, group: RunGroup, t: float, h: float, samples: Integers | None) -> None:
+def heun(motion: Motion, group: RunGroup, t: float, h: float, chance: Chance) -> None:
     """Writes Heun's step into ``group.other``. Collective."""
-    moved, noise = motion.velocity(group, group.weights, t, 0, samples), motion.noise(group, h)
+    moved, noise = motion.velocity(group, group.weights, t, 0, chance.samples), chance.noise
     motion.put(group, moved, h, noise, t + h)
-    after = motion.velocity(group, group.other, t + h, 1, samples)
+    after = motion.velocity(group, group.other, t + h, 1, chance.samples)
     for before, x in zip(moved.layers, after.layers, strict=True):
         x += before
     mean = Weights(moved.first + after.first, moved.last + after.last, after.layers)
     motion.put(group, mean, 0.5 * h, noise, t + h)
 
 
-SCHEMES: dict[str, Callable[[Motion, RunGroup, float, float, Integers | None], None]] = {"euler": euler, "heun": heun}
+SCHEMES: dict[str, Callable[[Motion, RunGroup, float, float, Chance], None]] = {"euler": euler, "heun": heun}

@@ -127,6 +127,39 @@ def first_weights(network: DeepNetwork, group: RunGroup) -> Cloud | None:
     return points, np.full(len(points), 1.0 / len(points))
 
 
+# --- all that moves, as one vector ----------------------------------------------------------------------------------------------
+
+
+def moving(network: DeepNetwork, weights: Weights) -> list[Array]:
+    """The ends, and each trained weight of the owned rows, shape (R, N) each. Views."""
+    layers = zip(network.layers, weights.layers, strict=True)
+    return [weights.first, weights.last, *(theta[k] for layer, theta in layers for k in trained_rows(layer.trained))]
+
+
+def flat(network: DeepNetwork, weights: Weights) -> Array:
+    """Those that move as one vector: the trained weights of the owned rows and, where they are trained, the ends."""
+    parts = moving(network, weights)
+    return np.concatenate([part.ravel() for part in (parts if network.train_ends else parts[2:])])
+
+
+def unflat(network: DeepNetwork, like: Weights, vector: Array) -> Weights:
+    """The other way; weights that do not move are those of ``like``."""
+    weights, start = like.copy(), 0
+    parts = moving(network, weights)
+    for part in parts if network.train_ends else parts[2:]:
+        part[...] = vector[start : start + part.size].reshape(part.shape)
+        start += part.size
+    return weights
+
+
+def dot(network: DeepNetwork, group: RunGroup, x: Array, y: Array) -> float:
+    """Product of two such vectors, the same on every rank and on any number of them. Collective."""
+    rows, product = group.rows, x * y
+    ends = product.size - (len(rows.run) * rows.width) * sum(layer.dimension for layer in network.layers)
+    sums = product[ends:].reshape(-1, len(rows.run), rows.width).sum(axis=(0, 2))
+    return float(product[:ends].sum() + rows.width * rows.mean(block_sums(rows, sums)).sum())
+
+
 # --- checkpoints ----------------------------------------------------------------------------------------------------------------
 
 

@@ -7,9 +7,10 @@ standard error of samples. s is what is allowed beside them, since no companion 
 
     2 b, |L|/n     of the loss of n particles: b their bias ½ tr(R'' Cov)/n, from the spread of the predictions, |L| its size
     σ/n            of a mean under n particles, σ the standard deviation of what is averaged
+    σ/K, |L|/K     of residual networks of K layers, whose limit is that of depth too
     hᵖσ, hᵖ|L|     of particles, where nothing tells the error of their step h ≤ .1, p the order of the scheme; of SGD h is its
                    learning rate
-    σ/200, |L|/200 of a density without companions, 10⁻⁵ of both for characteristics without
+    σ/200, |L|/200 of a density without companions, 10⁻⁵ of both for characteristics
 
 The worst ratio over losses and predictions at all output times, and over the first two moments of all coordinates and the
 observables at the first and the last, is that of the pair.
@@ -26,6 +27,7 @@ import numpy as np
 from mvpde.cases.measures import MEASURES, MESH, NODES, SAMPLES, pairs
 from mvpde.measure import Array, Number
 from mvpde.models.data import Data
+from mvpde.particles.deep.modes import MODES
 from mvpde.particles.schemes import PARTICLE_SCHEMES
 from mvpde.runs.errors.means import student_factor
 from mvpde.runs.record import Record
@@ -147,12 +149,12 @@ def _loss_error(recorded: Record, said: Mapping[str, Number], name: str, scale: 
     """Of the loss of one measure; ``scale`` is the size of losses."""
     told = _told(recorded, name, "loss_error")
     if MEASURES[name].exactness != SAMPLES:
-        return Error(told**2, 0.0) if told is not None else Error(0.0, _untold(name) * scale)
-    runs, n = _number(said, "runs", 1.0), _points(said)
+        return _exact(name, told, scale)
+    runs = _number(said, "runs", 1.0)
     sampling = recorded.numbers[name].get("loss_standard_error", math.nan)
-    factor = student_factor(int(runs)) if runs > 1 and "particles" in said else 1.0
+    factor = student_factor(int(runs)) if runs > 1 else 1.0
     step = _told(recorded, name, "loss_step_error")
-    allowed = max(2.0 * recorded.bias.get(name, 0.0), scale / n if "particles" in said else 0.0)
+    allowed = max(2.0 * recorded.bias.get(name, 0.0), scale * _of_size(said))
     return Error(
         (factor * (sampling if sampling is not None else math.nan)) ** 2 + (step or 0.0) ** 2,
         allowed + (_of_step(said) * scale if step is None else 0.0),
@@ -175,11 +177,14 @@ def _prediction_error(recorded: Record, said: Mapping[str, Number], name: str, d
     w, target = data.weights, _norm(data.weights, data.target)
     told = recorded.errors.get(name, {}).get("predictions")
     if MEASURES[name].exactness != SAMPLES:
-        known = told is not None and bool(np.isfinite(told).all())
-        return Error(float(w @ told**2), 0.0) if known and told is not None else Error(0.0, _untold(name) * size)
+        if told is not None and bool(np.isfinite(told).all()):
+            return Error(float(w @ told**2), 0.0)
+        relative = _told(recorded, name, "prediction_error")  # to the target
+        return _exact(name, None if relative is None else relative * (target or 1.0), size)
     runs, errors = _number(said, "runs", 1.0), recorded.prediction_standard_error[name]
     factor = student_factor(int(runs)) if runs > 1 else 1.0
     spread = _norm(w, errors) * math.sqrt(runs / _points(said))  # σ/n: the error has σ/√(n·runs)
+    spread += size / _number(said, "layers", math.inf) if "width" in said else 0.0
     step = _told(recorded, name, "prediction_step_error")  # relative to the target
     return Error(
         (factor * _norm(w, errors)) ** 2 + ((step or 0.0) * target) ** 2,
@@ -211,20 +216,20 @@ def _mean_error(recorded: Record, said: Mapping[str, Number], name: str, quantit
     if MEASURES[name].exactness != SAMPLES:
         told = recorded.mean_errors.get(name, {}).get(quantity)
         known = told is not None and math.isfinite(told)
-        return Error(told**2, 0.0) if known and told is not None else Error(0.0, _untold(name) * spread)
-    mean, step = recorded.means[name][quantity], _step_of_mean(recorded, name, quantity, spread)
-    allowed = (1.0 / _points(said) if "particles" in said else 0.0) + (_of_step(said) if step is None else 0.0)
+        return _exact(name, told if known else _told_of_mean(recorded, name, quantity, spread, "error"), spread)
+    mean, step = recorded.means[name][quantity], _told_of_mean(recorded, name, quantity, spread, "step_error")
+    allowed = _of_size(said) + (_of_step(said) if step is None else 0.0)
     return Error(mean.sampling**2 + (step or 0.0) ** 2, spread * allowed)
 
 
-def _step_of_mean(recorded: Record, name: str, quantity: str, spread: float) -> float | None:
-    """Error of the step in a mean: of an observable its own, of a coordinate on the line that of the law; else None.
+def _told_of_mean(recorded: Record, name: str, quantity: str, spread: float, error: str) -> float | None:
+    """Error of steps or nodes in a mean: of an observable its own, of a coordinate on the line that of the law; else None.
 
     That of the law is in standard deviations for means, and in variances for E(x − c)², of which ``spread`` may be far less.
     """
     if quantity in recorded.numbers[name]:
-        return _told(recorded, name, f"{quantity}_step_error")
-    law, means = _told(recorded, name, "law_step_error"), recorded.means[name]
+        return _told(recorded, name, f"{quantity}_{error}")
+    law, means = _told(recorded, name, f"law_{error}"), recorded.means[name]
     square = quantity.startswith("(") and quantity.endswith(")^2")
     on_line = square or any(other.startswith(f"({quantity} ") for other in means)
     if law is None or not on_line or "height" in quantity:  # that of a shell is no coordinate of its particles
@@ -246,16 +251,30 @@ def _told(recorded: Record, name: str, key: str) -> float | None:
     return told if told is not None and math.isfinite(told) else None
 
 
-def _untold(name: str) -> float:
-    """What is allowed where no companion tells."""
-    return UNTOLD.get(MEASURES[name].exactness, 0.0)
+def _exact(name: str, told: float | None, scale: float) -> Error:
+    """Of a measure that is not made of samples; beside what coarser nodes tell some of the last digits are allowed."""
+    exactness = MEASURES[name].exactness
+    allowed = UNTOLD.get(exactness, 0.0) * scale if told is None or exactness == NODES else 0.0
+    return Error((told or 0.0) ** 2, allowed)
+
+
+def _of_size(said: Mapping[str, Number]) -> float:
+    """1/n of points that see each other, and 1/K of residual networks of K layers, whose limit is that of depth too."""
+    if not _interacting(said):
+        return 0.0
+    return 1.0 / _points(said) + (1.0 / _number(said, "layers", math.inf) if "width" in said else 0.0)
+
+
+def _interacting(said: Mapping[str, Number]) -> bool:
+    """Whether points see each other, so that finitely many of them have another law."""
+    return "particles" in said or "width" in said
 
 
 def _of_step(said: Mapping[str, Number]) -> float:
     """hᵖ of particles, η of SGD."""
     if "learning_rate" in said:
         return _number(said, "learning_rate", 0.0)
-    scheme = str(said.get("scheme"))
+    scheme = MODES[str(said["mode"])].scheme if "mode" in said else str(said.get("scheme"))
     order = PARTICLE_SCHEMES[scheme].order if scheme in PARTICLE_SCHEMES else 1
     return float(min(_number(said, "step", 0.0), LONGEST) ** order)
 

@@ -289,7 +289,7 @@ def test_descent_is_refused_at_positive_temperature():
 
 MANY = {
     "descent": lambda comm: wide(S4, width=70, runs=3, step=0.25, seed=7, comm=comm),
-    "sgd": lambda comm: wide(S5, stratified=False, width=40, runs=2, mode="sgd", step=0.25, comm=comm),
+    "sgd": lambda comm: wide(S5, stratified=False, width=40, runs=2, mode="sgd", step=0.1, comm=comm),
     "langevin with ends": lambda comm: wide(
         S4S, network=replace(WARM, train_ends=True), width=33, mode="langevin", step=0.25, comm=comm
     ),
