@@ -29,7 +29,7 @@ from mvpde.particles.accuracy.step_errors import recorded, step_errors
 from mvpde.particles.blocks import Shares, check_sizes, in_pieces, loss_and_steps, rows_in_cache, size_and_speed, wrap
 from mvpde.particles.noise import Normals, increment, require_diffusion
 from mvpde.particles.schemes import PARTICLE_SCHEMES, Blocks, Flow
-from mvpde.particles.walls.mirrors import mirrors
+from mvpde.particles.walls.mirrors import longest_step, mirrors
 from mvpde.particles.walls.survivors import absorbing, left_over, survival, weighted
 
 LOOK = 64  # steps between two looks at the slope where the step is chosen
@@ -206,8 +206,9 @@ class Ensemble:
             yield start, until, math.ceil((until - start) / self._longest_step * (1.0 - 1e-12))
 
     def _chosen(self) -> float:
-        """The step that fits the slope where the particles are. Collective."""
-        return fitting(self.slope().rate, self.particles * self.runs, PARTICLE_SCHEMES[self.scheme].order)
+        """The step that fits the slope where the particles are, and the distance between walls. Collective."""
+        between_walls = longest_step(self._ruling.now(self.time), self._driving(self._z, self.time)[0])
+        return min(between_walls, fitting(self.slope().rate, self.particles * self.runs, PARTICLE_SCHEMES[self.scheme].order))
 
     def slope(self) -> Slope:
         """How fast the drift changes where the particles are: see `mvpde.particles.accuracy.slope`. Collective."""

@@ -18,6 +18,7 @@ it, z' = z + h b(z') + √(2A) ΔB, which has a solution inside for every ΔB: w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ Velocity = Callable[[Blocks], Blocks]
 _NEAR = 0.05  # a step starts near a singular wall where its drift alone moves a particle by more of the distance to it
 _ITERATIONS = 60  # of the implicit step across a wall; about ten do
 _SOLVED = 1e-12  # relative
+_PART = 0.01  # of w²/A, the longest step between two walls
+_ALONG = 9  # points of the box at which A is asked for
 _ROUNDS = 8  # of folds in a corner, along the conormals of both walls
 
 
@@ -178,6 +181,24 @@ def _implicit(free: list[Array], push: Callable[[list[Array]], list[Array]], h: 
         if done:
             break
     return d
+
+
+def longest_step(model: MeanField, m: Array) -> float:
+    """h with √(2hA_aa) = w/7 for the width w of the box between two walls that particles meet; infinite without such.
+
+    Between mirrors the bias of the mean is below 10⁻³w then, as measured for potential 2x on [0, 1].
+    """
+    walls = model.walls
+    met = [] if walls is None else [axis for axis, pair in enumerate(walls.kinds) if {*pair} <= {REFLECTING, ABSORBING}]
+    if walls is None or not met:
+        return math.inf
+    low, high, z = np.array(walls.lower), np.array(walls.upper), np.zeros((_ALONG, model.dimension))
+    z[:, : len(low)] = low + (high - low) * ((np.arange(_ALONG) + 0.5) / _ALONG)[:, None]
+    a = model.diffusion(z, m)
+    largest = [float(a[:, axis, axis].max()) for axis in met]
+    return min(
+        (_PART * walls.width(axis) ** 2 / most for axis, most in zip(met, largest, strict=True) if most > 0.0), default=math.inf
+    )
 
 
 def mirrors(model: MeanField) -> Mirrors | None:

@@ -130,6 +130,14 @@ def test_a_box_that_only_ends_lets_particles_pass() -> None:
 
 
 @serial
+def test_a_chosen_step_is_short_beside_the_distance_of_mirrors() -> None:
+    """The drift is the same everywhere, so that only the walls forbid long steps."""
+    ensemble = carried(pressed(), SPAN, 1.0, particles=2000, step="auto")
+    assert ensemble.step <= 0.01
+    assert mean(ensemble) == pytest.approx(PRESSED_MEAN, abs=4.0 * math.sqrt(0.069 / 2000))
+
+
+@serial
 def test_the_fold_is_that_of_the_line() -> None:
     mirrors = Mirrors(pressed().walls)  # type: ignore[arg-type]
     z = np.array([[0.25], [-0.25], [1.25], [2.25], [-1.25]])
