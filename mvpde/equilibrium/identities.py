@@ -1,8 +1,8 @@
-"""Exact laws of stationary densities, against which what was found is held."""
+"""Exact laws of stationary densities, against which what was found is held; their means, also of coordinates on circles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from mvpde.models.walls.box import ABSORBING, REFLECTING
 Array = NDArray[np.float64]
 
 _DIFFERENCE = 1e-5  # step of the differences of the drift, in units of the box
+NO_DIRECTION = 1e-9  # |E e^{2πix/L}| that is 0 to rounding
 _ROTATION = 1e-6  # a drift whose ∇b is symmetric to this part is a gradient
 
 
@@ -83,3 +84,24 @@ def _jacobian(domain: Domain, drift_at: Callable[[Array], Array], z: Array) -> A
         difference = drift_at(z + step) - drift_at(z - step)
         result[:, :, c] = difference[:, : domain.dimension] / (2.0 * step[c])
     return result
+
+
+def about_mean(domain: Domain, periods: Sequence[float | None], masses: Array) -> tuple[Array, Array]:
+    """Means, shape (D,), and distances from them at owned unknowns, shape (owned, D). Collective.
+
+    Of a coordinate of period L with r e^{iφ} = E e^{2πix/L} the mean is Lφ/2π, within the domain, and distances go the short way
+    round; where r is 0 to rounding, any place is as good a mean, and it is that of the coordinate along the domain.
+    """
+    z = domain.coordinates[: domain.owned]
+    mean = domain.sum(masses @ z)
+    for axis, period in enumerate(periods):
+        if period is not None:
+            wave = domain.sum((masses @ np.exp(2j * np.pi * z[:, axis] / period)).reshape(1).view(float))
+            if np.hypot(*wave) > NO_DIRECTION:
+                low = domain.lower[axis] if axis < domain.dimension else 0.0
+                mean[axis] = low + (period / (2.0 * np.pi) * np.arctan2(wave[1], wave[0]) - low) % period
+    centred = z - mean
+    for axis, period in enumerate(periods):
+        if period is not None:
+            centred[:, axis] -= period * np.rint(centred[:, axis] / period)
+    return mean, centred

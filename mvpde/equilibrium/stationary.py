@@ -22,7 +22,7 @@ from mvpde.density.steps.positive import with_ghosts
 from mvpde.density.systems import ShiftedSystem, complete
 from mvpde.density.walls.drain import drain
 from mvpde.density.walls.survival import edges
-from mvpde.equilibrium.identities import identities
+from mvpde.equilibrium.identities import about_mean, identities
 from mvpde.equilibrium.sharpening import taken_towards
 from mvpde.equilibrium.walls.escape import killed
 from mvpde.mesh.domain import Domain
@@ -56,7 +56,8 @@ class Stationary:
         values: ρ at owned and ghost unknowns (local), mass 1.
         inward, outward: k_ij and k_ji of the operator that it is the null vector of, but for what `mvpde.equilibrium.sharpening`
             takes back of its upwinding; for each entry of the edge graph (local).
-        mean, covariance: of the coordinates, shapes (D,) and (D, D), labels included.
+        mean, covariance: of the coordinates, shapes (D,) and (D, D), labels included; on circles the mean of directions, and of
+            distances from it the short way round.
         identities: name → |Σ of the terms| over the mean of ⟨|term|⟩, for exact laws of the continuous problem; see `identities`.
         entropy_production: ∫J·A⁻¹J/ρ, None where A is singular.
         current: J at owned unknowns (local), shape (owned, D).
@@ -135,13 +136,12 @@ def stationary(density: Density, moments: Array | None = None, *, checked: bool 
         _check_unique(domain, law)
     values, inward, outward = law.values, law.inward, law.outward
     kept = values if law.kept is None else law.kept
-    owned, z = domain.owned, domain.coordinates
+    owned = domain.owned
     along = domain.dimension  # labels, which come last, do not move
     places = density.features.places
     b, a = model.drift(places, moments)[:, :along], model.diffusion(places, moments)[:, :along, :along]
     masses = domain.graph.lumped * values[:owned]
-    mean = domain.sum(masses @ z[:owned])
-    centred = z[:owned] - mean
+    mean, centred = about_mean(domain, model.periods, masses)
     still = gibbs or without_current(domain)
     current = np.zeros((owned, domain.dimension)) if still else _current(domain, values, b, a)
     smallest, largest = domain.extremes(values[:owned])
@@ -175,9 +175,9 @@ def _quasi_stationary(density: Density, moments: Array) -> Stationary:
     lost = np.empty(owned)
     rate(domain.graph.offsets, domain.graph.columns, domain.graph.lumped, inward, outward, values, lost)
     masses = domain.graph.lumped * values[:owned]
-    mean, largest = domain.sum(masses @ domain.coordinates[:owned]), domain.extremes(values[:owned])[1]
+    largest = domain.extremes(values[:owned])[1]
     off = np.where(values[:owned] > 0.0, lost + rates[0].real * values[:owned], 0.0)
-    centred = domain.coordinates[:owned] - mean
+    mean, centred = about_mean(domain, density.model.periods, masses)
     return Stationary(
         domain=domain,
         moments=moments,

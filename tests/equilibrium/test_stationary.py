@@ -14,7 +14,8 @@ from mvpde.equilibrium.identities import identities
 from mvpde.equilibrium.stationary import Stationary, stationary
 from mvpde.mesh.box import box
 from mvpde.mesh.domain import Domain
-from mvpde.models.laws import Normal, Product
+from mvpde.models.interaction import gradient_flow
+from mvpde.models.laws import Normal, Product, Uniform
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.runtime import MPI, ArgumentError, SolverError
 
@@ -275,3 +276,15 @@ def test_law_of_a_density_is_left_alone(comm: MPI.Intracomm) -> None:
     before = density.values.copy()
     stationary(density)
     assert np.array_equal(density.values, before)
+
+
+@pytest.mark.serial
+def test_the_mean_on_a_circle_is_one_of_directions() -> None:
+    """ρ ∝ e^{κ cos(x − μ)} about μ = 3, across the seam of [−π, π): mean 3, and r = I_1(κ)/I_0(κ) in E cos(x − mean)."""
+    model = gradient_flow(["x"], potential="-cos(x - 3)", temperature=0.25, periods={"x": 2.0 * np.pi})
+    domain = box([-np.pi], [np.pi], [200], [True])
+    law = stationary(Density(model, domain, Product((Uniform(-np.pi, np.pi, True),))))
+    assert law.mean[0] == pytest.approx(3.0, abs=1e-6)
+    z, w = domain.coordinates[:, 0], law.values * domain.graph.lumped
+    away = np.angle(np.exp(1j * (z - 3.0)))
+    assert law.covariance[0, 0] == pytest.approx(w @ away**2, rel=1e-6)
