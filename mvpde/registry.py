@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -90,6 +90,38 @@ class Registry[Entry](MutableMapping[str, Entry]):
         entry = self[name] if isinstance(kept, At) and not kept.sentence else kept
         said = entry if isinstance(entry, str) else getattr(entry, "sentence", None) or getattr(entry, "__doc__", None) or ""
         return str(said).strip().splitlines()[0] if str(said).strip() else ""
+
+
+class Selection[Entry](Collection[str]):
+    """The names of those entries of a registry that fit a use, also of those that are added later."""
+
+    def __init__(self, registry: Registry[Entry], fits: Callable[[Entry], bool]) -> None:
+        """Those that ``fits`` says so of."""
+        self.registry, self._fits = registry, fits
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in the order of the registry."""
+        return (name for name in self.registry if self._fits(self.registry[name]))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a name, and its entry fits."""
+        return isinstance(name, str) and name in self.registry and self._fits(self.registry[name])
+
+    def require(self, name: str) -> Entry:
+        """The entry.
+
+        Raises:
+            ValueError: there is none, or it does not fit, with the nearest name that does or all of them.
+        """
+        if name not in self:
+            what, there = self.registry.what, name in self.registry
+            said = f"the {what} '{name}' lacks what is needed here" if there else f"there is no {what} '{name}'"
+            raise ValueError(f"{said}; {hint(name, self)}")
+        return self.registry[name]
 
 
 def check_known(name: str, known: Iterable[str], what: str) -> None:

@@ -129,7 +129,7 @@ def test_a_loss(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
 
 
 def test_an_activation(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> None:
-    """Every kind that can take it does: trained layers, random networks, with E φ'² = σ_w⁻² on the critical line, and blocks."""
+    """Every kind that can take it does: trained layers, SGD, blocks, random networks with σ_w²E φ'² = 1 on the critical line."""
     add("An activation")
     small = {"labels.s": 3, "characteristics.nodes": [3, 3], "time.end": 0.5, "time.outputs": [0.0, 0.5]}
     resnet = load(CASES / "mean_field_resnet.toml", {"model.unit": "algebraic", **small})
@@ -137,6 +137,7 @@ def test_an_activation(tmp_path: Path, add: Callable[[str], dict[str, Any]]) -> 
     assert losses[1] < losses[0]
     point = mvpde.fixed_point("algebraic", float(mvpde.critical_line("algebraic", [0.05])[0]), 0.05)
     assert point.chi == pytest.approx(1.0, abs=1e-9) and point.c == pytest.approx(1.0, abs=1e-4)
+    problem(load(CASES / "sgd_neuron.toml", {"model.unit": "algebraic"}))
     problem(load(CASES / "residual_flow.toml", {"model.activation": "algebraic"}))
     problem(load(CASES / "deep_network.toml", {"model.output": "algebraic"}))
 

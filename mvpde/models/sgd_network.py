@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvpde.models.data import Data
+from mvpde.models.deep.activations import ACTIVATIONS, SMOOTH, Activation
 from mvpde.models.losses import LOSSES, SAMPLE_LOSSES, SampleLoss
 from mvpde.models.mean_field import Array, MeanField
 from mvpde.registry import Registry
@@ -28,31 +29,6 @@ IN_WORK = 2**15  # entries of one (points, samples) array at a time: 256 KiB, ha
 
 
 # --- what a network is made of --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Activation:
-    """σ: u → σ(u); then σ'(u) from (u, σ) and σ''(u) from (u, σ, σ')."""
-
-    value: Callable[[Array], Array]
-    slope: Callable[[Array, Array], Array]
-    curvature: Callable[[Array, Array, Array], Array]
-
-
-def _sigmoid(u: Array) -> Array:
-    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * u))
-
-
-ACTIVATIONS: Registry[Activation] = Registry(
-    "activation",
-    {
-        "tanh": Activation(np.tanh, lambda u, s: 1.0 - s * s, lambda u, s, ds: -2.0 * s * ds),
-        "sigmoid": Activation(_sigmoid, lambda u, s: s * (1.0 - s), lambda u, s, ds: ds * (1.0 - 2.0 * s)),
-        "relu": Activation(
-            lambda u: np.maximum(u, 0.0), lambda u, s: np.greater(u, 0.0).astype(np.float64), lambda u, s, ds: np.zeros_like(u)
-        ),
-    },
-)
 
 
 @dataclass(frozen=True)
@@ -113,8 +89,8 @@ def _jet(terms: Sequence[Term], sigma: Activation, columns: Sequence[Array], x: 
         u = columns[term.w] * x
         if term.b is not None:
             u += columns[term.b]
-        s = sigma.value(u)
-        inner = sigma.slope(u, s)
+        s = sigma.values(u)
+        inner = sigma.slopes(u, s)
         if term.v is None:
             f = f + s
         else:
@@ -138,9 +114,8 @@ def _second_derivatives(
 
     for term in terms:
         u = columns[term.w] * x + (0.0 if term.b is None else columns[term.b])
-        s = sigma.value(u)
-        ds = sigma.slope(u, s)
-        dds = sigma.curvature(u, s, ds)
+        s = sigma.values(u)
+        ds, dds = sigma.slopes(u, s), sigma.curvatures(u, s)
         v = 1.0 if term.v is None else columns[term.v]
         inner = [(term.w, x)] + ([] if term.b is None else [(term.b, np.ones(()))])
         for place, (j, factor) in enumerate(inner):
@@ -327,7 +302,7 @@ def sgd(
         data: one input; equal weights. Points held out in it are those of the test loss.
         learning_rate: η > 0.
         batch_size: B ≥ 1.
-        unit: a name in `ACTIVATIONS`.
+        unit: a name in `SMOOTH`.
         replacement: whether batches are drawn with replacement.
         loss: a name in `SAMPLE_LOSSES`; "logistic" needs targets ±1.
         weight_decay: λ ≥ 0.
@@ -337,6 +312,7 @@ def sgd(
             several inputs or unequal weights.
     """
     architecture, activation, sample_loss = NETWORKS.require(network), ACTIVATIONS.require(unit), SAMPLE_LOSSES.require(loss)
+    _require(unit in SMOOTH, f"unit '{unit}' has no first or second derivative; take one of {', '.join(SMOOTH)}")
     _require(0.0 < learning_rate < math.inf, f"learning_rate is {learning_rate}; it must be positive")
     _require(0.0 <= weight_decay < math.inf, f"weight_decay is {weight_decay}; it must be 0 or positive")
     _check_batches(batch_size, replacement, len(data.target))

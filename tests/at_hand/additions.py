@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from mvpde.cases.kinds import KINDS
 from mvpde.cases.measures import MEASURES
 from mvpde.density.schemes import SCHEMES
-from mvpde.models.deep.activations import RANDOM_ACTIVATIONS
-from mvpde.models.deep.residual_flow import SIGMAS
-from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS
+from mvpde.models.deep.activations import ACTIVATIONS
+from mvpde.models.deep.units import OUTPUT_MAPS
 from mvpde.models.laws import LAWS
 from mvpde.models.losses import LOSSES
 from mvpde.models.units import UNITS
@@ -29,8 +28,6 @@ REGISTRIES = (
     PARTICLE_SCHEMES,
     TASKS,
     MEASUREMENTS,
-    RANDOM_ACTIVATIONS,
-    SIGMAS,
 )
 
 

@@ -19,9 +19,10 @@ from mvpde.cases.starts.labels import MOST_LABELS, check_positive
 from mvpde.cases.starts.laws import Law
 from mvpde.cases.values import Count, Number, Positive, Section, absent, one_of, refuse
 from mvpde.models.data import Data
+from mvpde.models.deep.activations import TRAINED
 from mvpde.models.deep.network import DeepNetwork, FirstLayer
 from mvpde.models.deep.sweeps import nodes
-from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS, WEIGHTS, DeepLayer
+from mvpde.models.deep.units import OUTPUT_MAPS, WEIGHTS, DeepLayer
 from mvpde.models.laws import Product
 from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import MeanField
@@ -36,7 +37,7 @@ EXPLICIT = ("auto", "flux_corrected", "edge_averaged")  # schemes whose steps ma
 class FirstLayerSection(Section):
     """z¹ = act(a·x + offset)."""
 
-    unit: Annotated[str, one_of(ACTIVATIONS)] = Field("tanh", description="one of {names}", examples=["tanh"])
+    unit: Annotated[str, one_of(TRAINED)] = Field("tanh", description="one of {names}", examples=["tanh"])
     offset: Number = Field(0.0, description="added to a·x", examples=[0.5])
 
     def __str__(self) -> str:
@@ -47,7 +48,7 @@ class FirstLayerSection(Section):
 class DeepLayerSection(Section):
     """One layer, or several alike, of units v·act(wz + c)."""
 
-    unit: Annotated[str, one_of(ACTIVATIONS)] = Field("tanh", description="one of {names}", examples=["tanh"])
+    unit: Annotated[str, one_of(TRAINED)] = Field("tanh", description="one of {names}", examples=["tanh"])
     trained: list[Annotated[str, one_of(WEIGHTS)]] = Field(
         description="those of v, w, c that move, at least one", examples=[["v", "w"]]
     )
@@ -101,7 +102,7 @@ class DeepNetworkModel(MeanFieldSection):
         description="first layer, act(a·x + offset): `unit`, `offset`",
         examples=[{"unit": "tanh", "offset": 0.5}],
     )
-    output: Annotated[str, one_of(ACTIVATIONS)] = Field(
+    output: Annotated[str, one_of(TRAINED)] = Field(
         "tanh", description="activation of the last layer, b·act(z): one of {names}", examples=["tanh"]
     )
     output_map: Annotated[str, one_of(OUTPUT_MAPS)] = Field(

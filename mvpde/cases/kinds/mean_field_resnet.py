@@ -14,8 +14,9 @@ from mvpde.cases.schema import CaseSections, ExplicitDensitySection, ModelSectio
 from mvpde.cases.sources import SOURCES
 from mvpde.cases.values import Count, Number, Positive, Section, absent, one_of, refuse
 from mvpde.models.data import Data
+from mvpde.models.deep.activations import TRAINED
 from mvpde.models.deep.resnet import RULES, ResidualLimit
-from mvpde.models.deep.units import ACTIVATIONS, WEIGHTS, DeepLayer
+from mvpde.models.deep.units import WEIGHTS, DeepLayer
 from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import MeanField
 from mvpde.registry import At
@@ -26,7 +27,7 @@ MODES = ("descent", "heun")
 class MeanFieldResnetModel(ModelSection):
     """X(1, x): residual networks; the law of their units at every depth, as depth and width go to infinity."""
 
-    unit: Annotated[str, one_of(ACTIVATIONS)] = Field(
+    unit: Annotated[str, one_of(TRAINED)] = Field(
         "tanh", description="activation of f(x, θ) = v·act(wx + c): one of {names}", examples=["tanh"]
     )
     trained: list[Annotated[str, one_of(WEIGHTS)]] = Field(

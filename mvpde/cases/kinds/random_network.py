@@ -17,7 +17,7 @@ from mvpde.cases.schema import ModelSection, TimeSection
 from mvpde.cases.sources import SOURCES, DataSet, data_of
 from mvpde.cases.starts.laws import Law
 from mvpde.cases.values import Count, Number, Section, one_of, refuse
-from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, ActivationFunction, Array
+from mvpde.models.deep.activations import ACTIVATIONS, RANDOM, Activation, Array
 from mvpde.models.deep.kernels import first_covariance, require_moderate
 from mvpde.models.deep.signal_maps import LARGEST, variance_map
 from mvpde.models.mean_field import MeanField
@@ -34,7 +34,7 @@ Variance = Annotated[Number, Field(ge=0, le=LARGEST)]
 class RandomNetworkModel(ModelSection):
     """Networks with random weights, in which nothing moves: kernels, depth scales, the phase diagram."""
 
-    activation: Annotated[str, one_of(RANDOM_ACTIVATIONS)] = Field(description="φ, one of {names}", examples=["tanh"])
+    activation: Annotated[str, one_of(RANDOM)] = Field(description="φ, one of {names}", examples=["tanh"])
     weight_variance: Variance = Field(description="σ_w² ≥ 0; weights are N(0, σ_w²/N)", examples=[2.0])
     bias_variance: Variance = Field(description="σ_b² ≥ 0; biases are N(0, σ_b²)", examples=[0.05])
     depth: Annotated[int, Field(ge=1, le=100_000)] = Field(
@@ -192,7 +192,7 @@ def _sizes(case: Case) -> Mapping[str, int | str]:
     for name in _OTHERS:
         if getattr(case.sections, name, None) is not None:
             raise CaseError(f"[{name}]: nothing moves in a random network; remove the section")
-    activation = RANDOM_ACTIVATIONS[model_of(case).activation]
+    activation = ACTIVATIONS[model_of(case).activation]
     if activation.slope is None:
         raise CaseError(
             f"[model] activation: {activation.sentence} has no derivative of finite mean square, which χ_1 and tangent kernels "
@@ -208,7 +208,7 @@ def _sizes(case: Case) -> Mapping[str, int | str]:
     return said
 
 
-def _check_growth(case: Case, activation: ActivationFunction) -> None:
+def _check_growth(case: Case, activation: Activation) -> None:
     """Refuse inputs, or weights that make variances grow with depth, beyond what means are computed for."""
     model = model_of(case)
     variances = model.weight_variance, model.bias_variance

@@ -15,7 +15,7 @@ from mvpde.cases.problem import Problem
 from mvpde.cases.schema import ModelSection
 from mvpde.cases.starts.laws import Law
 from mvpde.cases.values import Number, absent, one_of, refuse
-from mvpde.models.deep.activations import RANDOM_ACTIVATIONS
+from mvpde.models.deep.activations import RANDOM
 from mvpde.models.deep.random_resnet import ENTRIES, CentredNormal, LimitFacts, random_resnet
 from mvpde.models.deep.signal_maps import LARGEST
 from mvpde.models.laws import Normal
@@ -26,7 +26,7 @@ from mvpde.runtime import ArgumentError, CaseError
 class RandomResnetModel(ModelSection):
     """Random residual networks x' = x + L^{-½}(Wφ(x) + b), of infinite depth L and width: a diffusion that depends on its law."""
 
-    activation: Annotated[str, one_of(RANDOM_ACTIVATIONS)] = Field(description="φ, one of {names}", examples=["tanh"])
+    activation: Annotated[str, one_of(RANDOM)] = Field(description="φ, one of {names}", examples=["tanh"])
     weight_variance: Annotated[Number, Field(ge=0, le=LARGEST)] = Field(
         description="σ_w² ≥ 0; weights are N(0, σ_w²/N)", examples=[1.0]
     )

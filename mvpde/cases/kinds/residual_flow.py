@@ -12,9 +12,9 @@ from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.problem import Problem, check_block
 from mvpde.cases.schema import CaseSections, Count, EnsembleSection, ModelSection, Number, one_of, refuse
 from mvpde.models.data import columns
+from mvpde.models.deep.activations import ACTIVATIONS
 from mvpde.models.deep.depth_weights import DEPTH, DepthWeights, WeightValues, depth_weights
 from mvpde.models.deep.residual_flow import (
-    SIGMAS,
     Block,
     BlockWords,
     layered_block,
@@ -56,7 +56,7 @@ class ResidualFlowModel(ModelSection):
     bias: list[Entry] | None = Field(
         None, description="c, an entry for each unit, with `matrix` for each feature; absent: 0", examples=[[0.2, "b"]]
     )
-    activation: Annotated[str, one_of(SIGMAS)] = Field("tanh", description="σ, one of {names}", examples=["tanh"])
+    activation: Annotated[str, one_of(ACTIVATIONS)] = Field("tanh", description="σ, one of {names}", examples=["tanh"])
     matrix: Matrix | None = Field(
         None, description="A of a linear block, instead of `inner` and `outer`", examples=[[["-0.3", "-2*s"], ["2*s", "0.1"]]]
     )

@@ -10,9 +10,10 @@ from mvpde.cases.kinds import Equation, Given, Kind
 from mvpde.cases.schema import Count, DataSection, ModelSection, Number, Positive, one_of
 from mvpde.cases.sources import SplitCsv, SplitPoints
 from mvpde.models.data import Data
+from mvpde.models.deep.activations import SMOOTH
 from mvpde.models.losses import SAMPLE_LOSSES
 from mvpde.models.mean_field import MeanField
-from mvpde.models.sgd_network import ACTIVATIONS, NETWORKS, SgdNetwork, diffusion_model, sgd
+from mvpde.models.sgd_network import NETWORKS, SgdNetwork, diffusion_model, sgd
 
 SAMPLED: dict[str, type[DataSection]] = {
     "csv": SplitCsv,
@@ -24,7 +25,7 @@ class SgdNetworkModel(ModelSection):
     """A small network with trained weights W, and how it is trained."""
 
     network: Annotated[str, one_of(NETWORKS)] = Field(description="one of {names}", examples=["neuron"])
-    unit: Annotated[str, one_of(ACTIVATIONS)] = Field("tanh", description="one of {names}", examples=["tanh"])
+    unit: Annotated[str, one_of(SMOOTH)] = Field("tanh", description="one of {names}", examples=["tanh"])
     loss: Annotated[str, one_of(SAMPLE_LOSSES)] = Field("least_squares", description="one of {names}", examples=["least_squares"])
     learning_rate: Positive = Field(description="step η of SGD, > 0", examples=[0.2])
     batch_size: Count = Field(description="samples in a batch, a whole number ≥ 1", examples=[4])

@@ -1,8 +1,12 @@
-"""Activations of random networks: φ, its derivatives, and what is known in closed form of its Gaussian expectations.
+"""Activations φ, one table for every kind of network, with what is known in closed form of each.
+
+Trained layers need φ' as a function of φ, so that sweeps compute φ once; diffusions of small networks φ''; random networks
+Gaussian means, in closed form or by quadrature:
 
     C(K) = E[φ(u)φ(v)],     C'(K) = E[φ'(u)φ'(v)],     (u, v) ~ N(0, [[K₁₁, K₁₂], [K₁₂, K₂₂]])
 
-Arguments K₁₁, K₂₂, K₁₂ are arrays of one shape, real or, for derivatives by a complex step, complex.
+Arguments K₁₁, K₂₂, K₁₂ are arrays of one shape, real or, for derivatives by a complex step, complex. A new activation is one
+entry of `ACTIVATIONS`; the selections below are of those that have what their kinds of networks need.
 """
 
 from __future__ import annotations
@@ -12,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
+from scipy.special import erf, expit
 
-from mvpde.registry import Registry
+from mvpde.registry import Registry, Selection
 
 Array = NDArray[np.float64]
 Numbers = NDArray[np.inexact]  # real or complex
@@ -22,7 +26,20 @@ Overlap = Callable[[Numbers, Numbers, Numbers], Numbers]
 
 
 @dataclass(frozen=True)
-class ActivationFunction:
+class OfValue:
+    """Derivatives as functions of the value t = φ(z), real arrays of any shape.
+
+    Attributes:
+        slope: t → φ'(z).
+        curvature: t → φ''(z).
+    """
+
+    slope: Callable[[Array], Array]
+    curvature: Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Activation:
     """A function φ on the line.
 
     Attributes:
@@ -30,27 +47,50 @@ class ActivationFunction:
         value: z → φ(z), elementwise.
         slope: z → φ'(z); None where there is none of finite mean square.
         curvature: z → φ''(z); zero at kinks, which counts only where φ is not 0; None as for the slope.
+        of_value: both as functions of φ(z), of real arrays; None where they are none, and no trained layer takes it.
+        kinked: whether φ' jumps, so that rates of weights jump as they move.
         overlap: (K₁₁, K₂₂, K₁₂) → C(K) in closed form; None: by quadrature.
         slope_overlap: the same of C'(K).
         fourth: ρ → E[φ(u)³φ(v)] and E[φ(u)²φ(v)²] for K₁₁ = K₂₂ = 1, K₁₂ = ρ; only for homogeneous φ.
         odd: whether φ(−z) = −φ(z).
         homogeneous: whether φ(λz) = λφ(z) for λ > 0; else φ is smooth, and quadrature converges exponentially.
         strip: how far from the real line φ continues without a singularity or fast growth: steps of quadrature are chosen by it.
+            0: not known, and no random network takes it.
     """
 
     sentence: str
     value: Callable[[Numbers], Numbers]
     slope: Callable[[Numbers], Numbers] | None = None
     curvature: Callable[[Numbers], Numbers] | None = None
+    of_value: OfValue | None = None
+    kinked: bool = False
     overlap: Overlap | None = None
     slope_overlap: Overlap | None = None
     fourth: Callable[[Numbers], tuple[Numbers, Numbers]] | None = None
     odd: bool = False
     homogeneous: bool = False
-    strip: float = np.pi / 2
+    strip: float = 0.0
+
+    def values(self, z: Array) -> Array:
+        """φ(z) of real z."""
+        return np.asarray(self.value(z), float)
+
+    def slopes(self, z: Array, value: Array) -> Array:
+        """φ'(z), from the value where that tells it. Only for φ that have a slope."""
+        if self.of_value is not None:
+            return self.of_value.slope(value)
+        assert self.slope is not None
+        return np.asarray(self.slope(z), float)
+
+    def curvatures(self, z: Array, value: Array) -> Array:
+        """φ''(z), in the same way."""
+        if self.of_value is not None:
+            return self.of_value.curvature(value)
+        assert self.curvature is not None
+        return np.asarray(self.curvature(z), float)
 
 
-# --- tanh: quadrature -----------------------------------------------------------------------------------------------------------
+# --- tanh, sigmoid: quadrature --------------------------------------------------------------------------------------------------
 
 
 def _tanh_slope(z: Numbers) -> Numbers:
@@ -60,6 +100,20 @@ def _tanh_slope(z: Numbers) -> Numbers:
 
 def _tanh_curvature(z: Numbers) -> Numbers:
     return -2.0 * np.tanh(z) * _tanh_slope(z)
+
+
+def _sigmoid(z: Numbers) -> Numbers:
+    return 0.5 + 0.5 * np.tanh(0.5 * z) if np.iscomplexobj(z) else expit(z)
+
+
+def _sigmoid_slope(z: Numbers) -> Numbers:
+    s = _sigmoid(z)
+    return s * (1.0 - s)
+
+
+def _sigmoid_curvature(z: Numbers) -> Numbers:
+    s = _sigmoid(z)
+    return s * (1.0 - s) * (1.0 - 2.0 * s)
 
 
 # --- erf (Williams 1997) --------------------------------------------------------------------------------------------------------
@@ -94,6 +148,14 @@ def _sin_slope_overlap(k11: Numbers, k22: Numbers, k12: Numbers) -> Numbers:
 # --- relu (Cho & Saul 2009) -----------------------------------------------------------------------------------------------------
 
 
+def _relu(z: Numbers) -> Numbers:
+    return np.where(z.real > 0.0, z, 0.0) if np.iscomplexobj(z) else np.maximum(z, 0.0)  # NaN stays NaN
+
+
+def _relu_slope(z: Numbers) -> Numbers:
+    return np.where(z.real > 0.0, 1.0, 0.0)  # 0 at the kink
+
+
 def _angle(cosine: Numbers) -> Numbers:
     """θ with cos θ the given number, which rounding may have taken out of [−1, 1]."""
     return np.arccos(cosine if np.iscomplexobj(cosine) else np.clip(cosine, -1.0, 1.0))
@@ -123,23 +185,63 @@ def _relu_fourth(cosine: Numbers) -> tuple[Numbers, Numbers]:
     return cubic, (3.0 * s * c + rest * (1.0 + 2.0 * c * c)) / (2.0 * np.pi)
 
 
-RANDOM_ACTIVATIONS: Registry[ActivationFunction] = Registry(
+ACTIVATIONS: Registry[Activation] = Registry(
     "activation",
     {
-        "tanh": ActivationFunction("tanh z", np.tanh, _tanh_slope, _tanh_curvature, odd=True),
-        "erf": ActivationFunction(
-            "erf z", erf, _erf_slope, lambda z: -2.0 * z * _erf_slope(z), _erf_overlap, _erf_slope_overlap, odd=True
+        "tanh": Activation(
+            "tanh z",
+            np.tanh,
+            _tanh_slope,
+            _tanh_curvature,
+            OfValue(lambda t: 1.0 - t * t, lambda t: -2.0 * t * (1.0 - t * t)),
+            odd=True,
+            strip=np.pi / 2,
         ),
-        "relu": ActivationFunction(
+        "sigmoid": Activation(
+            "1/(1 + e⁻ᶻ)",
+            _sigmoid,
+            _sigmoid_slope,
+            _sigmoid_curvature,
+            OfValue(lambda s: s * (1.0 - s), lambda s: s * (1.0 - s) * (1.0 - 2.0 * s)),
+            strip=np.pi,
+        ),
+        "relu": Activation(
             "max(z, 0)",
-            lambda z: np.where(z.real > 0.0, z, 0.0),
-            lambda z: np.where(z.real > 0.0, 1.0, 0.0),
+            _relu,
+            _relu_slope,
             np.zeros_like,
-            _relu_overlap,
-            _relu_slope_overlap,
-            _relu_fourth,
+            OfValue(lambda u: (u > 0.0).astype(np.float64), np.zeros_like),
+            kinked=True,
+            overlap=_relu_overlap,
+            slope_overlap=_relu_slope_overlap,
+            fourth=_relu_fourth,
             homogeneous=True,
+            strip=np.pi / 2,
         ),
-        "sin": ActivationFunction("sin z", np.sin, np.cos, lambda z: -np.sin(z), _sin_overlap, _sin_slope_overlap, odd=True),
+        "erf": Activation(
+            "erf z",
+            erf,
+            _erf_slope,
+            lambda z: -2.0 * z * _erf_slope(z),
+            overlap=_erf_overlap,
+            slope_overlap=_erf_slope_overlap,
+            odd=True,
+            strip=np.pi / 2,
+        ),
+        "sin": Activation(
+            "sin z",
+            np.sin,
+            np.cos,
+            lambda z: -np.sin(z),
+            overlap=_sin_overlap,
+            slope_overlap=_sin_slope_overlap,
+            odd=True,
+            strip=np.pi / 2,
+        ),
+        "identity": Activation("z", np.positive, np.ones_like, np.zeros_like, OfValue(np.ones_like, np.zeros_like), odd=True),
     },
 )
+
+TRAINED = Selection(ACTIVATIONS, lambda phi: phi.of_value is not None)
+RANDOM = Selection(ACTIVATIONS, lambda phi: phi.strip > 0.0)
+SMOOTH = Selection(ACTIVATIONS, lambda phi: phi.slope is not None and phi.curvature is not None)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mvpde.models.deep.activations import ActivationFunction, Array
+from mvpde.models.deep.activations import Activation, Array
 from mvpde.models.deep.signal_maps import (
     AT_ONCE,
     BEYOND,
@@ -81,7 +81,7 @@ def fixed_point(activation: str, weight_variance: float, bias_variance: float) -
     """Variance and correlation of the deep layers of a wide random network, and its depth scales.
 
     Args:
-        activation: a name in `mvpde.models.deep.activations.RANDOM_ACTIVATIONS`: "tanh", "erf", "relu", "sin".
+        activation: a name in `mvpde.models.deep.activations.RANDOM`: "tanh", "sigmoid", "relu", "erf", "sin".
         weight_variance: σ_w² ≥ 0; weights are N(0, σ_w²/N).
         bias_variance: σ_b² ≥ 0; biases are N(0, σ_b²).
 
@@ -165,7 +165,7 @@ def critical_line(activation: str, bias_variances: Sequence[float] | Array) -> A
 # --- the variance ---------------------------------------------------------------------------------------------------------------
 
 
-def _variances(phi: ActivationFunction, w: Array, b: Array) -> Array:
+def _variances(phi: Activation, w: Array, b: Array) -> Array:
     """q*, NaN where the variance grows without bound."""
     if phi.homogeneous:
         factor = w * square_mean(phi, np.ones(1))
@@ -181,7 +181,7 @@ def _variances(phi: ActivationFunction, w: Array, b: Array) -> Array:
     return q
 
 
-def _positive_variances(phi: ActivationFunction, w: Array, b: Array, least: Array) -> Array:
+def _positive_variances(phi: Activation, w: Array, b: Array, least: Array) -> Array:
     """q* > 0 with about ``least`` below it; NaN where the variance grows beyond `BEYOND`, as it does without bound."""
 
     def excess(log_q: Array, i: Integers) -> Array:
@@ -196,7 +196,7 @@ def _positive_variances(phi: ActivationFunction, w: Array, b: Array, least: Arra
     return q
 
 
-def _growth(phi: ActivationFunction, q: Array) -> Array:
+def _growth(phi: Activation, q: Array) -> Array:
     """d/dq E[φ(√q Z)²] = E[φ'² + φφ''], shape of q."""
     if phi.homogeneous:
         return np.full(np.shape(q), float(square_mean(phi, np.ones(1))[0]))
@@ -210,7 +210,7 @@ def _growth(phi: ActivationFunction, q: Array) -> Array:
 # --- the correlation ------------------------------------------------------------------------------------------------------------
 
 
-def _correlations(phi: ActivationFunction, w: Array, b: Array, q: Array, chi: Array, polish: bool) -> Array:
+def _correlations(phi: Activation, w: Array, b: Array, q: Array, chi: Array, polish: bool) -> Array:
     """c*: 1 in the ordered phase, the root of (1 − f(c))/(1 − c) = 1 in the chaotic one, NaN without a variance."""
     c = np.where(q > 0.0, 1.0, np.nan)
     if phi.homogeneous:
@@ -232,7 +232,7 @@ def _correlations(phi: ActivationFunction, w: Array, b: Array, q: Array, chi: Ar
     return c
 
 
-def _by_quadrature(phi: ActivationFunction, w: float, q: float) -> float:
+def _by_quadrature(phi: Activation, w: float, q: float) -> float:
     """c* from 1 − f(c) = σ_w² E[(φ(u) − φ(v))²]/(2q), which keeps its digits as c → 1."""
     f, one = phi.value, np.array([q])
 
@@ -245,7 +245,7 @@ def _by_quadrature(phi: ActivationFunction, w: float, q: float) -> float:
     return float(_roots(excess, np.zeros(1), np.ones(1))[0])
 
 
-def _slopes(phi: ActivationFunction, w: Array, q: Array, c: Array, polish: bool) -> Array:
+def _slopes(phi: Activation, w: Array, q: Array, c: Array, polish: bool) -> Array:
     """σ_w² E[φ'(u)φ'(v)] at c* < 1, by the series, or by quadrature where that is asked for and the series is too short."""
     if phi.slope_overlap is not None:
         return np.asarray(w * phi.slope_overlap(q, q, c * q))
@@ -305,7 +305,7 @@ class OverlapSeries:
         return np.asarray((self.rest + self.far) * self.degree * c ** len(self.squares))
 
 
-def _series(phi: ActivationFunction, q: Array) -> OverlapSeries:
+def _series(phi: Activation, q: Array) -> OverlapSeries:
     z, table = hermite(math.ceil(math.log2(max(float(q.max()), 1.0))))
     squares = np.asarray((table @ phi.value(z[:, None] * np.sqrt(q))) ** 2, float)
     orders, curvature = np.arange(ORDERS), curvature_of(phi)

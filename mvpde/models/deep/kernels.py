@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mvpde.measure import nothing
-from mvpde.models.deep.activations import ActivationFunction, Array
+from mvpde.models.deep.activations import Activation, Array
 from mvpde.models.deep.signal_maps import activation_of, check_variances, largest_variance, pairwise, slope_power
 from mvpde.runtime import ArgumentError
 
@@ -65,7 +65,7 @@ def covariances(
     return np.stack(k)
 
 
-def require_moderate(phi: ActivationFunction, variance: float, layer: int) -> None:
+def require_moderate(phi: Activation, variance: float, layer: int) -> None:
     """Refuse a variance of a layer, from 1 on, whose means cannot be computed, or not in any time.
 
     Raises:

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mvpde.models.data import Data
-from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS, WEIGHTS, Array, DeepLayer, differentiable
+from mvpde.models.deep.activations import ACTIVATIONS, Array
+from mvpde.models.deep.units import OUTPUT_MAPS, WEIGHTS, DeepLayer, differentiable
 from mvpde.models.laws import Law1D, Product, base_potential
 from mvpde.models.losses import LOSSES
 from mvpde.models.mean_field import MeanField
@@ -29,7 +30,7 @@ class FirstLayer:
     """σ⁰(x, a) = act(a·x + offset), at P inputs x of q numbers each.
 
     Attributes:
-        activation: a name in `ACTIVATIONS`.
+        activation: a name in `TRAINED`.
         offset: a number.
     """
 
@@ -38,7 +39,7 @@ class FirstLayer:
 
     def value(self, x: Array, a: Array) -> Array:
         """σ⁰(x_p, a), shape (..., P), for x of shape (P, q) and a of shape (..., q)."""
-        return ACTIVATIONS[self.activation].value(a @ x.T + self.offset)
+        return ACTIVATIONS[self.activation].values(a @ x.T + self.offset)
 
     def gradient(self, x: Array, a: Array) -> Array:
         """∂σ⁰/∂a, shape (..., P, q)."""
@@ -54,7 +55,7 @@ class DeepNetwork:
         layers: those of ℓ = 1 … L−1, at least one.
         data: x_p, w_p, y_p.
         first: σ⁰.
-        output: the activation of σ^L(z, b) = b·act(z), a name in `ACTIVATIONS`.
+        output: the activation of σ^L(z, b) = b·act(z), a name in `TRAINED`.
         output_map: σ^{L+1}, a name in `OUTPUT_MAPS`.
         loss: a name in `LOSSES`.
         temperature: τ ≥ 0: every weight θ moves by dθ = −∂(V^ℓ + V0) dt + √(2τ) dB.
@@ -137,7 +138,7 @@ class DeepNetwork:
 
     def last_values(self, z: Array, b: Array) -> Array:
         """σ^L(z, b) = b·act(z); b broadcasts against z."""
-        return b * ACTIVATIONS[self.output].value(z)
+        return b * ACTIVATIONS[self.output].values(z)
 
     def last_slopes(self, z: Array, b: Array) -> Array:
         """∂σ^L/∂z = b·act′(z)."""
@@ -146,11 +147,11 @@ class DeepNetwork:
 
     def last_gradients(self, z: Array) -> Array:
         """∂σ^L/∂b = act(z)."""
-        return ACTIVATIONS[self.output].value(z)
+        return ACTIVATIONS[self.output].values(z)
 
     def predictions(self, h: Array) -> Array:
         """ŷ = σ^{L+1}(h), any shape."""
-        return OUTPUT_MAPS[self.output_map].value(h)
+        return OUTPUT_MAPS[self.output_map].values(h)
 
     def energy(self, predictions: Array) -> Array:
         """E = Σ_p w_p ℓ(ŷ_p, y_p), shape (...,), from ŷ, shape (..., P)."""

@@ -89,7 +89,7 @@ def random_resnet(activation: str, weight_variance: float, bias_variance: float,
     """The model of one or two inputs, in the coordinates u, v, the numbers that a unit has for them.
 
     Args:
-        activation: a name in `RANDOM_ACTIVATIONS`, with a derivative.
+        activation: a name in `RANDOM`, with a derivative.
         weight_variance, bias_variance: σ_w², σ_b² ≥ 0, not both 0.
         inputs: D, 1 or 2.
 

@@ -19,23 +19,18 @@ from functools import partial
 
 import numpy as np
 
+from mvpde.models.deep.activations import ACTIVATIONS
 from mvpde.models.deep.depth_weights import DEPTH, DepthWeights
 from mvpde.models.expressions.parse import Node, compile_expression, has_variable
 from mvpde.models.expressions.programs import program
 from mvpde.models.expressions.vocabulary import NO_EXPRESSIONS, check_list, check_name, naming, vocabulary
 from mvpde.models.interaction import gradient_flow
 from mvpde.models.mean_field import Array, MeanField
-from mvpde.models.sgd_network import ACTIVATIONS
-from mvpde.registry import Registry, check_known
+from mvpde.registry import check_known
 
 Entry = str | float
 Values = Callable[[float], Array]  # s → θ(s), shape (names,)
 Velocity = Callable[[Array], Array]  # x, shape (N, D) → h(x), shape (N, D)
-
-SIGMAS: Registry[Callable[[Array], Array]] = Registry(
-    "activation of a block",
-    {**{name: ACTIVATIONS[name].value for name in ("tanh", "sigmoid", "relu")}, "identity": lambda u: u, "sin": np.sin},
-)
 
 
 @dataclass(frozen=True)
@@ -148,19 +143,19 @@ def layered_block(
         inner: W₁, K rows of D entries.
         outer: W₂, D rows of K entries.
         bias: c, K entries; None: 0.
-        activation: σ, a name in `SIGMAS`.
+        activation: σ, a name in `ACTIVATIONS`.
 
     Raises:
         ValueError: rows of other lengths, an unknown activation. `ExpressionError`: an entry is refused.
     """
-    check_known(activation, SIGMAS, "the table of activations")
+    check_known(activation, ACTIVATIONS, "the table of activations")
     d, units = len(words.coordinates), len(inner)
     check_shape("inner", inner, units, d)
     check_shape("outer", outer, d, units)
     constants = [0.0] * units if bias is None else list(bias)
     check_shape("bias", [constants], 1, units)
     first, second, third = _matrix(words, "inner", inner), _matrix(words, "outer", outer), _matrix(words, "bias", [constants])
-    sigma = SIGMAS[activation]
+    sigma = ACTIVATIONS[activation].values
 
     def at(theta: Array, s: float) -> Velocity:
         w1, w2, c = first(theta, s).T, second(theta, s).T, third(theta, s)

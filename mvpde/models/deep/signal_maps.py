@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, ActivationFunction, Array, Numbers
+from mvpde.models.deep.activations import RANDOM, Activation, Array, Numbers
 from mvpde.runtime import ArgumentError
 
 LINE_STEP = 0.2
@@ -40,14 +40,14 @@ ENTRIES = 2**18  # values of φ in work at once
 Function = Callable[[Numbers], Numbers]
 
 
-def activation_of(name: str) -> ActivationFunction:
+def activation_of(name: str) -> Activation:
     """The activation of this name.
 
     Raises:
         ArgumentError: there is none.
     """
     try:
-        return RANDOM_ACTIVATIONS.require(name)
+        return RANDOM.require(name)
     except ValueError as error:
         raise ArgumentError("activation", str(error)) from None
 
@@ -63,12 +63,12 @@ def check_variances(weight_variance: float, bias_variance: float) -> None:
             raise ArgumentError(argument, f"is {value:g}; a variance must be a number from 0 to {LARGEST:g}")
 
 
-def largest_variance(activation: ActivationFunction) -> float:
+def largest_variance(activation: Activation) -> float:
     """The variance of a layer up to which its means are computed."""
     return BEYOND if activation.overlap is None else BEYOND_CLOSED
 
 
-def slope_of(activation: ActivationFunction) -> Function:
+def slope_of(activation: Activation) -> Function:
     """φ'.
 
     Raises:
@@ -77,7 +77,7 @@ def slope_of(activation: ActivationFunction) -> Function:
     return _derivative(activation.slope, "φ'", activation)
 
 
-def curvature_of(activation: ActivationFunction) -> Function:
+def curvature_of(activation: Activation) -> Function:
     """φ''.
 
     Raises:
@@ -86,7 +86,7 @@ def curvature_of(activation: ActivationFunction) -> Function:
     return _derivative(activation.curvature, "φ''", activation)
 
 
-def _derivative(function: Function | None, name: str, activation: ActivationFunction) -> Function:
+def _derivative(function: Function | None, name: str, activation: Activation) -> Function:
     if function is None:
         raise ArgumentError(
             "activation", f"{activation.sentence} has no derivative {name} of finite mean square, which is needed; take another"
@@ -196,7 +196,7 @@ def series_means(function: Function, k: Array, own: Array) -> tuple[Array, Array
 # --- the maps -------------------------------------------------------------------------------------------------------------------
 
 
-def overlap(activation: ActivationFunction, k11: Numbers, k22: Numbers, k12: Numbers) -> Numbers:
+def overlap(activation: Activation, k11: Numbers, k22: Numbers, k12: Numbers) -> Numbers:
     """E[φ(u)φ(v)], shape of the three arrays."""
     if activation.overlap is not None:
         return activation.overlap(k11, k22, k12)
@@ -204,7 +204,7 @@ def overlap(activation: ActivationFunction, k11: Numbers, k22: Numbers, k12: Num
     return pair_mean(lambda u, v: f(u) * f(v), (k11, k22, k12), activation.strip)
 
 
-def slope_overlap(activation: ActivationFunction, k11: Numbers, k22: Numbers, k12: Numbers) -> Numbers:
+def slope_overlap(activation: Activation, k11: Numbers, k22: Numbers, k12: Numbers) -> Numbers:
     """E[φ'(u)φ'(v)], shape of the three arrays."""
     if activation.slope_overlap is not None:
         return activation.slope_overlap(k11, k22, k12)
@@ -212,14 +212,14 @@ def slope_overlap(activation: ActivationFunction, k11: Numbers, k22: Numbers, k1
     return pair_mean(lambda u, v: f(u) * f(v), (k11, k22, k12), activation.strip)
 
 
-def square_mean(activation: ActivationFunction, q: Array) -> Array:
+def square_mean(activation: Activation, q: Array) -> Array:
     """E[φ(√q Z)²], shape of q."""
     if activation.overlap is not None:
         return np.asarray(activation.overlap(q, q, q))
     return mean(lambda z: activation.value(z) ** 2, q, activation.strip)
 
 
-def slope_power(activation: ActivationFunction, q: Array, k: int = 1) -> Array:
+def slope_power(activation: Activation, q: Array, k: int = 1) -> Array:
     """μ_k = E[φ'(√q Z)^{2k}], shape of q."""
     f = slope_of(activation)
     if activation.homogeneous:  # φ' does not depend on the size, and jumps at 0
@@ -248,7 +248,7 @@ def covariance_map(activation: str, k: Array, weight_variance: float, bias_varia
     return weight_variance * pairwise(activation_of(activation), np.asarray(k, float)) + bias_variance
 
 
-def pairwise(activation: ActivationFunction, k: Array, *, slopes: bool = False) -> Array:
+def pairwise(activation: Activation, k: Array, *, slopes: bool = False) -> Array:
     """E[φφ], or E[φ'φ'], of all pairs of M jointly Gaussian numbers with covariance ``k``, shape (M, M)."""
     q = np.diagonal(k)
     own = slope_power(activation, q) if slopes else square_mean(activation, q)

@@ -1,6 +1,6 @@
 """Units of deep networks: σ(z, θ) = v·act(wz + c), where θ are those of (v, w, c) that are trained.
 
-A new activation is one entry of `ACTIVATIONS`; its derivative is a function of its value, so that sweeps compute it once.
+The derivative of an activation is here a function of its value, so that sweeps compute it once.
 """
 
 from __future__ import annotations
@@ -10,69 +10,45 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import expit
 
+from mvpde.models.deep.activations import ACTIVATIONS, Activation, Array
 from mvpde.registry import Registry, check_known
-
-Array = NDArray[np.float64]
 
 WEIGHTS = ("v", "w", "c")  # in this order the coordinates of θ come
 
 
-@dataclass(frozen=True)
-class Neuron:
-    """An activation of one real argument.
-
-    Attributes:
-        value: u → act(u), of any shape; it may write into a second argument, as ufuncs do.
-        slope: act(u) → act′(u), a function of the value and not of u; None where there is none, so that nothing can be trained
-            through it.
-        kinked: whether act′ jumps, so that the rates of weights jump as they move.
-    """
-
-    value: Callable[[Array], Array]
-    slope: Callable[[Array], Array] | None
-    kinked: bool = False
+OUTPUT_MAPS: Registry[Activation] = Registry("output map", {name: ACTIVATIONS[name] for name in ("identity", "tanh", "sigmoid")})
 
 
-ACTIVATIONS: Registry[Neuron] = Registry(
-    "activation",
-    {
-        "tanh": Neuron(np.tanh, lambda t: 1.0 - t * t),
-        "sigmoid": Neuron(expit, lambda s: s * (1.0 - s)),
-        "relu": Neuron(lambda u: np.maximum(u, 0.0), lambda u: (u > 0.0).astype(np.float64), kinked=True),  # 0 at the kink
-    },
-)
-
-OUTPUT_MAPS: Registry[Neuron] = Registry(
-    "output map",
-    {"identity": Neuron(lambda u: u, np.ones_like), "tanh": ACTIVATIONS["tanh"], "sigmoid": ACTIVATIONS["sigmoid"]},
-)
-
-
-def differentiable(table: Registry[Neuron], name: str) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    """Value and slope of an entry.
+def differentiable(table: Registry[Activation], name: str) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Value and slope of an entry, the latter as a function of the value.
 
     Raises:
-        ValueError: no such entry, or one without a slope.
+        ValueError: no such entry, or one without such a slope.
     """
     check_known(name, sorted(table), f"the table of {table.what}s")
     entry = table[name]
-    if entry.slope is None:
-        raise ValueError(f"{table.what} '{name}' has no slope, and gradients go through it; give it one, or choose another")
+    if entry.of_value is None:
+        known = ", ".join(sorted(other for other in table if table[other].of_value is not None))
+        raise ValueError(
+            f"{table.what} '{name}' has no slope that is a function of its value, and gradients go through it; give it one "
+            f"(of_value), or take one of {known}"
+        )
     if not _slope_fits(entry):
         raise ValueError(f"the slope of {table.what} '{name}' is not its derivative; it must be a function of act(u), not of u")
-    return entry.value, entry.slope
+    return entry.values, entry.of_value.slope
 
 
 @cache
-def _slope_fits(neuron: Neuron) -> bool:
-    """Whether the slope agrees with differences of the value, to 1e-5 at a few places away from 0."""
+def _slope_fits(entry: Activation) -> bool:
+    """Whether derivatives of the value agree with differences, to 1e-5 at a few places away from 0."""
     u, h = np.array([-2.3, -1.1, -0.4, 0.3, 0.9, 1.7]), 1e-5
-    assert neuron.slope is not None
-    differences = (neuron.value(u + h) - neuron.value(u - h)) / (2.0 * h)
-    return bool(np.all(np.abs(neuron.slope(neuron.value(u)) - differences) <= 1e-5 * (1.0 + np.abs(differences))))
+    of_value = entry.of_value
+    assert of_value is not None
+    pairs = ((entry.values, of_value.slope), (lambda x: of_value.slope(entry.values(x)), of_value.curvature))
+    differences = [(f(u + h) - f(u - h)) / (2.0 * h) for f, _ in pairs]
+    known = [derivative(entry.values(u)) for _, derivative in pairs]
+    return all(bool(np.all(np.abs(a - b) <= 1e-5 * (1.0 + np.abs(b)))) for a, b in zip(known, differences, strict=True))
 
 
 @dataclass(frozen=True)
@@ -80,7 +56,7 @@ class DeepLayer:
     """A trained layer, σ(z, θ) = v·act(wz + c).
 
     Attributes:
-        activation: a name in `ACTIVATIONS`.
+        activation: a name in `TRAINED`.
         trained: those of v, w, c that move; the coordinates of θ, in this order whatever order they are given in.
         fixed: the values of the others, by name.
 
@@ -121,13 +97,13 @@ class DeepLayer:
     def active(self, z: Array, theta: Array) -> Array:
         """act(wz + c), what value and derivatives are made of; z broadcasts against the leading axes of θ, shape (..., D)."""
         _, w, c = self.weights(theta)
-        return ACTIVATIONS[self.activation].value(w * z + c)
+        return ACTIVATIONS[self.activation].values(w * z + c)
 
     def of_active(self, t: Array) -> Array:
         """act′(wz + c) from t = act(wz + c)."""
-        slope = ACTIVATIONS[self.activation].slope
-        assert slope is not None  # checked when the layer was made
-        return slope(t)
+        of_value = ACTIVATIONS[self.activation].of_value
+        assert of_value is not None  # checked when the layer was made
+        return of_value.slope(t)
 
     def value(self, z: Array, theta: Array) -> Array:
         """σ(z, θ) = v·act(wz + c), of the shape that z and the leading axes of θ broadcast to."""

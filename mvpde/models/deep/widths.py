@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mvpde.measure import nothing
-from mvpde.models.deep.activations import ActivationFunction, Array, Numbers
+from mvpde.models.deep.activations import Activation, Array, Numbers
 from mvpde.models.deep.signal_maps import activation_of, line_mean, overlap, pair_mean
 
 COMPLEX_STEP = 1e-30
@@ -63,7 +63,7 @@ def _alike(a: Array, b: Array) -> bool:
     return bool(np.abs(a - b).max() <= ALIKE * np.abs(a).max())
 
 
-def _map(phi: ActivationFunction, state: Numbers) -> Numbers:
+def _map(phi: Activation, state: Numbers) -> Numbers:
     """E φφ for (11, 22, 12)."""
     k11, k22, k12 = state
     if phi.overlap is not None:
@@ -72,12 +72,12 @@ def _map(phi: ActivationFunction, state: Numbers) -> Numbers:
     return np.append(own, overlap(phi, np.array([k11]), np.array([k22]), np.array([k12])))
 
 
-def _along(phi: ActivationFunction, state: Array, direction: Array) -> Array:
+def _along(phi: Activation, state: Array, direction: Array) -> Array:
     """The derivative of `_map` along a direction."""
     return np.asarray(_map(phi, state + 1j * COMPLEX_STEP * direction).imag / COMPLEX_STEP)
 
 
-def _second(phi: ActivationFunction, state: Array, v: Array) -> Array:
+def _second(phi: Activation, state: Array, v: Array) -> Array:
     """Σ_ab v_ab ∂_a∂_b of `_map`, from second derivatives along the axes of v."""
     k11, k22, k12 = state
     smallest = float(np.linalg.eigvalsh([[k11, k12], [k12, k22]])[0])
@@ -91,18 +91,18 @@ def _second(phi: ActivationFunction, state: Array, v: Array) -> Array:
     return total
 
 
-def _difference(phi: ActivationFunction, state: Array, axis: Array, step: float) -> Array:
+def _difference(phi: Activation, state: Array, axis: Array, step: float) -> Array:
     return np.asarray((_along(phi, state + step * axis, axis) - _along(phi, state - step * axis, axis)) / (2.0 * step))
 
 
-def _spread(phi: ActivationFunction, state: Array) -> Array:
+def _spread(phi: Activation, state: Array) -> Array:
     """Covariance of (φ(u)², φ(v)², φ(u)φ(v)), shape (3, 3)."""
     first = _map(phi, state)
     e40, e31, e22, e13, e04 = (_power(phi, state, 4 - k, k) for k in range(5))
     return np.array([[e40, e22, e31], [e22, e04, e13], [e31, e13, e22]]) - np.outer(first, first)
 
 
-def _power(phi: ActivationFunction, state: Array, a: int, b: int) -> float:
+def _power(phi: Activation, state: Array, a: int, b: int) -> float:
     """E[φ(u)^a φ(v)^b], a + b = 4."""
     k11, k22, k12 = state
     if phi.fourth is None:

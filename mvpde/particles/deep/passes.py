@@ -16,8 +16,9 @@ from mvpde.particles.deep.rows import NetworkRows  # isort: skip  (loads the sol
 
 import numpy as np
 
+from mvpde.models.deep.activations import ACTIVATIONS
 from mvpde.models.deep.network import DeepNetwork
-from mvpde.models.deep.units import ACTIVATIONS, DeepLayer, differentiable
+from mvpde.models.deep.units import DeepLayer, differentiable
 from mvpde.models.mean_field import Array
 from mvpde.particles.deep import kernels
 from mvpde.particles.deep.kernels import CODES, OTHER, Integers
@@ -112,7 +113,7 @@ def through(layer: DeepLayer, rows: NetworkRows, theta: Array, z: Array, scratch
     code = CODES.get(layer.activation, OTHER)
     if code == OTHER:
         u = theta[1][:, None, :] * z[rows.run, :, rows.row][:, :, None] + theta[2][:, None, :]
-        values[:] = ACTIVATIONS[layer.activation].value(u)
+        values[:] = ACTIVATIONS[layer.activation].values(u)
     kernels.forward(code, theta, z, rows.run, rows.row, rows.block, values, sums)
     return sums, values
 

@@ -30,7 +30,7 @@ class RandomNetworks:
     """Independent networks of one kind.
 
     Attributes:
-        activation: a name in `RANDOM_ACTIVATIONS`.
+        activation: a name in `RANDOM`.
         weight_variance, bias_variance: σ_w², σ_b².
         depth: number of layers, ≥ 1.
         width: N.

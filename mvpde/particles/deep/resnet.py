@@ -15,8 +15,8 @@ from mvpde.runtime import MPI, ArgumentError, on_first_rank  # isort: skip  (loa
 import numpy as np
 
 from mvpde.measure import Cloud, Number, State, no_arrays, no_mesh, nothing
+from mvpde.models.deep.activations import ACTIVATIONS, Array
 from mvpde.models.deep.resnet import DepthRule, Passage, ResidualLimit, passage, told
-from mvpde.models.deep.units import ACTIVATIONS, Array
 from mvpde.models.laws import Product
 from mvpde.particles.accuracy.nodes import CoarserNodes
 from mvpde.particles.blocks import whole

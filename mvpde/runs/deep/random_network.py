@@ -15,7 +15,7 @@ from mvpde.cases.file import Case
 from mvpde.cases.kinds.random_network import companion_of, diagram_of, inputs_of, model_of
 from mvpde.files import replace_whole, write_csv
 from mvpde.measure import nothing
-from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, Array
+from mvpde.models.deep.activations import ACTIVATIONS, Array
 from mvpde.models.deep.fixed_points import FixedPoint, critical_line, fixed_point
 from mvpde.models.deep.kernels import correlations, covariances, first_covariance, isometry, tangent_kernel
 from mvpde.models.deep.signal_maps import slope_power
@@ -87,7 +87,7 @@ def _layers(k: Array) -> Entries:
 
 def _isometry(activation: str, fixed: FixedPoint, weight_variance: float, depth: int) -> Entries | None:
     """Squared singular values of ``depth`` layers at q*."""
-    homogeneous = RANDOM_ACTIVATIONS[activation].homogeneous
+    homogeneous = ACTIVATIONS[activation].homogeneous
     if fixed.q is None and not homogeneous:
         return None
     q = np.full(depth, 1.0 if fixed.q is None else fixed.q)
@@ -164,7 +164,7 @@ def predicted(networks: RandomNetworks, k: Array, between_layers: Callable[[], N
     row, column = np.triu_indices(k.shape[1])
     bias, variance = np.full((2, len(k), len(row)), np.nan)
     place = {(int(a), int(b)): number for number, (a, b) in enumerate(zip(row, column, strict=True))}
-    homogeneous = RANDOM_ACTIVATIONS[networks.activation].homogeneous
+    homogeneous = ACTIVATIONS[networks.activation].homogeneous
     silent = homogeneous & (np.einsum("laa->la", k).min(axis=0) == 0.0)
     for a, b in place:
         if silent[a] or silent[b]:
@@ -189,7 +189,7 @@ def _alone(networks: RandomNetworks, q: float, depth: int) -> Array:
 
 def _gradients(networks: RandomNetworks, k: Array, sizes: Array, fixed: FixedPoint) -> dict[str, object]:
     """Mean squares going down, beside Π χ(q_ℓ), and their slopes per layer beside −log χ_1."""
-    factors = networks.weight_variance * slope_power(RANDOM_ACTIVATIONS[networks.activation], k[:-1, 0, 0])
+    factors = networks.weight_variance * slope_power(ACTIVATIONS[networks.activation], k[:-1, 0, 0])
     expected = np.append(np.cumprod(factors[::-1])[::-1], 1.0)
     mean, layer = sizes.mean(axis=0), np.arange(len(expected))
     with np.errstate(divide="ignore"):

@@ -10,9 +10,10 @@ import pytest
 
 from at_hand.deep import S4, five_points
 from mvpde.models.data import points
+from mvpde.models.deep.activations import ACTIVATIONS, TRAINED, Activation, OfValue
 from mvpde.models.deep.network import DeepNetwork, FirstLayer, repeated
 from mvpde.models.deep.sweeps import Labels, Sweep, end_rates, labels, nodes, sweep
-from mvpde.models.deep.units import ACTIVATIONS, OUTPUT_MAPS, DeepLayer, Neuron, differentiable
+from mvpde.models.deep.units import OUTPUT_MAPS, DeepLayer, differentiable
 from mvpde.models.laws import Normal, Uniform
 from mvpde.registry import Registry
 
@@ -27,7 +28,7 @@ def layer_of(activation: str, trained: tuple[str, ...]) -> DeepLayer:
     return DeepLayer(activation, trained, fixed)
 
 
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("activation", sorted(TRAINED))
 @pytest.mark.parametrize("trained", CHOICES)
 def test_derivatives_of_a_layer_are_those_of_its_values(activation: str, trained: tuple[str, ...]) -> None:
     layer, rng = layer_of(activation, trained), np.random.default_rng(0)
@@ -52,7 +53,7 @@ def test_the_pull_is_minus_the_slope_of_the_energy_before_the_output_map(output_
     assert np.allclose(network.pull(h), -(moved[0] - moved[1]) / (2 * STEP), atol=1e-8)
 
 
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("activation", sorted(TRAINED))
 def test_derivatives_of_both_ends(activation: str) -> None:
     data = points([[0.5, 1.0], [-1.0, 0.3], [0.2, -2.0]], np.zeros(3))
     network = DeepNetwork((DeepLayer(),), data, FirstLayer(activation, 0.4), output=activation)
@@ -153,9 +154,9 @@ def test_what_is_no_deep_network_is_refused_in_words() -> None:
 
 
 def test_an_activation_without_a_slope_is_refused() -> None:
-    ACTIVATIONS["step"] = Neuron(np.sign, None)
+    ACTIVATIONS["step"] = Activation("sign z", np.sign)
     try:
-        with pytest.raises(ValueError, match="'step' has no slope"):
+        with pytest.raises(ValueError, match="'step' has no slope.*take one of identity, relu, sigmoid, tanh"):
             DeepLayer("step")
     finally:
         del ACTIVATIONS["step"]
@@ -175,6 +176,8 @@ def test_layers_with_different_trained_weights_share_their_coordinates() -> None
 
 def test_a_slope_that_is_no_derivative_is_refused() -> None:
     """It is a function of act(u); one of u trains with wrong gradients."""
-    table = Registry("activation", {"wrong": Neuron(np.tanh, lambda u: 1.0 - np.tanh(u) ** 2)})
+    table = Registry(
+        "activation", {"wrong": Activation("tanh z", np.tanh, of_value=OfValue(lambda u: 1.0 - np.tanh(u) ** 2, np.zeros_like))}
+    )
     with pytest.raises(ValueError, match="the slope of activation 'wrong' is not its derivative; it must be a function of act"):
         differentiable(table, "wrong")

@@ -11,7 +11,7 @@ import pytest
 import mvpde
 from at_hand.additions import put_back
 from mvpde.models.deep import widths
-from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, ActivationFunction, Array
+from mvpde.models.deep.activations import ACTIVATIONS, Activation, Array
 from mvpde.models.deep.fixed_points import FixedPoints, critical_line, fixed_point, fixed_points
 from mvpde.models.deep.kernels import correlations, covariances, first_covariance, isometry, tangent_kernel
 from mvpde.models.deep.signal_maps import (
@@ -70,7 +70,7 @@ def test_correlation_leaves_one_as_theory_says(off: float) -> None:
 
 
 def mean_square(name: str, q: float) -> Array:
-    curvature = RANDOM_ACTIVATIONS[name].curvature
+    curvature = ACTIVATIONS[name].curvature
     assert curvature is not None
     return pair_mean(lambda u, _: curvature(u) ** 2, (np.array(q), np.array(q), np.array(0.0)), math.pi / 2).real
 
@@ -109,15 +109,24 @@ def test_large_weights() -> None:
     assert found.chi == pytest.approx(200.0 * (1.0 - t**2) ** 2 @ weights, rel=1e-12)
     k = found.q * np.array([[1.0, found.c], [found.c, 1.0]])
     np.testing.assert_allclose(covariance_map("tanh", k, 200.0, 0.05), k, rtol=1e-9)
-    slope = 200.0 * slope_overlap(RANDOM_ACTIVATIONS["tanh"], *k.ravel()[[0, 3, 1]])
+    slope = 200.0 * slope_overlap(ACTIVATIONS["tanh"], *k.ravel()[[0, 3, 1]])
     assert found.xi_c == pytest.approx(-1.0 / math.log(slope), rel=1e-9)
+
+
+def test_a_sigmoid_is_half_a_tanh_and_a_bias() -> None:
+    """φ(z) = ½(1 + tanh ½z), so that K/4 goes on like that of tanh at σ_w²/16 and σ_w²/16 + σ_b²/4; also where layers are chaotic."""
+    for w, b in ((4.0, 0.3), (60.0, 0.0), (600.0, 0.5)):
+        found, like = fixed_point("sigmoid", w, b), fixed_point("tanh", w / 16.0, (w / 16.0 + b / 4.0))
+        assert found.q is not None and like.q is not None
+        assert found.q / 4.0 == pytest.approx(like.q, rel=1e-10)
+        assert (found.c, found.chi, found.xi_c) == pytest.approx((like.c, like.chi, like.xi_c), rel=1e-8)
 
 
 @pytest.mark.parametrize("q", [1e-12, 0.3, 40.0, 200.0, 5000.0])
 def test_quadrature_agrees_with_closed_forms(q: float) -> None:
     for name in ("erf", "sin"):
-        phi, variances = RANDOM_ACTIVATIONS[name], np.array([q])
-        plain = ActivationFunction("", phi.value, phi.slope, phi.curvature)
+        phi, variances = ACTIVATIONS[name], np.array([q])
+        plain = Activation("", phi.value, phi.slope, phi.curvature, strip=phi.strip)
         np.testing.assert_allclose(square_mean(plain, variances), square_mean(phi, variances), rtol=1e-11)
         slopes = phi.slope_overlap
         assert slopes is not None
@@ -214,7 +223,7 @@ def test_kernels_are_the_known_ones() -> None:
 def test_isometry() -> None:
     w = float(critical_line("tanh", [0.05])[0])
     q = np.full(10, fixed_point("tanh", w, 0.05).q)
-    assert slope_power(RANDOM_ACTIVATIONS["tanh"], q[:1], 2)[0] * w**2 == pytest.approx(1.342256078, rel=1e-9)
+    assert slope_power(ACTIVATIONS["tanh"], q[:1], 2)[0] * w**2 == pytest.approx(1.342256078, rel=1e-9)
     for orthogonal, spread in ((False, 13.42256078), (True, 3.42256078)):
         assert isometry("tanh", q, w, orthogonal=orthogonal) == pytest.approx((1.0, spread), rel=1e-9)
     assert isometry("relu", np.ones(10), 2.0) == (1.0, 20.0)
@@ -235,7 +244,7 @@ def test_finite_width_is_the_known_one() -> None:
 
 def test_derivatives_of_the_map_are_those_of_the_formulas() -> None:
     """∂E[φφ]/∂K₁₂ = E[φ'φ'], ∂E[φφ]/∂K₁₁ = ½E[φ''φ], and ∂²/∂K₁₂² = E[φ''φ''], ¼E[φ''''φ] = ∂²/∂K₁₁²."""
-    phi, k = RANDOM_ACTIVATIONS["erf"], np.array([[1.3, 0.4], [0.4, 0.7]])
+    phi, k = ACTIVATIONS["erf"], np.array([[1.3, 0.4], [0.4, 0.7]])
     m, v = finite_width("erf", np.stack([k, k, k]), 1.0, 0.0)
     parts = [np.array(one) for one in (1.3, 0.7, 0.4)]
     f, f1, f2 = phi.value, phi.slope, phi.curvature
@@ -290,7 +299,7 @@ def test_arguments_that_cannot_be_are_refused() -> None:
 
 def test_an_activation_without_a_derivative_is_refused_where_that_is_needed() -> None:
     with put_back():
-        RANDOM_ACTIVATIONS["step"] = ActivationFunction("step z", lambda z: np.where(z.real > 0.0, 1.0, 0.0))
+        ACTIVATIONS["step"] = Activation("step z", lambda z: np.where(z.real > 0.0, 1.0, 0.0), strip=1.0)
         with pytest.raises(ArgumentError, match="step z has no derivative φ' of finite mean square"):
             fixed_point("step", 1.0, 0.1)
 
@@ -301,7 +310,7 @@ def test_the_series_of_kernels_goes_over_into_quadrature(q: float) -> None:
     near, x = np.array([1.0, 1e-3]), np.array([(1.0, 0.0), (0.6, 0.8), (-0.2, 0.9), (0.1, -0.3), (-0.7, 0.7)])
     x = np.vstack([x, near])
     k = q * (x @ x.T)
-    phi, own = RANDOM_ACTIVATIONS["tanh"], np.diagonal(k)
+    phi, own = ACTIVATIONS["tanh"], np.diagonal(k)
     assert len(x) * (len(x) - 1) / 2 > FEW
     for slopes, exact in ((False, overlap), (True, slope_overlap)):
         found = pairwise(phi, k, slopes=slopes)

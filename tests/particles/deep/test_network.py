@@ -15,10 +15,11 @@ import pytest
 from at_hand.additions import put_back
 from at_hand.deep import S2, S3, S4, S4S, S5, Reference, five_points
 from mvpde.models.data import points
+from mvpde.models.deep.activations import ACTIVATIONS
 from mvpde.models.deep.network import DeepNetwork, FirstLayer, repeated
 from mvpde.models.deep.sweeps import labels
 from mvpde.models.deep.sweeps import nodes as nodes_of
-from mvpde.models.deep.units import ACTIVATIONS, DeepLayer, Neuron
+from mvpde.models.deep.units import DeepLayer
 from mvpde.models.laws import Normal, Uniform
 from mvpde.particles.deep import steps
 from mvpde.particles.deep.characteristics import DeepCharacteristics
@@ -110,7 +111,7 @@ def test_the_mean_over_samples_of_a_velocity_is_that_of_all_data():
 @pytest.mark.serial
 def test_an_activation_of_ones_own_moves_networks_too():
     with put_back():
-        ACTIVATIONS["mine"] = Neuron(np.tanh, lambda t: 1.0 - t * t)
+        ACTIVATIONS["mine"] = ACTIVATIONS["tanh"]
         like = replace(S4.network, layers=repeated(DeepLayer("mine", ("v", "w"), {"c": 0.0}), 4))
         networks = [wide(S4, network=n, width=20, seed=2, step=0.2) for n in (S4.network, like)]
         for network in networks:

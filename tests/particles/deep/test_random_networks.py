@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, Array
+from mvpde.models.deep.activations import ACTIVATIONS, Array
 from mvpde.models.deep.fixed_points import critical_line, fixed_point
 from mvpde.models.deep.kernels import covariances, first_covariance, isometry
 from mvpde.models.deep.signal_maps import slope_power
@@ -74,7 +74,7 @@ def test_gradients_fall_and_grow_by_chi(weight_variance: float) -> None:
     assert sizes is not None
     q, chi = limit(networks, PAIR)[:-1, 0, 0], fixed_point("tanh", weight_variance, 0.05).chi
     assert chi is not None
-    expected = math.prod(weight_variance * slope_power(RANDOM_ACTIVATIONS["tanh"], q))
+    expected = math.prod(weight_variance * slope_power(ACTIVATIONS["tanh"], q))
     first = sizes[:, 0]
     assert first.mean() == pytest.approx(expected, abs=3.0 * first.std() / math.sqrt(60.0) + 20.0 / 120.0 * expected)
     slope = np.polyfit(np.arange(20), np.log(sizes.mean(axis=0)), 1)[0]

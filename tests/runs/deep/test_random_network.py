@@ -21,7 +21,7 @@ from at_hand.additions import put_back
 from at_hand.studies import compute_here, write_study
 from mvpde.cases.file import load
 from mvpde.cases.problem import validate
-from mvpde.models.deep.activations import RANDOM_ACTIVATIONS, ActivationFunction
+from mvpde.models.deep.activations import ACTIVATIONS, Activation
 from mvpde.models.deep.fixed_points import FixedPoint
 from mvpde.models.deep.signal_maps import variance_map
 from mvpde.runs.deep.phase_diagram import diagram
@@ -211,7 +211,7 @@ def test_inputs_come_from_data(tmp_path: Path) -> None:
 @pytest.mark.serial
 def test_an_activation_without_a_derivative_is_refused(tmp_path: Path) -> None:
     with put_back():
-        RANDOM_ACTIVATIONS["step"] = ActivationFunction("step z", lambda z: np.where(z.real > 0.0, 1.0, 0.0))
+        ACTIVATIONS["step"] = Activation("step z", lambda z: np.where(z.real > 0.0, 1.0, 0.0), strip=1.0)
         with pytest.raises(CaseError, match=r"\[model\] activation: step z has no derivative .* choose another"):
             validate(load(written(tmp_path), {"model.activation": "step"}))
 
@@ -267,7 +267,7 @@ def _swish_curvature(z: Any) -> Any:
 def test_an_activation_without_bound_ends_its_search(tmp_path: Path) -> None:
     """E φ(√q Z)² ~ q/2 for large q: with biases, and σ_w² well above 2, the variance has no limit."""
     with put_back():
-        RANDOM_ACTIVATIONS["swish"] = ActivationFunction("z/(1 + e⁻ᶻ)", _swish, _swish_slope, _swish_curvature, strip=2.0)
+        ACTIVATIONS["swish"] = Activation("z/(1 + e⁻ᶻ)", _swish, _swish_slope, _swish_curvature, strip=2.0)
         q = mvpde.fixed_point("swish", 1.0, 0.1).q
         assert q is not None and mvpde.fixed_point("swish", 3.0, 0.1).q is None
         assert np.allclose(variance_map("swish", np.array([q]), 1.0, 0.1), q, rtol=1e-10)
@@ -285,7 +285,7 @@ def test_a_signal_between_layers_stops_the_run(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("mvpde.runs.deep.random_network.fixed_point", lambda *_: FixedPoint(*[None] * 6))
     monkeypatch.setattr("mvpde.cases.kinds.random_network.variance_map", lambda _, q, *__: q)
     with put_back():
-        RANDOM_ACTIVATIONS["stopped"] = replace(RANDOM_ACTIVATIONS["tanh"], value=interrupted)
+        ACTIVATIONS["stopped"] = replace(ACTIVATIONS["tanh"], value=interrupted)
         case = load(written(tmp_path), {"model.activation": "stopped", "model.depth": 1000})
         with pytest.raises(Stopped, match="SIGINT"):
             mvpde.run(case, out=tmp_path / "out")
