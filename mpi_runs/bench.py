@@ -1,7 +1,8 @@
 """Speed and memory of mvpde beside what this machine can do (`make bench`).
 
 Each measurement runs in processes of its own (`bench_tasks.py`) with one thread each. The table goes to the terminal and, as
-`bench.md` and `bench.json`, into this folder (or --out). --quick takes tiny sizes, whose figures mean nothing.
+`bench.md` and `bench.json`, into this folder (or --out). --quick takes tiny sizes, one problem with a tensor and as few processes
+as it can, and its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Sizes:
         implicit: cells per direction of the implicit, the tensor and the mixture runs.
         span, tensor_rounds: time that a block of implicit tensor steps covers, blocks of each kind.
         repeats: of the shorter measurements.
+        tensors: problems with a full tensor.
+        alone: whether each measurement has a process of its own; memory always does.
     """
 
     numbers: int = 2**26
@@ -59,9 +62,11 @@ class Sizes:
     span: float = 0.25
     tensor_rounds: int = 7
     repeats: int = 5
+    tensors: tuple[str, ...] = tuple(TENSORS)
+    alone: bool = True
 
 
-QUICK = Sizes(2**18, ((12, 4), (24, 4)), 32, 4, 2, 32, (6,), 10_000, 24, 0.05, 2, 2)
+QUICK = Sizes(2**18, ((12, 4), (24, 4)), 32, 4, 2, 32, (6,), 10_000, 24, 0.05, 2, 2, ("crossed",), False)
 
 
 # --- processes ------------------------------------------------------------------------------------------------------------------
@@ -86,6 +91,14 @@ def measure(name: str, **arguments: Any) -> dict[str, Any]:
     if done.returncode != 0:
         raise SystemExit(f"the measurement '{name}' failed:\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure_here(name: str, **arguments: Any) -> dict[str, Any]:
+    """The same in this process, which saves the start of one."""
+    from bench_tasks import TASKS
+
+    print(f"  {name} {json.dumps(arguments)}", file=sys.stderr, flush=True)
+    return dict(TASKS[name](**arguments))
 
 
 def mpirun() -> str:
@@ -192,23 +205,24 @@ def processor_seconds() -> dict[str, float]:
 
 def measurements(sizes: Sizes) -> dict[str, Any]:
     """All of them, one after the other."""
-    cells = [n for n, _ in sizes.stages]
+    cells, tensors = [n for n, _ in sizes.stages], {name: TENSORS[name] for name in sizes.tensors}
+    timed = measure if sizes.alone else measure_here
     return {
-        "machine": measure("machine", cells=cells, numbers=sizes.numbers, repeats=sizes.repeats),
-        "explicit": [measure("explicit_stage", cells=[n, n], steps=steps, repeats=sizes.repeats) for n, steps in sizes.stages],
+        "machine": timed("machine", cells=cells, numbers=sizes.numbers, repeats=sizes.repeats),
+        "explicit": [timed("explicit_stage", cells=[n, n], steps=steps, repeats=sizes.repeats) for n, steps in sizes.stages],
         "parallel": parallel(sizes.parallel, (sizes.block, 2 * sizes.block), sizes.rounds),
         "tensor": [
-            measure("tensor_step", problem=name, cells=[sizes.implicit] * 2, end=8.0 * slow * sizes.span, repeats=2)
-            for name, slow in TENSORS.items()
+            timed("tensor_step", problem=name, cells=[sizes.implicit] * 2, end=8.0 * slow * sizes.span, repeats=2)
+            for name, slow in tensors.items()
         ],
         "tensor_parallel": [
-            parallel(sizes.implicit, (slow * sizes.span,) * 2, sizes.tensor_rounds, name) for name, slow in TENSORS.items()
+            parallel(sizes.implicit, (slow * sizes.span,) * 2, sizes.tensor_rounds, name) for name, slow in tensors.items()
         ],
         "memory_2d": [measure("memory", problem="circle_rbf", cells=[sizes.flat] * 2, duration=0.02)],
         "memory_3d": [measure("memory", problem="sigmoid_3d", cells=[n] * 3, duration=0.1) for n in sizes.solid],
-        "ensemble": measure("ensemble_step", particles=sizes.particles, repeats=sizes.repeats),
-        "implicit": measure("implicit_step", cells=[sizes.implicit] * 2, end=2.0),
-        "mixture": measure("mixture_run", cells=[sizes.implicit] * 2, end=5.0),
+        "ensemble": timed("ensemble_step", particles=sizes.particles, repeats=sizes.repeats),
+        "implicit": timed("implicit_step", cells=[sizes.implicit] * 2, end=2.0),
+        "mixture": timed("mixture_run", cells=[sizes.implicit] * 2, end=5.0),
     }
 
 

@@ -15,22 +15,22 @@ BENCH = Path(__file__).resolve().parents[1] / "mpi_runs" / "bench.py"
 pytestmark = pytest.mark.serial
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bench")
-    line = [sys.executable, str(BENCH), "--quick", "--out", str(path)]
+def test_a_quick_benchmark_measures_everything_that_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One test, as one run takes half a minute."""
+    line = [sys.executable, str(BENCH), "--quick", "--out", str(tmp_path)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == (path / "bench.md").read_text(encoding="utf-8")
-    return path
+    page = (tmp_path / "bench.md").read_text(encoding="utf-8")
+    assert done.stdout == page
+    record = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    every_claim_is_a_positive_number_beside_its_bound(record)
+    counts_are_those_of_the_meshes(record)
+    every_round_has_all_four_rates(record)
+    page_names_machine_date_and_versions(page, record)
+    times_taken_on_a_busy_machine_decide_nothing(monkeypatch, record)
 
 
-@pytest.fixture(scope="module")
-def record(folder: Path) -> dict:
-    return json.loads((folder / "bench.json").read_text(encoding="utf-8"))
-
-
-def test_every_claim_is_a_positive_number_beside_its_bound(record: dict) -> None:
+def every_claim_is_a_positive_number_beside_its_bound(record: dict) -> None:
     claims = {claim["quantity"].split(",")[0]: claim for claim in record["claims"]}
     assert set(claims) == {
         "explicit stage",
@@ -48,7 +48,7 @@ def test_every_claim_is_a_positive_number_beside_its_bound(record: dict) -> None
         assert claim["bound"][0] in "≥≤" and isinstance(claim["kept"], bool)
 
 
-def test_counts_are_those_of_the_meshes(record: dict) -> None:
+def counts_are_those_of_the_meshes(record: dict) -> None:
     """A circle of n cells times an interval of n has n(n + 1) unknowns; ranks share them without overlap; K = 64 angles."""
     results = record["results"]
     for run in results["explicit"]:
@@ -65,22 +65,21 @@ def test_counts_are_those_of_the_meshes(record: dict) -> None:
     assert results["implicit"]["solver_iterations"] > 0 and results["mixture"]["mass_defect"] < 1e-12
 
 
-def test_every_round_has_all_four_rates(record: dict) -> None:
+def every_round_has_all_four_rates(record: dict) -> None:
     runs = [record["results"]["parallel"], *record["results"]["tensor_parallel"]]
     for rates in [rates for run in runs for rates in run["rounds"]]:
         assert set(rates) == {"one_rank", "two_ranks", "one_process", "two_processes"}
         assert all(rate > 0.0 for rate in rates.values())
 
 
-def test_page_names_machine_date_and_versions(folder: Path, record: dict) -> None:
-    page = (folder / "bench.md").read_text(encoding="utf-8")
+def page_names_machine_date_and_versions(page: str, record: dict) -> None:
     assert record["circumstances"]["cpu"] in page and record["circumstances"]["date"] in page
     assert all(f"{name} {version}" in page for name, version in record["results"]["machine"]["versions"].items())
     assert all(claim["measured"] in page for claim in record["claims"])
     assert "GB/s" in page and "ns/non-zero" in page and "Load before the start" in page
 
 
-def test_times_taken_on_a_busy_machine_decide_nothing(monkeypatch: pytest.MonkeyPatch, record: dict) -> None:
+def times_taken_on_a_busy_machine_decide_nothing(monkeypatch: pytest.MonkeyPatch, record: dict) -> None:
     monkeypatch.syspath_prepend(str(BENCH.parent))
     from bench_table import QUIET, claims, verdict
 
