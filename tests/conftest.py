@@ -28,6 +28,9 @@ SUITE = MPI.COMM_WORLD.Dup()
 # Seconds that a rank whose test failed waits for the others to reach the end of the same test.
 GRACE = float(os.environ.get("MVPDE_TEST_GRACE", "30"))
 
+# What a test takes that has to do with ranks; others would do on two the same that they did on one.
+OF_RANKS = {"comm", "shared_tmp_path"}
+
 COLLECTION_ERRORS: list[str] = []
 
 # Every rank must draw the same examples, and no test may depend on the time it takes.
@@ -75,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is meant for one rank and, on three ranks and more, all that two ranks have answered."""
+    """Leave out what is meant for one rank, or knows of none, and on three ranks and more all that two ranks have answered."""
     left = [item for item in items if not _runs(item)]
     items[:] = [item for item in items if _runs(item)]
     if left:
@@ -83,9 +86,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _runs(item: pytest.Item) -> bool:
-    if SUITE.size > 2:
-        return item.get_closest_marker("ranks") is not None and item.get_closest_marker("serial") is None
-    return SUITE.size == 1 or item.get_closest_marker("serial") is None
+    if SUITE.size == 1:
+        return True
+    if item.get_closest_marker("serial") is not None:
+        return False
+    if item.get_closest_marker("ranks") is not None:
+        return True
+    return SUITE.size == 2 and not OF_RANKS.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:

@@ -68,6 +68,7 @@ def test_moments_obey_their_exact_equations(comm: MPI.Intracomm, dimension: int)
     assert np.allclose(domain.sum(np.einsum("n,na,nc->ac", change, z, z)), domain.sum(second), atol=1e-11)
 
 
+@pytest.mark.serial
 def test_a_gradient_flow_is_the_same_by_either_operator(comm: MPI.Intracomm) -> None:
     """Galerkin and edge-averaged densities of one gradient flow approach each other with second order."""
 

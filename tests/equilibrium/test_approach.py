@@ -47,6 +47,7 @@ def test_ornstein_uhlenbeck_by_overrides(
         assert found["entropy_production"] == pytest.approx(production, rel=0.02)
 
 
+@pytest.mark.serial
 def test_double_well_gap_and_decay(shared_tmp_path: Path) -> None:
     """λ₁ of −τ∂² + V'∂ at two temperatures (reference values), and the approach of the run at that rate."""
     for temperature, gap, end in ((0.5, 0.4229446457, 12.0), (0.1, 0.03354528728, 60.0)):
@@ -109,6 +110,7 @@ def test_a_network_with_noise_has_one_stationary_law(shared_tmp_path: Path, comm
     assert summary["density"]["free_energy"][-1] >= branch["free_energy"]
 
 
+@pytest.mark.serial
 def test_identities_of_the_real_data_case(shared_tmp_path: Path) -> None:
     """⟨W_a∂_bL + W_b∂_aL⟩ = 2g⟨C_ab⟩ and the others: within 1 % on the shipped mesh, better than on half of it."""
     worst = []
@@ -125,6 +127,7 @@ def test_identities_of_the_real_data_case(shared_tmp_path: Path) -> None:
     assert worst[1] < worst[0]
 
 
+@pytest.mark.serial
 def test_three_weights_on_tetrahedra(shared_tmp_path: Path) -> None:
     summary = mvpde.run(
         CASES / "sgd_neuron_bias.toml",

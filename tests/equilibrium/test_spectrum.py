@@ -59,6 +59,7 @@ def test_gaps_of_double_wells(comm: MPI.Intracomm, potential: Potential, tempera
     assert np.allclose(products / np.outer(scale, scale), np.eye(4), atol=1e-7)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("pair", PAIRS)
 def test_eigenvalues_of_ornstein_uhlenbeck(comm: MPI.Intracomm, pair: str) -> None:
     """They are the sums n₁μ₁ + n₂μ₂ of eigenvalues of M, complex where those are, also with a singular A."""

@@ -92,6 +92,7 @@ class Wave:
         return first * second / (4.0 * math.pi * radius**2)
 
 
+@pytest.mark.serial
 def test_heat_flows_as_on_the_sphere_times_an_interval(comm: MPI.Intracomm) -> None:
     metric, tau, t = Shell(math.sqrt(3.0)), 0.3, 0.5
     sizes, errors = [5, 7, 10], []
@@ -123,6 +124,7 @@ def falling(metric: Shell, speed: float = 0.4, pull: float = 0.7) -> MeanField:
     return free(metric, 0.0, lambda z: -speed * metric.height(z) + pull * metric.direction(z)[:, 2] / radius, gradient)
 
 
+@pytest.mark.serial
 def test_transport_along_a_known_flow(comm: MPI.Intracomm) -> None:
     metric, t = Shell(math.sqrt(3.0)), 1.0
     model, law = falling(metric), ShellLaw(metric, 3, Normal(0.0, 0.4))
@@ -148,6 +150,7 @@ def test_transport_along_a_known_flow(comm: MPI.Intracomm) -> None:
     np.testing.assert_allclose([nodes.expectation(f)[0] for f in asked], exact, rtol=1e-6)
 
 
+@pytest.mark.serial
 def test_a_network_on_the_sphere_converges_to_its_characteristics(comm: MPI.Intracomm) -> None:
     model = network("sphere_rbf", on_sphere(50, 1), kappa=2.0)
     assert model.metric is not None and model.metric.radius == pytest.approx(math.sqrt(3.0), rel=1e-14)

@@ -18,6 +18,9 @@ from mvpde.models.mean_field import MeanField
 from mvpde.models.network import network
 from mvpde.particles.characteristics import Characteristics
 
+# Constructors take all ranks unless they are told.
+pytestmark = pytest.mark.usefixtures("comm")
+
 WORLD = MPI.COMM_WORLD
 ANGLES = 2.0 * np.pi * np.arange(64) / 64
 CIRCLE_DATA = Data(ANGLES[:, None], np.full(64, 1 / 64), 0.6 * np.cos(ANGLES) + 0.3 * np.sin(2.0 * ANGLES))

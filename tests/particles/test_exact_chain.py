@@ -77,6 +77,7 @@ def test_moments_of_linear_regression_are_exact_to_rounding(batch, replacement):
     assert chain.leaving.max() == 0.0 and chain.lost(law, 8, 30) == 0.0
 
 
+@pytest.mark.usefixtures("comm")
 @pytest.mark.parametrize(("batch", "rows"), [(1, 236), (2, 20)])
 def test_a_neuron_agrees_with_runs_and_does_not_depend_on_the_grid(batch, rows):
     """v tanh(wx) on the expansion of copper, all 236 observations one by one, or pairs of every twelfth."""

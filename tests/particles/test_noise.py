@@ -23,6 +23,9 @@ from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.noise import apply_root, increment
 from mvpde.particles.schemes import PARTICLE_SCHEMES, Flow
 
+# Constructors take all ranks unless they are told.
+pytestmark = pytest.mark.usefixtures("comm")
+
 WORLD, SELF = MPI.COMM_WORLD, MPI.COMM_SELF
 
 PAIRS = {

@@ -24,6 +24,9 @@ from mvpde.particles.ensemble import Ensemble
 from mvpde.particles.sgd_runs import SgdRuns, without_replacement
 from mvpde.runs.run import run
 
+# Constructors take all ranks unless they are told.
+pytestmark = pytest.mark.usefixtures("comm")
+
 WORLD, SELF = MPI.COMM_WORLD, MPI.COMM_SELF
 COPPER = Path(__file__).parents[2] / "cases" / "data" / "copper.csv"
 X, Y = np.array([0.6, 0.8, 1.0, 1.2, 1.4, 0.9]), np.array([3.2, 4.4, 4.8, 6.3, 6.7, 4.1])

@@ -121,6 +121,7 @@ def test_the_gap_lies_between_its_bounds_for_any_law_on_a_coarse_mesh(comm: MPI.
     assert certificate(density).gap < 1e-12  # the best law is the Gibbs state of its own potential
 
 
+@pytest.mark.serial
 def test_along_the_flow_the_bound_is_near_and_tightens(comm: MPI.Intracomm) -> None:
     """circle_rbf_warm: ratios 2.41 and 2.35 at t = 0.5 and 4, later down to 1 (1.98, 1.26, 1.10 at 16, 64, 128)."""
     density = circle(comm, 40)

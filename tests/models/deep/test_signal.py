@@ -114,7 +114,7 @@ def test_large_weights() -> None:
 
 
 def test_a_sigmoid_is_half_a_tanh_and_a_bias() -> None:
-    """φ(z) = ½(1 + tanh ½z), so that K/4 goes on like that of tanh at σ_w²/16 and σ_w²/16 + σ_b²/4; also where layers are chaotic."""
+    """φ(z) = ½(1 + tanh ½z), so that K/4 goes on like that of tanh at σ_w²/16 and σ_w²/16 + σ_b²/4, also in chaos."""
     for w, b in ((4.0, 0.3), (60.0, 0.0), (600.0, 0.5)):
         found, like = fixed_point("sigmoid", w, b), fixed_point("tanh", w / 16.0, (w / 16.0 + b / 4.0))
         assert found.q is not None and like.q is not None
