@@ -80,6 +80,10 @@ def problem(case: Case, comm: MPI.Intracomm = MPI.COMM_SELF) -> Problem:
         with blaming("[initial]"):
             frozen = of_frozen(sections.initial, still)
             law = own_law(sections) or law_of("initial", without(sections.initial, still), sections.model, model, still)
+            if sections.initial and "density" in KINDS[sections.model.kind].measures and not isinstance(law, Product):
+                raise CaseError(
+                    f'[initial]: kind = "{sections.model.kind}" needs a law of each weight of its own, not one of several'
+                )
         with blaming("[model] observables"):
             check_observables(model, sections)
         check_labels(sections, model, law)

@@ -192,3 +192,11 @@ def test_a_wrapped_law_is_also_a_base_measure() -> None:
     z = np.array([[0.3, 0.1], [0.3 + 2 * np.pi, 0.1]])
     assert np.ptp(model.external_potential(z)) < 1e-10
     assert isinstance(problem(load(CASES / "kuramoto.toml")).law.marginals[0], Wrapped)  # type: ignore[attr-defined]
+
+
+def test_deep_networks_need_a_law_of_each_weight() -> None:
+    both = {"v, w": {"law": "correlated_normal", "mean": [0, 0], "covariance": [[1, 0], [0, 1]]}}
+    given = load(CASES / "deep_network.toml").given["initial"]
+    initial = {**{name: law for name, law in given.items() if name not in ("v", "w")}, **both}
+    with pytest.raises(CaseError, match="needs a law of each weight of its own"):
+        problem(load(CASES / "deep_network.toml", {"initial": initial}))
