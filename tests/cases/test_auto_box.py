@@ -114,3 +114,34 @@ def test_both_ends_of_an_interval_are_kept() -> None:
     model = {"kind": "fokker_planck", "drift": ["0.5 - x"], "diffusion": [["x*(1-x)"]]}
     found = problem(well(model=model, initial={"x": {"law": "normal", "mean": 0.5, "std": 0.05}}))
     assert found.sections.domain.box == ([0.0], [1.0])
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    ("drift", "temperature", "mean", "variance"),
+    [
+        (["2.0"], 0.1, lambda t: [2.0 * t], lambda t: 0.04 + 0.2 * t),
+        (["0.5*x"], 0.5, lambda t: [0.0 * t], lambda t: 1.04 * math.exp(t) - 1.0),
+        (["-y", "x"], 0.05, lambda t: [2.0 * math.cos(t), 2.0 * math.sin(t)], lambda t: 0.04 + 0.1 * t),
+    ],
+)
+def test_laws_that_drift_grow_and_turn_are_inside_at_all_times(drift, temperature, mean, variance) -> None:
+    """Normal laws of independent coordinates: all but 1e-5 at every time, as the quantiles of a pilot are uncertain."""
+    names, end = ["x", "y"][: len(drift)], 2.0 if len(drift) == 1 else 6.28
+    model = {"kind": "fokker_planck", "drift": drift, "temperature": temperature}
+    start = {name: {"law": "normal", "mean": m, "std": 0.2} for name, m in zip(names, mean(0.0), strict=True)}
+    domain = {"lower": "auto", "upper": "auto", "cells": [40] * len(drift)}
+    lower, upper = problem(well(model=model, initial=start, domain=domain, time={"end": end})).sections.domain.box
+    for t in np.linspace(0.0, end, 60):
+        sigma = math.sqrt(variance(t))
+        assert all(ndtr((a - m) / sigma) + ndtr((m - b) / sigma) < 1e-5 for a, b, m in zip(lower, upper, mean(t), strict=True))
+
+
+@pytest.mark.serial
+def test_a_circle_beside_a_line_keeps_its_period() -> None:
+    model = {"kind": "mean_field", "coordinates": ["x", "s"], "periods": {"s": 2.0}, "potential": "x**2/2", "temperature": 0.3}
+    start = {"x": {"law": "normal", "mean": 1.0, "std": 0.2}, "s": {"law": "uniform", "lower": 0.5, "upper": 1.5}}
+    found = problem(well(model=model, initial=start, domain={"lower": "auto", "upper": "auto", "cells": [40, 32]}))
+    lower, upper = found.sections.domain.box
+    assert upper[1] - lower[1] == pytest.approx(2.0)
+    assert lower[0] < -4.9 * math.sqrt(0.3) * 0.9 and upper[0] > 2.0
