@@ -289,16 +289,19 @@ def prediction_figure(data: Data, last: Record, title: str) -> Figure:
     for name, f in last.predictions.items():
         errors = last.prediction_standard_error.get(name, np.zeros(len(f)))
         marks = {"marker": "." if name in last.prediction_standard_error else ""}
+        told = last.errors.get(name, {}).get("predictions")
+        if told is not None and np.isfinite(told).all():
+            _band(axes, name, x, f[order], told[order], linear=True)
         _with_bars(axes, last, name, x, f[order], last.bars.get(name, 2.0) * errors[order], marks)
     axes.legend(frameon=False)
     return figure
 
 
-def _band(axes: Axes, name: str, x: Array, y: Array, errors: Array) -> None:
-    """± an error about a curve, where it is wide enough to be seen."""
+def _band(axes: Axes, name: str, x: Array, y: Array, errors: Array, *, linear: bool = False) -> None:
+    """± an error about a curve, where it is wide enough to be seen; on a scale that may be logarithmic unless it is linear."""
     if np.nanmax(errors, initial=0.0) > VISIBLE * np.ptp(y):
-        lowest = np.min(y[y > 0.0], initial=np.inf) / 10.0  # of a logarithmic scale
-        lower = np.where(y > 0.0, np.maximum(y - errors, np.minimum(y, lowest)), y - errors)
+        lowest = np.min(y[y > 0.0], initial=np.inf) / 10.0
+        lower = np.where((y > 0.0) & (not linear), np.maximum(y - errors, np.minimum(y, lowest)), y - errors)
         axes.fill_between(
             x, lower, y + errors, color=COLOURS[MEASURES[name].exactness], alpha=0.2, linewidth=0, label=f"{name} ± error"
         )

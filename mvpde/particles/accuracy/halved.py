@@ -250,7 +250,7 @@ class HalvedSteps:
 
         Returns:
             d of each run that has copies, shape (copied runs, q), and the standard error of its mean over these, shape (q,): by
-            the scatter over the copied particles or, where it is larger, over the copied runs.
+            the scatter over the copied particles or, where it is larger, over the copied runs; NaN of one particle with noise.
         """
         sums = [np.zeros(0) for _ in self.taken]
         for k, x, moved in zip(self._mine, self._originals(z), self._moved, strict=True):
@@ -261,6 +261,8 @@ class HalvedSteps:
         counts = self._counts[self.runs][:, None]
         first, second = np.split(self._shares.mean(sums)[self.runs] * (self._shares.rows / counts), 2, axis=1)
         spread = np.maximum(second - first**2, 0.0) / np.maximum(counts - 1.0, 1.0)
+        if counts.sum() < 2 and not self.model.deterministic:  # a single one has no scatter
+            return first, np.full(first.shape[1], np.nan)
         return first, np.fmax(np.sqrt(spread.sum(axis=0)) / len(counts), between(first))
 
     def _alive(self, k: int) -> Array | None:

@@ -20,6 +20,7 @@ from mvpde.models.deep.fixed_points import FixedPoint, critical_line, fixed_poin
 from mvpde.models.deep.kernels import correlations, covariances, first_covariance, isometry, tangent_kernel
 from mvpde.models.deep.signal_maps import slope_power
 from mvpde.models.deep.widths import finite_width
+from mvpde.particles.accuracy.student import student
 from mvpde.particles.deep.random_networks import NetworkSamples, RandomNetworks, sample
 from mvpde.runs.deep.phase_diagram import FACTOR, diagram, draw_diagram, write_diagram, write_line
 from mvpde.runs.stopping import StopRequest
@@ -257,7 +258,7 @@ def _rows(k: Array, samples: NetworkSamples | None) -> list[dict[str, object]]:
 
 
 def draw_layers(path: Path, k: Array, samples: NetworkSamples | None, title: str) -> None:
-    """layers.png: q_ℓ of every input and c_ℓ of every pair, of infinite width and, with two standard errors, of the networks."""
+    """layers.png: q_ℓ of every input and c_ℓ of every pair, of infinite width and, with bars of 95 %, of the networks."""
     figure = Figure(figsize=(10.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
@@ -269,11 +270,12 @@ def draw_layers(path: Path, k: Array, samples: NetworkSamples | None, title: str
             (line,) = axes.plot(layer, limit[:, number], linewidth=1.8)
             if dots is not None:
                 mean, error = dots[:, :, number].mean(axis=0), _error_of_mean(dots[:, :, number])
-                axes.errorbar(layer, mean, 2.0 * error, fmt="o", markersize=3.5, color=line.get_color(), capsize=2, elinewidth=1)
+                bars = student(len(dots)) * error
+                axes.errorbar(layer, mean, bars, fmt="o", markersize=3.5, color=line.get_color(), capsize=2, elinewidth=1)
         axes.set(xlabel="layer", ylabel=name)
         axes.grid(alpha=0.3, linewidth=0.5)
     right.set_ylim(min(-0.02, float(np.nanmin(curves[1], initial=0.0)) - 0.05), 1.05)
-    lines = "lines: infinite width" + ("" if samples is None else "; dots: means over networks, ± 2 standard errors")
+    lines = "lines: infinite width" + ("" if samples is None else "; dots: means over networks, bars of 95 %")
     figure.suptitle(f"{title}\n{lines}" if title else lines, fontsize=11)
     replace_whole(path, lambda aside: figure.savefig(aside, dpi=150))
 

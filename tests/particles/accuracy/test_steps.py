@@ -216,3 +216,10 @@ def test_runs_of_one_particle_know_the_scatter_of_their_errors() -> None:
     d, spread = e._halved.changes(lambda z: z, e._z)
     assert spread[0] == pytest.approx(np.std(d, ddof=1) / math.sqrt(24.0), rel=0.03) and spread[0] > 0.0
     assert e.numbers()["first_step_error"] > spread[0]
+
+
+@pytest.mark.serial
+def test_one_copy_alone_says_nothing_of_its_scatter() -> None:
+    one = Ensemble(well(), LINE, particles=1, step=0.1, comm=SELF)
+    one.advance(0.5)
+    assert math.isnan(one.numbers()["square_step_error"]) and math.isnan(one.numbers()["loss_standard_error"])
