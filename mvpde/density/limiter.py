@@ -25,7 +25,7 @@ def add_limited_fluxes(
     density: Array,
     passes: int = 1,
     negligible: float = _NEGLIGIBLE,
-    highest: Array | None = None,
+    bounds: tuple[Array, Array] | None = None,
 ) -> None:
     """ρ_i += Σ_j α_ij f_ij / m_i with shares α_ij = α_ji ∈ [0, 1] as large as a losing node can afford, so that ρ ≥ 0 stays, and
     as a gaining one may have. Collective.
@@ -39,13 +39,13 @@ def add_limited_fluxes(
         density: ρ ≥ 0 at owned and ghost unknowns (local); changed in place.
         passes: largest number of passes.
         negligible: Σ|f_ij| over all entries, in units of the mass, that is not worth another pass.
-        highest: what each node may have at most (owned), not less than ρ; None: anything.
+        bounds: what each node must have at least, ≥ 0, and may have at most (owned), around ρ; None: 0 and anything.
     """
     graph, share = domain.graph, np.ones((len(density), 2))
-    bound = np.full(domain.owned, np.inf) if highest is None else highest
+    ends = (np.zeros(domain.owned), np.full(domain.owned, np.inf)) if bounds is None else bounds
     rows, before = np.arange(domain.owned, dtype=np.int32), np.inf
     for _ in range(passes):
-        _affordable_share(rows, graph.offsets, graph.lumped, fluxes, density, bound, share)
+        _affordable_share(rows, graph.offsets, graph.lumped, fluxes, density, *ends, share)
         domain.exchange.update(share)
         rows, local = _apply(rows, graph.offsets, graph.columns, graph.lumped, share, fluxes, density)
         domain.exchange.update(density)
@@ -157,14 +157,14 @@ def _apply(
 
 @njit(cache=True)
 def _affordable_share(
-    rows: Integers, offsets: Integers, lumped: Array, fluxes: Array, density: Array, highest: Array, share: Array
+    rows: Integers, offsets: Integers, lumped: Array, fluxes: Array, density: Array, lowest: Array, highest: Array, share: Array
 ) -> None:
-    """The parts of its gains and of its losses among ``fluxes`` that keep each node of ``rows`` between zero and ``highest``."""
+    """The parts of its gains and of its losses among ``fluxes`` that keep each node of ``rows`` within its bounds."""
     for i in rows:
         gain, loss = 0.0, 0.0
         for e in range(offsets[i], offsets[i + 1]):
             gain += max(fluxes[e], 0.0)
             loss -= min(fluxes[e], 0.0)
-        room, budget = lumped[i] * max(highest[i] - density[i], 0.0), AFFORDABLE * lumped[i] * max(density[i], 0.0)
+        room, budget = lumped[i] * max(highest[i] - density[i], 0.0), AFFORDABLE * lumped[i] * max(density[i] - lowest[i], 0.0)
         share[i, 0] = 1.0 if gain <= room else room / gain
         share[i, 1] = 1.0 if loss <= budget else budget / loss

@@ -2,9 +2,9 @@
 
 Upwinding that makes a stationary law positive acts all the time that mass is carried around: it widens a ring by much more than
 the negative values it takes away are worth. The null vector ρ* without upwinding has moments that are far better, so the fluxes
-f_ij between ρ⁺ ≥ 0 with upwinding and ρ* are given back, as far as nodes stay ≥ 0 and at most a quarter above the largest ρ⁺ of
-themselves and their neighbours: peaks are restored, waves in empty places are not. Many fluxes have M(ρ* − ρ⁺) as their sums; the
-least, in Σ f_ij²/m_ij, are
+f_ij between ρ⁺ ≥ 0 with upwinding and ρ* are given back, as far as nodes keep half of the least and get no more than a quarter
+above the largest ρ⁺ of themselves and their neighbours: peaks are restored, waves in empty places are not. Many fluxes have
+M(ρ* − ρ⁺) as their sums; the least, in Σ f_ij²/m_ij, are
 
     f_ij = m_ij (φ_i − φ_j),      Σ_j f_ij = m_i (ρ*_i − ρ⁺_i).
 
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 _LONG = 1e9  # in units of the fastest rate of the graph's Laplacian: φ to nine digits, and its sums to rounding by flux form
 _PASSES = 200  # of the limiter; tens do
 _SOLVED = 1e-12
-_HIGHER = 1.25  # than ρ⁺ around it a node may become
+_KEPT, _HIGHER = 0.5, 1.25  # of the least and largest ρ⁺ around it: bounds of a node
 
 
 def taken_towards(domain: Domain, low: Array, high: Array) -> Array:
@@ -40,8 +40,10 @@ def taken_towards(domain: Domain, low: Array, high: Array) -> Array:
     potential[:owned] = system.solve(asked, potential[:owned].copy(), _SOLVED)
     domain.exchange.update(potential)
     fluxes = weight * (potential[row] - potential[graph.columns])
-    result, highest = low.copy(), low[:owned].copy()
+    result, lowest, highest = low.copy(), low[:owned].copy(), low[:owned].copy()
+    np.minimum.at(lowest, row, low[graph.columns])
     np.maximum.at(highest, row, low[graph.columns])
-    add_limited_fluxes(domain, fluxes, result, passes=_PASSES, highest=_HIGHER * highest)
+    bounds = (_KEPT * np.maximum(lowest, 0.0), _HIGHER * highest)
+    add_limited_fluxes(domain, fluxes, result, passes=_PASSES, bounds=bounds)
     mend_means(domain, fluxes, result)
     return result
