@@ -95,7 +95,8 @@ class LongTimeErrors:
         if name not in self.mesh:
             return None
         others = self.walls.get(name, 0.0) + self.pairs.get(name, 0.0) + self.labels.get(name, 0.0)
-        return np.asarray(np.maximum(self.mesh[name].error, self.least.get(name, 0.0)) + others)
+        whole = np.asarray(np.maximum(self.mesh[name].error, self.least.get(name, 0.0)) + others)
+        return _alike_in_pairs(self.mesh[name].value, whole) if name == "eigenvalues" else whole
 
     def extrapolated(self, name: str) -> Array | None:
         """The number without the mesh's leading error; the walls' is in it."""
@@ -250,6 +251,8 @@ def errors(density: Density, fine: Found, coarser: Sequence[Numbers] = (), other
         for name, value in here.items()
         if np.isfinite(value).all()
     }
+    if "eigenvalues" in known:
+        known["eigenvalues"] = _no_surer_than_slower(known["eigenvalues"])
     alike = len(others.boxes) > 1 and hardly_differ(fine, density, *others.boxes[:2])
     lost = [k for k, _ in enumerate(fine.branches) if not all(np.isfinite(at[f"branches.{k}.moments"]).all() for at in coarser)]
     return LongTimeErrors(
@@ -261,6 +264,26 @@ def errors(density: Density, fine: Found, coarser: Sequence[Numbers] = (), other
         interaction=interaction,
         missing=tuple(lost),
     )
+
+
+def _alike_in_pairs(values: Array, errors: Array) -> Array:
+    """The larger error of a complex eigenvalue and its conjugate, for both: shapes (n, 2)."""
+    gaps = np.hypot(values[:, None, 0] - values[None, :, 0], values[:, None, 1] + values[None, :, 1])
+    near = gaps <= 1e-6 * np.maximum(np.hypot(values[:, 0], values[:, 1]), 1e-300)[:, None]
+    return np.array([np.max(errors[alike | (np.arange(len(errors)) == k)], axis=0) for k, alike in enumerate(near)]).reshape(-1, 2)
+
+
+def _no_surer_than_slower(modes: Richardson) -> Richardson:
+    """With relative errors of at least half those of the slower modes: faster ones are finer, and right by accident if at all.
+
+    Eigenvalues of few cells go up and down with the mesh, and three of them may agree. Those that are zero tell nothing.
+    """
+    sizes = np.hypot(modes.value[:, 0], modes.value[:, 1])
+    relative = np.divide(modes.error[:, 0], sizes, out=np.zeros(len(sizes)), where=sizes > modes.error[:, 0])
+    before = np.concatenate([[0.0], np.fmax.accumulate(np.nan_to_num(relative))[:-1]])
+    error = modes.error.copy()
+    error[:, 0] = np.maximum(error[:, 0], 0.5 * before * sizes)
+    return replace(modes, error=error)
 
 
 def _differences(both: Sequence[Numbers], names: Iterable[str]) -> Numbers:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 EXACT, FINER = 1e-10, 1e-2  # error of a compressed interaction that is rounding; part of the error that a higher rank is to have
 LEAST = 4  # cells along each direction of the coarsest
-SEEN = 16  # cells along each direction from which on labels make the difference that they make on finer meshes
+SEEN = 16  # cells along each direction from which on walls and labels make the difference that they make on finer meshes
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _boxes(
 ) -> list[Numbers]:
     """The numbers on one mesh, and on those that lose strips at walls which cut the space off; empty without such walls.
 
-    The mesh is the coarsest that has cells to lose.
+    The mesh is the coarsest that has cells to lose, and enough of them to see what the walls change.
     """
     from mvpde.equilibrium.accuracy import cut_offs, hardly_differ
 
@@ -193,7 +193,8 @@ def _boxes(
     if not any(any(sides) for sides in walls):
         return []
     wide = [pair for pair in coarser if _smaller(pair[0], walls, 1) is not None]
-    problem, last = (wide or coarser)[-1]
+    seen = [pair for pair in wide if min(_cells(pair[0])) >= SEEN]
+    problem, last = seen[-1] if seen else (wide or coarser)[0]
     boxes = [last]
     for strips in (1, 2):
         smaller = _smaller(problem, walls, strips)
