@@ -95,8 +95,7 @@ class LongTimeErrors:
         if name not in self.mesh:
             return None
         others = self.walls.get(name, 0.0) + self.pairs.get(name, 0.0) + self.labels.get(name, 0.0)
-        whole = np.asarray(np.maximum(self.mesh[name].error, self.least.get(name, 0.0)) + others)
-        return _alike_in_pairs(self.mesh[name].value, whole) if name == "eigenvalues" else whole
+        return np.asarray(np.maximum(self.mesh[name].error, self.least.get(name, 0.0)) + others)
 
     def extrapolated(self, name: str) -> Array | None:
         """The number without the mesh's leading error; the walls' is in it."""
@@ -264,13 +263,6 @@ def errors(density: Density, fine: Found, coarser: Sequence[Numbers] = (), other
         interaction=interaction,
         missing=tuple(lost),
     )
-
-
-def _alike_in_pairs(values: Array, errors: Array) -> Array:
-    """The larger error of a complex eigenvalue and its conjugate, for both: shapes (n, 2)."""
-    gaps = np.hypot(values[:, None, 0] - values[None, :, 0], values[:, None, 1] + values[None, :, 1])
-    near = gaps <= 1e-6 * np.maximum(np.hypot(values[:, 0], values[:, 1]), 1e-300)[:, None]
-    return np.array([np.max(errors[alike | (np.arange(len(errors)) == k)], axis=0) for k, alike in enumerate(near)]).reshape(-1, 2)
 
 
 def _no_surer_than_slower(modes: Richardson) -> Richardson:
