@@ -63,20 +63,22 @@ def test_two_standard_errors_from_four_runs_hold_in_95_percent() -> None:
     assert held.mean() == pytest.approx(0.95, abs=3 * 0.0035)
 
 
+class Line:
+    """What is asked of a model on the line."""
+
+    coordinates, periods, dimension, metric, observables, walls = ("x",), (None,), 1, None, {}, None
+
+
 class Drawn:
     """Runs of independent normal points."""
+
+    model = Line()
 
     def __init__(self, seed: int, runs: int, n: int) -> None:
         self.z = np.random.default_rng(seed).standard_normal((runs, n, 1))
 
     def expectation(self, function):
         return np.array([function(run).mean() for run in self.z])
-
-
-class Line:
-    """What is asked of a model on the line."""
-
-    coordinates, periods, dimension, metric, observables = ("x",), (None,), 1, None, {}
 
 
 def under(model, measures, sampled):
