@@ -43,6 +43,7 @@ _SETTLED = 1e-13  # change in L¹ at which inverse iteration ends
 _DOSE, _MORE = 0.02, 2.0  # of upwinding at a node the first time that ρ < 0 there, and its growth each further time
 _ROUNDS = 200  # of adding nodes to those with upwinding
 _NEGATIVE = -1e-14  # below this part of the maximum a value is negative by more than rounding
+_HARDLY = 1e-3  # L¹ distance that upwinding may move a law without being taken back
 _SEEN = 1e-12  # nodes with less than this part of the maximum count as empty where a ratio to ρ is taken
 
 
@@ -289,7 +290,8 @@ def _null_vector(density: Density, moments: Array, start: Balance | None) -> Bal
         negative = values < _NEGATIVE * domain.extremes(values[:owned])[1]
         if not domain.sum(np.array(float(negative[:owned].sum()))) > 0.0:
             law = Balance(values, inward, outward, _cut_share(domain, plain, cut, values), rounds, cut, fastest)
-            return law if rounds == 1 else replace(law, values=taken_towards(domain, values, without), kept=values)
+            moved = float(domain.sum(np.array(graph.lumped @ np.abs(values - without)[:owned]))) if rounds > 1 else 0.0
+            return law if moved < _HARDLY else replace(law, values=taken_towards(domain, values, without), kept=values)
         if rounds == 1:
             without = values
         cut = np.where(negative, np.minimum(1.0, np.maximum(_DOSE, _MORE * cut)), cut)
