@@ -122,6 +122,7 @@ MEASURES: Registry[MeasureEntry] = Registry(
             SAMPLES,
             (
                 *("loss_standard_error", "steps", "particles", "runs", "seed", "scheme", "particle_updates_per_second"),
+                *("outside", "survival", "survival_standard_error"),
                 *("slope", "stiffness", *(f"{name}_step_error" for name in OF_STEPS)),
             ),
             _infinite,
