@@ -50,7 +50,10 @@ def _listed(records: Sequence[Record], name: str, keys: Sequence[str]) -> dict[s
 
 
 def _of_coordinates(records: Sequence[Record], name: str, coordinates: Sequence[str]) -> dict[str, list[list[float]]]:
-    """mean, variance, mean_standard_error → lists over the output times of one number for each coordinate."""
+    """mean, variance, mean_standard_error → lists over the output times of one number for each coordinate.
+
+    An observable of such a name, which a case may define, stands in its place.
+    """
     rows = [recorded.numbers[name] for recorded in records]
     keys = ("mean", "variance", "mean_standard_error")
     there = [key for key in keys if rows and all(f"{key}_{one}" in row for row in rows for one in coordinates)]
@@ -86,7 +89,7 @@ def summary_of(job: Run, status: str, message: str = "") -> Summary:
         known = records[-1].arrays[name] if records else {}
         arrays = {key: [np.asarray(at_t.arrays[name][key]).tolist() for at_t in records] for key in known}
         places = _of_coordinates(records, name, model.coordinates)
-        summary[name] = {**job.statistics[name], **lists, **places, **arrays, "seconds": job.seconds.get(name, 0.0)}
+        summary[name] = {**job.statistics[name], **places, **lists, **arrays, "seconds": job.seconds.get(name, 0.0)}
         if job.companions is not None and name == job.companions.fine.name:
             summary[name] |= entries(job.companions.found, [*lists, *arrays]) | job.companions.statistics()
             summary[name] |= {} if job.ladder is None else job.ladder.entries()

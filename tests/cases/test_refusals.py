@@ -68,7 +68,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("mean_field_resnet", {"density.scheme": "edge_averaged"}, r"\[density\] scheme: .*is not one of `auto`, `flux_corrected`"),
     ("residual_flow", {"density.scheme": "edge_averaged"}, r"\[density\] scheme: .*use|needs"),
     ("random_resnet", {"density.scheme": "edge_averaged"}, r"\[density\] scheme: .*needs \"flux_corrected\", \"galerkin\""),
-    ("kuramoto_frequencies", {"density.scheme": "edge_averaged"}, r"\[density\] scheme: .*needs \"flux_corrected\", \"galerkin\""),
+    (
+        "kuramoto_frequencies",
+        {"density.scheme": "edge_averaged"},
+        r"\[density\] scheme: .*needs \"flux_corrected\", \"galerkin\"",
+    ),
     *[(name, {"domain": SMALL_BOX}, r"\[domain\] lower, upper: .*holds") for name in ("deep_network", "mean_field_resnet")],
     ("random_resnet", {"domain": SMALL_BOX}, r"\[domain\] lower, upper: the domain holds at most"),
     ("residual_network", {"model.block": "v*log(w*x)"}, r"\[model\] block: is not a finite number at v = "),

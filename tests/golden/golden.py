@@ -74,7 +74,7 @@ SOLVED_COLUMNS: dict[str, tuple[str, ...]] = {
 }
 LEFT_OUT = re.compile(
     r"(^|\.)(((\w+_)?seconds|\w+_per_second|solver_iterations)$|(agrees|order)($|\.)|⟨)"
-    r"|^(?!stationary)\w+\.(mean|variance|mean_standard_error)($|[.[])"
+    r"|^(density|ensemble|characteristics|sgd)\.(mean|variance|mean_standard_error)($|[.[])"
 )
 
 

@@ -5,6 +5,7 @@ Sums over rows are sums over blocks in their order; weights of layer ℓ = 1 …
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -155,8 +156,9 @@ def unflat(network: DeepNetwork, like: Weights, vector: Array) -> Weights:
 def dot(network: DeepNetwork, group: RunGroup, x: Array, y: Array) -> float:
     """Product of two such vectors, the same on every rank and on any number of them. Collective."""
     rows, product = group.rows, x * y
-    ends = product.size - (len(rows.run) * rows.width) * sum(layer.dimension for layer in network.layers)
-    sums = product[ends:].reshape(-1, len(rows.run), rows.width).sum(axis=(0, 2))
+    shape = (sum(layer.dimension for layer in network.layers), len(rows.run), rows.width)  # of none on some ranks
+    ends = product.size - math.prod(shape)
+    sums = product[ends:].reshape(shape).sum(axis=(0, 2))
     return float(product[:ends].sum() + rows.width * rows.mean(block_sums(rows, sums)).sum())
 
 

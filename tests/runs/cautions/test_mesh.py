@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from mvpde.runtime import MPI, on_first_rank  # isort: skip
 
@@ -125,7 +126,9 @@ def test_a_law_that_becomes_narrower_than_a_cell_is_named(tmp_path: Path) -> Non
 
 
 def said(statistics: dict, **numbers: float) -> list[str]:
-    found = Findings(None, [Record(0.0, numbers={"density": numbers})], {"density": statistics})
+    found = Findings(
+        SimpleNamespace(model=SimpleNamespace(walls=None)), [Record(0.0, numbers={"density": numbers})], {"density": statistics}
+    )
     return [caution.code for caution in mesh.judge(found)]
 
 

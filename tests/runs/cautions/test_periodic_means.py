@@ -34,6 +34,7 @@ def test_coordinates_on_the_line_are_judged_and_errors_that_are_nan_are_not(peri
         of=lambda name: {"mean": np.array([0.1]), "entropy_production": np.array(np.nan)}.get(name),
         mesh={"mean": SimpleNamespace(error=np.array([0.1]))},
         walls={},
+        labels={},
         pairs={},
         missing=(),
     )

@@ -257,7 +257,7 @@ def test_a_coarse_mesh_decides_nothing(tmp_path: Path) -> None:
         **WEAK,
         "options": {"chain_points": 18},
         "measure": measure,
-        "set": {**WEAK["set"], "sgd.runs": 1000, "domain.cells": [20, 20], "density.step": 0.1},
+        "set": {**WEAK["set"], "sgd.runs": 1000, "domain.cells": [12, 12], "density.step": 0.1},
     }
     compute_here(write_study(tmp_path, **table), tmp_path / "out")
     assert holds(tmp_path / "out", "weak_order") == {"mesh too coarse"}
