@@ -88,10 +88,9 @@ test-serial: $(STAMP) ## the tests on one rank, WORKERS of them at a time (PYTES
 	@$(BIN)/python .ci/check_machine.py libraries
 	MPIR_CVAR_ENABLE_HEAVY_YIELD=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-# With more processes than cores a rank that waits must let others run: MPICH then sleeps for a moment instead of polling.
 test-mpi: $(STAMP) ## the tests on 2 ranks, and those marked "ranks" on 3
 	$(MPIRUN) -n 2 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
-	MPIR_CVAR_ENABLE_HEAVY_YIELD=1 $(MPIRUN) -n 3 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
+	$(MPIRUN) -n 3 $(BIN)/python -m pytest -q -p no:cacheprovider $(PYTEST_ARGS)
 
 # The files of all processes lie in .coverage.d until they are put together.
 coverage: export COVERAGE_FILE := $(CURDIR)/.coverage.d/.coverage
