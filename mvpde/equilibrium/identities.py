@@ -86,8 +86,8 @@ def _jacobian(domain: Domain, drift_at: Callable[[Array], Array], z: Array) -> A
     return result
 
 
-def about_mean(domain: Domain, periods: Sequence[float | None], masses: Array) -> tuple[Array, Array]:
-    """Means, shape (D,), and distances from them at owned unknowns, shape (owned, D). Collective.
+def mean_and_covariance(domain: Domain, periods: Sequence[float | None], masses: Array) -> tuple[Array, Array]:
+    """Means, shape (D,), and covariance, shape (D, D), of the masses of owned unknowns. Collective.
 
     Of a coordinate of period L with r e^{iφ} = E e^{2πix/L} the mean is Lφ/2π, within the domain, and distances go the short way
     round; where r is 0 to rounding, any place is as good a mean, and it is that of the coordinate along the domain.
@@ -104,4 +104,4 @@ def about_mean(domain: Domain, periods: Sequence[float | None], masses: Array) -
     for axis, period in enumerate(periods):
         if period is not None:
             centred[:, axis] -= period * np.rint(centred[:, axis] / period)
-    return mean, centred
+    return mean, domain.sum((masses[:, None] * centred).T @ centred)

@@ -22,7 +22,7 @@ from mvpde.density.steps.positive import with_ghosts
 from mvpde.density.systems import ShiftedSystem, complete
 from mvpde.density.walls.drain import drain
 from mvpde.density.walls.survival import edges
-from mvpde.equilibrium.identities import about_mean, identities
+from mvpde.equilibrium.identities import identities, mean_and_covariance
 from mvpde.equilibrium.sharpening import taken_towards
 from mvpde.equilibrium.walls.escape import killed
 from mvpde.mesh.domain import Domain
@@ -142,7 +142,7 @@ def stationary(density: Density, moments: Array | None = None, *, checked: bool 
     places = density.features.places
     b, a = model.drift(places, moments)[:, :along], model.diffusion(places, moments)[:, :along, :along]
     masses = domain.graph.lumped * values[:owned]
-    mean, centred = about_mean(domain, model.periods, masses)
+    mean, covariance = mean_and_covariance(domain, model.periods, masses)
     still = gibbs or without_current(domain)
     current = np.zeros((owned, domain.dimension)) if still else _current(domain, values, b, a)
     smallest, largest = domain.extremes(values[:owned])
@@ -154,7 +154,7 @@ def stationary(density: Density, moments: Array | None = None, *, checked: bool 
         inward=inward,
         outward=outward,
         mean=mean,
-        covariance=domain.sum((masses[:, None] * centred).T @ centred),
+        covariance=covariance,
         identities=identities(model, domain, values, lambda points: model.drift(points, moments), a, places) if checked else {},
         entropy_production=0.0 if still else _entropy_production(domain, values, current, a),
         current=current,
@@ -178,7 +178,7 @@ def _quasi_stationary(density: Density, moments: Array) -> Stationary:
     masses = domain.graph.lumped * values[:owned]
     largest = domain.extremes(values[:owned])[1]
     off = np.where(values[:owned] > 0.0, lost + rates[0].real * values[:owned], 0.0)
-    mean, centred = about_mean(domain, density.model.periods, masses)
+    mean, covariance = mean_and_covariance(domain, density.model.periods, masses)
     return Stationary(
         domain=domain,
         moments=moments,
@@ -186,7 +186,7 @@ def _quasi_stationary(density: Density, moments: Array) -> Stationary:
         inward=inward,
         outward=outward,
         mean=mean,
-        covariance=domain.sum((masses[:, None] * centred).T @ centred),
+        covariance=covariance,
         identities={},
         entropy_production=None,
         current=_current(domain, values, b, a),
